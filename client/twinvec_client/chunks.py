@@ -1,0 +1,204 @@
+"""A stream of pictures -> chunks of bounded size, in constant memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from twinvec_client.errors import InvalidRequest
+from twinvec_client.messages import (
+    GLYPH,
+    MAX_ATTRIBUTES_BYTES,
+    MAX_CHUNK_BYTES,
+    MAX_CHUNK_ITEMS,
+    MAX_KEY_CHARS,
+    MAX_LABEL,
+    NUL_ESCAPE,
+    REFUSED,
+    Intake,
+)
+from twinvec_client.pictures import Digit, encode
+
+Labels = Mapping[str, int] | Callable[[str], int | None] | None
+Attributes = Mapping[str, dict[str, Any]] | Callable[[str], dict[str, Any] | None] | None
+
+
+class _Item(NamedTuple):
+    """A picture as it travels."""
+
+    key: str
+    kind: int
+    content: bytes | tuple[str, str]
+    label: int | None = None
+    attributes: str | None = None
+
+
+@dataclass(slots=True)
+class _Open:
+    """The chunk that is being filled."""
+
+    keys: list[str] = field(default_factory=list)
+    kinds: bytearray = field(default_factory=bytearray)
+    glyphs: list[bytes] = field(default_factory=list)
+    encoded: list[bytes] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    labels: list[int | None] = field(default_factory=list)
+    attributes: list[str | None] = field(default_factory=list)
+    size: int = 0  # bytes of pictures
+
+    def append(self, item: _Item, size: int) -> None:
+        self.keys.append(item.key)
+        self.kinds.append(item.kind)
+        if isinstance(item.content, tuple):
+            self.refused.append(item.content)
+        else:
+            (self.glyphs if item.kind == GLYPH else self.encoded).append(item.content)
+        self.labels.append(item.label)
+        self.attributes.append(item.attributes)
+        self.size += size
+
+
+def chunks(
+    pictures: Any, *, job: str, collection: str, labels: Labels, attributes: Attributes, normalise: bool
+) -> Iterator[Intake]:
+    """Cut a stream into `Intake` messages; the last one, and no other, carries the total.
+
+    The cuts depend on the stream alone, so the same stream sent again gives the same chunks. A stream without
+    pictures gives one empty chunk. An item whose key, label or attributes are out of their limits is sent as
+    refused. Raises InvalidRequest where `pictures` is no stream of pictures at all.
+    """
+    label_of, attributes_of = _lookup(labels), _lookup(attributes)
+    chunk, seq, total = _Open(), 0, 0
+
+    def close(last: bool) -> Intake:
+        content = hashlib.blake2b(digest_size=16)
+        parts: tuple[bytes | bytearray, ...] = (
+            *map(str.encode, chunk.keys),
+            chunk.kinds,
+            *chunk.glyphs,
+            *chunk.encoded,
+        )
+        for part in parts:
+            content.update(len(part).to_bytes(4, "big"))
+            content.update(part)
+        content.update(repr((chunk.labels, chunk.attributes, collection, normalise, total if last else None)).encode())
+        return Intake(
+            job=job,
+            seq=seq,
+            collection=collection,
+            keys=chunk.keys,
+            kinds=bytes(chunk.kinds),
+            glyphs=b"".join(chunk.glyphs),
+            encoded=chunk.encoded,
+            refused=chunk.refused,
+            labels=chunk.labels if any(label is not None for label in chunk.labels) else None,
+            attributes=chunk.attributes if any(chunk.attributes) else None,
+            normalise=normalise,
+            digest=content.digest(),
+            total=total if last else None,
+        )
+
+    for key, picture in _items(pictures):
+        item = _prepare(key, picture, place=total, label_of=label_of, attributes_of=attributes_of)
+        size = 0 if isinstance(item.content, tuple) else len(item.content)
+        if len(chunk.keys) == MAX_CHUNK_ITEMS or (chunk.keys and chunk.size + size > MAX_CHUNK_BYTES):
+            yield close(last=False)
+            chunk, seq = _Open(), seq + 1
+        chunk.append(item, size)
+        total += 1
+    yield close(last=True)
+
+
+def _items(pictures: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(pictures, Mapping):
+        yield from pictures.items()
+        return
+    if isinstance(pictures, str | bytes | os.PathLike) or not isinstance(pictures, Iterable):
+        raise InvalidRequest(
+            f"`pictures` is a {type(pictures).__name__}: "
+            "give a mapping of key to picture, (key, picture) pairs, or paths"
+        )
+    for item in pictures:
+        if isinstance(item, str | os.PathLike):
+            yield os.fspath(item).encode(errors="backslashreplace").decode(), item
+        elif isinstance(item, tuple) and len(item) == 2:  # a pair
+            yield item
+        else:
+            raise InvalidRequest(f"an item is a {type(item).__name__}: expected a (key, picture) pair or a path")
+
+
+def _lookup(given: Any) -> Callable[[str], Any]:
+    if given is None:
+        return lambda key: None
+    if isinstance(given, Mapping):
+        return given.get
+    if callable(given):
+        return given  # type: ignore[no-any-return]  # the caller's own function
+    raise InvalidRequest("`labels` and `attributes` are each a mapping by key, or a function of the key")
+
+
+Refusal = tuple[str, str]  # reason code, sentence
+
+
+def _prepare(key: Any, picture: Any, *, place: int, label_of: Any, attributes_of: Any) -> _Item:
+    """One item as it travels. What cannot be a key is listed under the item's place in the stream."""
+    if refusal := _bad_key(key):
+        return _Item(f"#{place}", REFUSED, refusal)
+    digit = picture if isinstance(picture, Digit) else Digit(picture)
+    label, refusal = _label(digit.label if digit.label is not None else label_of(key))
+    if refusal is None:
+        extra = digit.attributes if digit.attributes is not None else attributes_of(key)
+        attributes, refusal = _json(extra)
+        if refusal is None:
+            return _Item(key, *encode(digit.picture), label, attributes)
+    return _Item(key, REFUSED, refusal)
+
+
+def _bad_key(key: Any) -> Refusal | None:
+    if isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARS and "\0" not in key and _is_text(key):
+        return None
+    return "bad_key", f"{key!r:.80}: a key is a string of 1 to {MAX_KEY_CHARS} characters without NUL"
+
+
+def _is_text(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
+
+
+def _label(label: Any) -> tuple[int | None, Refusal | None]:
+    """A label as an int, or why it is none. NumPy's integers are labels too."""
+    if label is None:
+        return None, None
+    try:
+        number = -1 if isinstance(label, bool) else operator.index(label)
+    except TypeError:
+        number = -1
+    if 0 <= number < MAX_LABEL:
+        return number, None
+    return None, ("bad_label", f"{label!r:.80}: a label is an integer from 0 to {MAX_LABEL - 1}")
+
+
+def _json(attributes: dict[str, Any] | None) -> tuple[str | None, Refusal | None]:
+    """A digit's attributes as JSON text, or why they are none."""
+    if attributes is None:
+        return None, None
+    if not isinstance(attributes, dict):
+        return None, ("bad_attributes", f"a {type(attributes).__name__}: attributes are a dict")
+    try:
+        text = json.dumps(attributes, allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        return None, ("bad_attributes", f"no JSON: {error}")
+    if size > MAX_ATTRIBUTES_BYTES:
+        return None, ("bad_attributes", f"{size:,} bytes of JSON: at most {MAX_ATTRIBUTES_BYTES:,} are taken")
+    if NUL_ESCAPE in text:
+        return None, ("bad_attributes", "a string in them holds NUL, which SQL cannot store")
+    return text, None

@@ -1,0 +1,298 @@
+"""The handle an application holds: enqueue pictures, follow jobs, look up neighbours."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import celery.exceptions
+import kombu.exceptions
+import numpy as np
+import redis.exceptions
+from celery import Celery
+
+from twinvec_client import progress
+from twinvec_client.chunks import Attributes, Labels, chunks
+from twinvec_client.errors import (
+    BrokerUnavailable,
+    IdempotencyConflict,
+    InvalidRequest,
+    NoAnswer,
+    PictureRefused,
+    UnknownJob,
+    revive,
+)
+from twinvec_client.job import EmbedJob, TrainingJob
+from twinvec_client.messages import (
+    GLYPH,
+    KEY_PREFIX,
+    MAX_COLLECTION_CHARS,
+    MAX_K,
+    MAX_QUERIES,
+    REFUSED,
+    SERIALIZER,
+    Intake,
+    ListJobs,
+    ListTowers,
+    Message,
+    Nearest,
+    Receipts,
+    StartTraining,
+    StatusOf,
+)
+from twinvec_client.pictures import encode
+from twinvec_client.results import Answer, JobStatus, Tower
+
+_DOWN = (kombu.exceptions.OperationalError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+_JOBS = uuid.UUID("6f0e9c62-8a0b-5ad0-9e1c-2f5c1f0d7a11")  # the namespace of idempotency keys
+
+
+class Twinvec:
+    """A client of one Twinvec installation.
+
+    broker_url: `redis://` or `rediss://`, the same as the workers'. answer_timeout: seconds to wait for a worker's
+    answer. Nothing is connected before the first call.
+    """
+
+    window = 16  # chunks sent and not yet accepted: bounds the memory here and in Redis
+    resend_after = 20.0  # seconds without acceptance before a chunk is sent again, doubled each time
+    accept_timeout = 180.0  # seconds without any acceptance before the client gives up
+
+    def __init__(self, broker_url: str = "redis://localhost:6379/0", *, answer_timeout: float = 30.0) -> None:
+        self.answer_timeout = answer_timeout
+        self._app = Celery("twinvec-client", broker=broker_url, backend=broker_url, set_as_current=False)
+        transport = {
+            "global_keyprefix": KEY_PREFIX,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 3,
+            "visibility_timeout": 600,
+        }
+        self._app.conf.update(
+            task_serializer=SERIALIZER,
+            result_serializer=SERIALIZER,
+            accept_content=[SERIALIZER],
+            broker_transport_options=transport,
+            result_backend_transport_options={"global_keyprefix": KEY_PREFIX},
+            redis_socket_connect_timeout=3,
+            redis_socket_timeout=10,
+            task_publish_retry=False,
+        )
+
+    def embed(
+        self,
+        pictures: Any,
+        *,
+        collection: str = "default",
+        labels: Labels = None,
+        attributes: Attributes = None,
+        idempotency_key: str | None = None,
+        normalise: bool = True,
+        progress: bool = False,
+    ) -> EmbedJob:
+        """Send pictures to be stored and embedded; returns once every one of them stands in SQL.
+
+        pictures: a mapping of key to picture, (key, picture) pairs, or paths (each its own key); any length, read
+        once, in constant memory. A picture is encoded bytes, a path, an array ((h, w) or (h, w, channels) of uint8,
+        bool, or floats in 0..1), a PIL image, or a `Digit` that carries its own label. 28x28 uint8 arrays are taken
+        as they are; all else is normalised as MNIST was made, unless `normalise` is False.
+        labels, attributes: by key, a mapping or a function. collection: the keys' namespace; a key sent again with
+        other pixels replaces the digit, with the same pixels it is `unchanged`.
+        idempotency_key: the same key with the same pictures is the same job, however often it is sent.
+        progress: show a bar of what is accepted.
+
+        A picture that cannot be taken becomes one of the job's failures; the rest goes on.
+        Raises BrokerUnavailable, NoAnswer (no worker runs), IdempotencyConflict, InvalidRequest.
+        """
+        if not isinstance(collection, str) or not 0 < len(collection) <= MAX_COLLECTION_CHARS or "\0" in collection:
+            raise InvalidRequest(f"collection {collection!r:.80}: a string of 1 to {MAX_COLLECTION_CHARS} characters")
+        job = str(uuid.uuid5(_JOBS, idempotency_key) if idempotency_key is not None else uuid.uuid4())
+        stream = chunks(
+            pictures,
+            job=job,
+            collection=collection,
+            labels=labels,
+            attributes=attributes,
+            normalise=normalise,
+        )
+        try:
+            _Delivery(self, job).run(stream, show=progress)
+        except BaseException as error:
+            error.add_note(
+                f"Job {job} keeps what was accepted. Send the same pictures with the same idempotency_key to go on, "
+                f"or cancel it."
+            )
+            raise
+        return EmbedJob(self, job)
+
+    def nearest(
+        self,
+        picture: Any = None,
+        *,
+        key: str | None = None,
+        vector: Any = None,
+        k: int = 5,
+        collection: str | None = None,
+        normalise: bool = True,
+    ) -> Answer:
+        """The k nearest stored digits of a picture, of a stored digit (itself left out), or of a 128-d vector.
+
+        collection: search this one only, and look the key up there; None searches all.
+        Raises NoTower, UnknownKey, NotEmbedded, PictureRefused, InvalidRequest, BrokerUnavailable, NoAnswer.
+        """
+        given = [name for name, value in (("picture", picture), ("key", key), ("vector", vector)) if value is not None]
+        if len(given) != 1:
+            raise InvalidRequest(f"give one of picture, key and vector; got {' and '.join(given) or 'none'}")
+        if key is not None:
+            query = {"key": key, "collection": collection}
+        else:
+            query = _picture_query(picture) if picture is not None else _vector_query(vector)
+        return self._nearest([query], k=k, collection=collection, normalise=normalise)[0]
+
+    def nearest_many(
+        self, pictures: Sequence[Any], *, k: int = 5, collection: str | None = None, normalise: bool = True
+    ) -> list[Answer]:
+        """As `nearest`, of many pictures in one request; answers in the order of the pictures."""
+        queries = [_picture_query(picture) for picture in pictures]
+        return self._nearest(queries, k=k, collection=collection, normalise=normalise) if queries else []
+
+    def train(self, *, recipe: str = "notebook", seed: int = 0) -> TrainingJob:
+        """Start a training on a worker. Raises TrainingRunning while another goes on, InvalidRequest."""
+        return TrainingJob(self, self.ask(StartTraining(recipe=recipe, seed=seed))["job"])
+
+    def towers(self) -> list[Tower]:
+        """Every tower that was trained, newest first."""
+        return [Tower.read(tower) for tower in self.ask(ListTowers())["towers"]]
+
+    def jobs(self, *, limit: int = 20) -> list[JobStatus]:
+        """The latest jobs, newest first."""
+        return [JobStatus.read(job) for job in self.ask(ListJobs(limit=limit))["jobs"]]
+
+    def job(self, id: str) -> EmbedJob | TrainingJob:
+        """The handle of a job that was started elsewhere. Raises UnknownJob."""
+        try:
+            id = str(uuid.UUID(id))
+        except ValueError:
+            raise UnknownJob(f"{id!r:.80} is no job id") from None
+        status = JobStatus.read(self.ask(StatusOf(job=id)))
+        return (TrainingJob if status.kind == "train" else EmbedJob)(self, id)
+
+    def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+        """Send a message and wait for its answer. Raises what the worker refused it with."""
+        seconds = self.answer_timeout if timeout is None else timeout
+        try:
+            result = self._app.send_task(message.task, kwargs=message.write(), queue=message.lane, expires=seconds)
+        except _DOWN as error:
+            raise self._broker_down(error) from error
+        try:
+            answer: dict[str, Any] = result.get(timeout=seconds, interval=0.005)
+        except celery.exceptions.TimeoutError:
+            raise NoAnswer(
+                f"no worker answered on the lane `{message.lane}` within {seconds:g} s: is one running on this broker?"
+            ) from None
+        except _DOWN as error:
+            raise self._broker_down(error) from error
+        if "error" in answer:
+            raise revive(answer["error"], answer["message"])
+        return answer
+
+    def send(self, message: Message) -> None:
+        """Send a message that nobody answers. Raises BrokerUnavailable."""
+        try:
+            self._app.send_task(message.task, kwargs=message.write(), queue=message.lane, ignore_result=True)
+        except (*_DOWN, redis.exceptions.ResponseError) as error:  # a full Redis answers with an error
+            raise self._broker_down(error) from error
+
+    def _nearest(
+        self, queries: list[dict[str, Any]], *, k: int, collection: str | None, normalise: bool
+    ) -> list[Answer]:
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
+            raise InvalidRequest(f"k is {k!r:.40}: an integer from 1 to {MAX_K}")
+        answers: list[Answer] = []
+        for start in range(0, len(queries), MAX_QUERIES):
+            part = queries[start : start + MAX_QUERIES]
+            found = self.ask(Nearest(queries=part, k=k, collection=collection, normalise=normalise))
+            answers += [Answer.read(answer) for answer in found["answers"]]
+        return answers
+
+    def _broker_down(self, error: Exception) -> BrokerUnavailable:
+        url = self._app.connection_for_write().as_uri()  # the password is masked
+        return BrokerUnavailable(f"no broker at {url}: {error}")
+
+
+def _picture_query(picture: Any) -> dict[str, Any]:
+    kind, content = encode(picture)
+    if kind == REFUSED:
+        reason, message = content
+        raise PictureRefused(f"{reason!s}: {message!s}")
+    return {"glyph" if kind == GLYPH else "encoded": content}
+
+
+def _vector_query(vector: Any) -> dict[str, Any]:
+    values = np.asarray(vector, dtype=np.float64)
+    if values.shape != (128,) or not np.isfinite(values).all():
+        raise InvalidRequest(f"vector has shape {values.shape}: expected 128 finite numbers")
+    return {"vector": values.tolist()}
+
+
+class _Delivery:
+    """Sends chunks, keeps each until it is accepted, and sends it again if that does not come."""
+
+    def __init__(self, client: Twinvec, job: str) -> None:
+        self.client, self.job = client, job
+        self.waiting: dict[int, _Sent] = {}  # by seq, in the order they were sent
+        self.last_sent = -1
+        self.room = True  # whether the backlog of accepted and not yet embedded digits is below its limit
+        self.heard = time.monotonic()  # when a chunk was last accepted, or none was due
+
+    def run(self, stream: Iterator[Intake], *, show: bool) -> None:
+        with progress.accepting(show) as bar:
+            for chunk in stream:
+                self.client.send(chunk)
+                self.waiting[chunk.seq] = _Sent(chunk, self.client.resend_after)
+                self.last_sent = chunk.seq
+                while len(self.waiting) >= self.client.window or not self.room:
+                    self._collect(bar)
+            while self.waiting:
+                self._collect(bar)
+
+    def _collect(self, bar: progress.Bar) -> None:
+        """Read receipts; with none, wait a moment and send again what has waited too long."""
+        accepted_before = min(self.waiting, default=self.last_sent + 1) - 1
+        answer = self.client.ask(Receipts(job=self.job, after=accepted_before))
+        self.room = answer["backlog"] < answer["backlog_limit"]
+        accepted = 0
+        for seq, digest in answer["accepted"]:
+            sent = self.waiting.pop(seq, None)
+            if sent is None:
+                continue
+            if sent.chunk.digest != digest:
+                raise IdempotencyConflict(
+                    f"chunk {seq} of job {self.job} was accepted before with other pictures, keys or labels"
+                )
+            accepted += len(sent.chunk.keys)
+        bar.advance(accepted)
+        if accepted or not self.waiting:
+            self.heard = time.monotonic()
+        elif time.monotonic() - self.heard > self.client.accept_timeout:
+            raise NoAnswer(
+                f"no chunk was accepted for {self.client.accept_timeout:g} s: does a worker run on the lane `intake`?"
+            )
+        if not (accepted and self.room):
+            time.sleep(0.02 if self.room else 0.25)
+        for sent in self.waiting.values():
+            if sent.overdue():
+                self.client.send(sent.chunk)
+
+
+class _Sent:
+    def __init__(self, chunk: Intake, patience: float) -> None:
+        self.chunk, self.patience, self.since = chunk, patience, time.monotonic()
+
+    def overdue(self) -> bool:
+        """Whether to send it again; asked once, it waits twice as long the next time."""
+        if time.monotonic() - self.since < self.patience:
+            return False
+        self.since, self.patience = time.monotonic(), self.patience * 2
+        return True

@@ -1,0 +1,88 @@
+"""What can go wrong for a caller, one class each.
+
+A worker answers a refused request with the class's name and a sentence; `revive` turns that back into an
+exception of this module, so that nothing on the wire ever names a module to import.
+"""
+
+from __future__ import annotations
+
+
+class TwinvecError(Exception):
+    """Any refusal or failure of Twinvec. Catch this to catch them all."""
+
+
+class BrokerUnavailable(TwinvecError):
+    """The broker cannot be reached. Check the URL, and that the broker runs."""
+
+
+class NoAnswer(TwinvecError):
+    """The broker took the request, and no worker answered in time. Check that workers run on that lane."""
+
+
+class DatabaseUnavailable(TwinvecError):
+    """A worker answered that it cannot reach its database. Accepted work is kept; try again later."""
+
+
+class NoTower(TwinvecError):
+    """No tower is live yet, so nothing can be embedded or compared. Train one first."""
+
+
+class UnknownJob(TwinvecError):
+    """No job has this id."""
+
+
+class UnknownKey(TwinvecError):
+    """No stored digit has this key; or several collections have it, and none was named."""
+
+
+class NotEmbedded(TwinvecError):
+    """The digit is stored and its vector is still owed. Wait for its job."""
+
+
+class PictureRefused(TwinvecError):
+    """The picture of a query cannot be read. The message says why, as `failures` would."""
+
+
+class InvalidRequest(TwinvecError):
+    """An argument is out of its limits. The message names the argument and the limit."""
+
+
+class IdempotencyConflict(TwinvecError):
+    """This idempotency key was used before for other pictures. Use a new key for new work."""
+
+
+class TrainingRunning(TwinvecError):
+    """A training is already queued or running; one goes at a time. The message names its job."""
+
+
+class TrainingFailed(TwinvecError):
+    """A training ended without a tower. The message says why."""
+
+
+class NotReady(TwinvecError, TimeoutError):
+    """What was waited for has not come within the timeout. The job goes on; wait again."""
+
+
+class WorkerError(TwinvecError):
+    """A worker failed in a way it does not know how to name. Its log has the traceback."""
+
+
+_BY_NAME = {
+    kind.__name__: kind
+    for kind in (
+        DatabaseUnavailable,
+        NoTower,
+        UnknownJob,
+        UnknownKey,
+        NotEmbedded,
+        PictureRefused,
+        InvalidRequest,
+        TrainingRunning,
+    )
+}
+
+
+def revive(name: str, message: str) -> TwinvecError:
+    """The exception a worker named. A name this version does not know becomes a `WorkerError`."""
+    kind = _BY_NAME.get(name)
+    return kind(message) if kind else WorkerError(f"{name}: {message}")

@@ -1,0 +1,104 @@
+"""Handles of jobs: what a caller can ask of work that goes on elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from twinvec_client import progress as bars
+from twinvec_client.errors import NotReady, TrainingFailed
+from twinvec_client.messages import Cancel, FailuresOf, StatusOf
+from twinvec_client.results import EmbedOutcome, Failure, JobStatus, TrainingOutcome
+
+if TYPE_CHECKING:
+    from twinvec_client.client import Twinvec
+
+_PAGE = 500  # failures a request
+
+
+class _Job:
+    def __init__(self, client: Twinvec, id: str) -> None:
+        self._client = client
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
+    def status(self) -> JobStatus:
+        """Where the job stands now, counted in SQL. Raises UnknownJob."""
+        return JobStatus.read(self._client.ask(StatusOf(job=self.id)))
+
+    def cancel(self) -> JobStatus:
+        """Stop the job: what is done stays, what has not begun never will. A finished job is left as it is."""
+        return JobStatus.read(self._client.ask(Cancel(job=self.id)))
+
+    def _wait(self, timeout: float | None, show: Callable[[JobStatus], None]) -> JobStatus:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.02  # seconds; grows, so that small jobs end at once and long ones cost few requests
+        while True:
+            status = self.status()
+            show(status)
+            if status.final:
+                return status
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise NotReady(f"job {self.id} is {status.state} after {timeout:g} s; it goes on")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.5)
+
+
+class EmbedJob(_Job):
+    """A bulk embedding job whose pictures all stand in SQL."""
+
+    def wait(self, *, timeout: float | None = None, progress: bool = False) -> EmbedOutcome:
+        """Wait until every picture is embedded, unchanged, failed or cancelled.
+
+        While no tower is live the vectors are owed and this waits on. timeout: seconds; raises NotReady after it.
+        """
+        with bars.bar(progress, "embed") as bar:
+            status = self._wait(timeout, bar.embedding)
+        return EmbedOutcome(
+            state=status.state,
+            succeeded=status.succeeded,
+            unchanged=status.unchanged,
+            failed=status.failed,
+            cancelled=status.cancelled,
+            seconds=status.seconds,
+        )
+
+    def failures(self) -> Iterator[Failure]:
+        """The pictures that were not embedded, by key, fetched page by page."""
+        after = ""
+        while True:
+            page = self._client.ask(FailuresOf(job=self.id, after=after, limit=_PAGE))["failures"]
+            yield from map(Failure.read, page)
+            if len(page) < _PAGE:
+                return
+            after = page[-1]["key"]
+
+
+class TrainingJob(_Job):
+    """A training on a worker."""
+
+    def wait(
+        self,
+        *,
+        timeout: float | None = None,
+        progress: bool = False,
+        on_status: Callable[[JobStatus], None] | None = None,
+    ) -> TrainingOutcome:
+        """Wait until the tower is stored. Raises TrainingFailed, and NotReady after `timeout` seconds.
+
+        on_status: called with every status that is read.
+        """
+        with bars.bar(progress, "train") as bar:
+
+            def show(status: JobStatus) -> None:
+                bar.training(status)
+                if on_status is not None:
+                    on_status(status)
+
+            status = self._wait(timeout, show)
+        if status.outcome is None:
+            raise TrainingFailed(f"training {self.id} {status.state}: {status.message or 'no reason was recorded'}")
+        return TrainingOutcome(**status.outcome, seconds=status.seconds)

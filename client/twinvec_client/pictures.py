@@ -1,0 +1,101 @@
+"""What a caller may call a picture, and how it travels: nothing is decoded here but arrays."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from twinvec_client.messages import ENCODED, GLYPH, MAX_PICTURE_BYTES, REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """A picture with what is known of it, for streams that have no mapping of labels beside them."""
+
+    picture: Any
+    label: int | None = None
+    attributes: dict[str, Any] | None = None
+
+
+def encode(picture: Any) -> tuple[int, bytes | tuple[str, str]]:
+    """A picture -> (GLYPH, 784 bytes), (ENCODED, file bytes) or (REFUSED, (reason, message)).
+
+    28x28 uint8 arrays travel as they are. Other arrays become a PNG, paths the bytes of their file. A picture
+    that cannot be sent is refused, not raised: the rest of its job goes on, and `failures` lists it.
+    """
+    if isinstance(picture, np.ndarray):
+        return _array(picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return _file(bytes(picture))
+    if isinstance(picture, str | os.PathLike):
+        return _path(Path(picture))
+    if isinstance(picture, Image.Image):
+        return _png(picture)
+    kind = type(picture).__name__
+    return REFUSED, ("bad_picture", f"a {kind} is no picture: give bytes, a path, an array or a PIL image")
+
+
+def _array(array: np.ndarray[Any, Any]) -> tuple[int, bytes | tuple[str, str]]:
+    if array.shape == (28, 28) and array.dtype == np.uint8:
+        return GLYPH, array.tobytes()
+    shape, dtype = array.shape, array.dtype
+    flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if not flat or 0 in shape:
+        return REFUSED, (
+            "bad_array",
+            f"shape {shape}: expected (height, width), or 1, 3 or 4 channels as a third axis",
+        )
+    if dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif np.issubdtype(dtype, np.floating):
+        if not np.isfinite(array).all():
+            return REFUSED, ("bad_array", "holds NaN or infinity")
+        if array.min() < 0 or array.max() > 1:
+            return REFUSED, (
+                "bad_array",
+                f"{dtype} from {array.min():.3g} to {array.max():.3g}: floats must lie in 0..1",
+            )
+        array = np.round(array * 255).astype(np.uint8)
+    elif np.issubdtype(dtype, np.integer):
+        if array.min() < 0 or array.max() > 255:
+            return REFUSED, (
+                "bad_array",
+                f"{dtype} from {array.min()} to {array.max()}: integers must lie in 0..255",
+            )
+        array = array.astype(np.uint8)
+    else:
+        return REFUSED, ("bad_array", f"dtype {dtype}: expected uint8, bool, or floats in 0..1")
+    if array.shape == (28, 28):
+        return GLYPH, array.tobytes()
+    return _png(Image.fromarray(array.squeeze(axis=2) if array.ndim == 3 and shape[2] == 1 else array))
+
+
+def _png(image: Image.Image) -> tuple[int, bytes | tuple[str, str]]:
+    file = io.BytesIO()
+    try:
+        image.save(file, "PNG", compress_level=1)
+    except Exception as error:  # Pillow raises anything on an image it cannot write
+        return REFUSED, ("bad_picture", f"cannot be written as PNG: {error}")
+    return _file(file.getvalue())
+
+
+def _path(path: Path) -> tuple[int, bytes | tuple[str, str]]:
+    try:
+        size = path.stat().st_size  # before reading: a disk image is no picture
+        return _too_large(size) if size > MAX_PICTURE_BYTES else _file(path.read_bytes())
+    except OSError as error:
+        return REFUSED, ("unreadable", f"{path}: {error.strerror or error}")
+
+
+def _file(data: bytes) -> tuple[int, bytes | tuple[str, str]]:
+    return _too_large(len(data)) if len(data) > MAX_PICTURE_BYTES else (ENCODED, data)
+
+
+def _too_large(size: int) -> tuple[int, tuple[str, str]]:
+    return REFUSED, ("too_many_bytes", f"{size:,} bytes: at most {MAX_PICTURE_BYTES:,} are taken")

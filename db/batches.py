@@ -1,0 +1,302 @@
+"""The life of a batch: claimed under a lease, finished behind a fence, rescued by the sweep.
+
+queued -> leased -> done; a lease that runs out puts it back; `split` and `dead` are for batches that kill whoever
+holds them. All times are the database's.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Interval, and_, cast, delete, exists, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db import embeddings, locks
+from db.errors import Fenced, TowersChanged
+from db.failures import FailedItem, record
+from db.tables import Batch, Digit, Embedding, Job, Tower
+
+Vectors = dict[int, np.ndarray[Any, Any]]  # by tower id, (n, 128) float32
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claimed batch. `token` is what its holder proves himself with."""
+
+    batch: int
+    token: uuid.UUID
+    job: uuid.UUID
+    kind: str
+    digits: list[int]
+    attempt: int
+    towers: tuple[int, ...]  # to embed under
+    parameters: dict[str, Any]
+    waited: float  # seconds from submission to this claim
+
+
+def claim(session: Session, batch: int, *, worker: str, lease: float, max_attempts: int) -> Lease | None:
+    """Take a batch for `lease` seconds; None where it is not to be had: done, leased, cancelled, or without a tower.
+
+    A None is no error: the bell is rung more often than there is work.
+    """
+    job = session.execute(select(Job).join(Batch, Batch.job == Job.id).where(Batch.id == batch)).scalar()
+    if job is None:
+        return None
+    towers = _towers_for(session, job)
+    if not towers and job.kind != "train":
+        return None
+    token = uuid.uuid4()
+    row = session.execute(
+        update(Batch)
+        .where(
+            Batch.id == batch,
+            or_(Batch.state == "queued", and_(Batch.state == "leased", Batch.lease_until < func.now())),
+            Batch.attempt < max_attempts,
+        )
+        .values(
+            state="leased",
+            token=token,
+            attempt=Batch.attempt + 1,
+            lease_until=func.now() + _seconds(lease),
+            worker=worker,
+        )
+        .returning(Batch.digits, Batch.attempt, func.extract("epoch", func.now() - Batch.created).label("waited"))
+    ).one_or_none()
+    if row is None:
+        return None
+    return Lease(
+        batch=batch,
+        token=token,
+        job=job.id,
+        kind=job.kind,
+        digits=row.digits,
+        attempt=row.attempt,
+        towers=towers,
+        parameters=job.parameters,
+        waited=float(row.waited),
+    )
+
+
+def renew(session: Session, lease: Lease, seconds: float) -> bool:
+    """Hold on for `seconds` more; False where the lease is lost."""
+    renewed = session.execute(
+        update(Batch).where(*_held(lease)).values(lease_until=func.now() + _seconds(seconds)).returning(Batch.id)
+    )
+    return renewed.scalar() is not None
+
+
+def give_back(session: Session, lease: Lease) -> None:
+    """Queue the batch again, as if it had not been claimed. Given back is not failed."""
+    session.execute(
+        update(Batch)
+        .where(*_held(lease))
+        .values(state="queued", token=None, lease_until=None, rung=None, attempt=Batch.attempt - 1)
+    )
+
+
+def finish(
+    session: Session, lease: Lease, digits: np.ndarray[Any, Any], vectors: Vectors, seconds: dict[str, float]
+) -> int:
+    """Store a batch's vectors and close it, all or nothing; how many digits have theirs now.
+
+    digits: (n,) ids in the order of the vectors' rows. seconds: spent by stage. Raises Fenced where the lease was
+    lost, TowersChanged where vectors of another tower are needed as well.
+    """
+    locks.hold_towers(session)
+    job = session.execute(select(Job).where(Job.id == lease.job)).scalar_one()
+    needed = set(_towers_for(session, job))
+    if missing := needed - vectors.keys():
+        raise TowersChanged(missing)
+    _close(session, lease, seconds)
+    # Locked in one order: nobody replaces these digits, or embeds them as well, before this commits.
+    alive = set(
+        session.execute(
+            select(Digit.id)
+            .where(Digit.id == func.any(digits.tolist()))
+            .order_by(Digit.id)
+            .with_for_update(key_share=True)
+        ).scalars()
+    )
+    if len(alive) < len(digits):
+        keep = np.fromiter((id in alive for id in digits.tolist()), np.bool_, len(digits))
+        digits, vectors = digits[keep], {tower: rows[keep] for tower, rows in vectors.items()}
+    for tower in needed:
+        embeddings.write(session, tower, digits, vectors[tower])
+    superseded = len(lease.digits) - len(digits) if lease.kind == "embed" else 0
+    session.execute(
+        update(Batch).where(Batch.id == lease.batch).values(embedded=len(digits), failed=Batch.failed + superseded)
+    )
+    return len(digits)
+
+
+def close_training(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
+    """Close the batch of a training. Raises Fenced."""
+    _close(session, lease, seconds)
+
+
+def _close(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
+    closed = session.execute(
+        update(Batch)
+        .where(*_held(lease))
+        .values(
+            state="done",
+            token=None,
+            lease_until=None,
+            finished=func.now(),
+            seconds=func.coalesce(Batch.seconds, cast(literal("{}"), Batch.seconds.type)).op("||")(
+                cast(seconds, Batch.seconds.type)
+            ),
+        )
+        .returning(Batch.id)
+    )
+    if closed.scalar() is None:
+        raise Fenced(f"the lease of batch {lease.batch} is lost")
+
+
+def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    return Batch.id == lease.batch, Batch.token == lease.token, Batch.state == "leased"
+
+
+def _towers_for(session: Session, job: Job) -> tuple[int, ...]:
+    """Those a job's digits are embedded under: all that are live or being filled, or the one that a fill names."""
+    query = select(Tower.id).where(Tower.status.in_(["live", "candidate"])).order_by(Tower.id)
+    if job.kind == "fill":
+        query = query.where(Tower.id == job.tower)
+    return tuple(session.execute(query).scalars())
+
+
+def _seconds(count: float) -> ColumnElement[Any]:
+    return cast(f"{count} seconds", Interval)
+
+
+# --- the sweep ---
+
+
+def rescue(session: Session, *, max_attempts: int) -> int:
+    """Queue what dead holders left; what killed `max_attempts` of them is split, or dead where it is one alone."""
+    session.execute(
+        update(Batch)
+        .where(Batch.state == "leased", Batch.lease_until < func.now(), Batch.attempt < max_attempts)
+        .values(state="queued", token=None, lease_until=None, rung=None)
+    )
+    poisoned = session.execute(
+        select(Batch)
+        .where(Batch.state == "leased", Batch.lease_until < func.now())
+        .order_by(Batch.id)
+        .with_for_update(skip_locked=True)
+    ).scalars()
+    count = 0
+    for batch in poisoned:
+        _isolate(session, batch, max_attempts)
+        count += 1
+    return count
+
+
+def _isolate(session: Session, batch: Batch, max_attempts: int) -> None:
+    batch.token, batch.lease_until, batch.finished = None, None, func.now()
+    if len(batch.digits) > 1:
+        batch.state = "split"
+        middle = len(batch.digits) // 2
+        for half in (batch.digits[:middle], batch.digits[middle:]):
+            # One more death is enough: the halves are suspects already.
+            session.execute(
+                insert(Batch).values(
+                    job=batch.job, parent=batch.id, state="queued", digits=half, attempt=max_attempts - 1
+                )
+            )
+        return
+    batch.state = "dead"
+    job = session.execute(select(Job).where(Job.id == batch.job)).scalar_one()
+    why = f"its worker died {batch.attempt} times on it, last {batch.worker}"
+    if job.kind == "embed":
+        _bury(session, batch, why)
+    else:
+        job.message, job.ended = f"batch {batch.id}: {why}", func.now()
+
+
+def _bury(session: Session, batch: Batch, why: str) -> None:
+    """A digit that kills whoever embeds it becomes a failure, its pixels kept there."""
+    rows = session.execute(select(Digit).where(Digit.id == func.any(batch.digits)).with_for_update()).scalars().all()
+    record(session, batch.job, [FailedItem(row.key, "poison", why, row.pixels) for row in rows])
+    embeddings.forget(session, batch.digits)
+    session.execute(delete(Digit).where(Digit.id == func.any(batch.digits)))
+    batch.failed = len(batch.digits)
+
+
+def to_ring(session: Session, *, republish_after: float, in_flight: int) -> list[tuple[int, str]]:
+    """(id, kind) of queued batches whose bell is due, oldest first, and note that it is rung now.
+
+    Due is what was never rung, or long ago; the bells that are out and unheard stay below `in_flight`.
+    """
+    due = or_(Batch.rung.is_(None), Batch.rung < func.now() - _seconds(republish_after))
+    out = session.execute(select(func.count()).where(Batch.state == "queued", ~due)).scalar_one()
+    if out >= in_flight:
+        return []
+    has_tower = exists(
+        select(Tower.id).where(Tower.status.in_(["live", "candidate"]), or_(Job.tower.is_(None), Job.tower == Tower.id))
+    )
+    chosen = (
+        select(Batch.id)
+        .join(Job, Job.id == Batch.job)
+        .where(Batch.state == "queued", due, or_(Job.kind == "train", has_tower))
+        .order_by(Batch.id)
+        .limit(in_flight - out)
+        .with_for_update(of=Batch, skip_locked=True)
+    )
+    rung = session.execute(
+        update(Batch)
+        .where(Batch.id.in_(chosen.scalar_subquery()), Batch.job == Job.id)
+        .values(rung=func.now())
+        .returning(Batch.id, Job.kind)
+    )
+    return sorted((row.id, row.kind) for row in rung)
+
+
+def backlog(session: Session) -> int:
+    """Digits that callers sent and that are not embedded yet."""
+    query = (
+        select(func.coalesce(func.sum(func.cardinality(Batch.digits)), 0))
+        .join(Job, Job.id == Batch.job)
+        .where(Batch.state.in_(["queued", "leased"]), Job.kind == "embed")
+    )
+    return int(session.execute(query).scalar_one())
+
+
+def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
+    """(seq, digest) of a job's accepted chunks after `after`."""
+    query = select(Batch.seq, Batch.digest).where(Batch.job == job, Batch.seq > after).order_by(Batch.seq).limit(limit)
+    return [(row.seq, row.digest) for row in session.execute(query)]
+
+
+def drop_open(session: Session, job: uuid.UUID) -> None:
+    """Cancel a job's open batches: their holders are fenced, and digits that have no vector are forgotten."""
+    open_batches = (
+        session.execute(
+            select(Batch)
+            .where(Batch.job == job, Batch.state.in_(["queued", "leased"]))
+            .order_by(Batch.id)
+            .with_for_update()
+        )
+        .scalars()
+        .all()
+    )
+    for batch in open_batches:
+        batch.state, batch.token, batch.lease_until, batch.finished = "cancelled", None, None, func.now()
+        batch.dropped = len(batch.digits)
+        if batch.digits:
+            session.execute(
+                delete(Digit).where(
+                    Digit.id == func.any(batch.digits),
+                    Digit.job == job,
+                    ~exists(
+                        select(Embedding.digit).where(
+                            Embedding.tower.in_(select(Tower.id).where(Tower.status.in_(["live", "candidate"]))),
+                            Embedding.digit == Digit.id,
+                        )
+                    ),
+                )
+            )

@@ -1,0 +1,60 @@
+"""PostgreSQL's binary COPY, the bulk path into the ledger.
+
+https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a header, then each row as a count of
+fields and each field as its length and bytes, all big-endian, then -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from psycopg import Cursor
+from sqlalchemy.orm import Session
+
+from db.tables import DIMENSIONS
+
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+
+# One row of `embeddings`: all of fixed size, so that numpy lays out any number of rows in one go.
+_EMBEDDING = np.dtype(
+    [
+        ("fields", ">i2"),
+        ("tower_length", ">i4"),
+        ("tower", ">i4"),
+        ("digit_length", ">i4"),
+        ("digit", ">i8"),
+        ("vector_length", ">i4"),
+        ("dimensions", ">i2"),  # pgvector's send format: dimensions, a reserved zero, float4 each
+        ("reserved", ">i2"),
+        ("vector", ">f4", DIMENSIONS),
+    ]
+)
+
+
+def copy_embeddings(session: Session, tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
+    """Append vectors (n, 128) float32 of the digits with ids (n,) under a tower."""
+    rows = np.zeros(len(digits), _EMBEDDING)
+    rows["fields"] = 3
+    rows["tower_length"], rows["tower"] = 4, tower
+    rows["digit_length"], rows["digit"] = 8, digits
+    rows["vector_length"], rows["dimensions"] = 4 + 4 * DIMENSIONS, DIMENSIONS
+    rows["vector"] = vectors
+    with _cursor(session).copy("COPY embeddings (tower, digit, vector) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(_HEADER + rows.tobytes() + _TRAILER)
+
+
+def copy_digits(session: Session, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Append rows of (id, key, collection, pixels, sha256, label, attributes, job)."""
+    columns = "id, key, collection, pixels, sha256, label, attributes, job"
+    with _cursor(session).copy(f"COPY digits ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(["int8", "text", "text", "bytea", "bytea", "int4", "jsonb", "uuid"])
+        for row in rows:
+            copy.write_row(row)
+
+
+def _cursor(session: Session) -> Cursor[Any]:
+    cursor: Cursor[Any] = session.connection().connection.cursor()  # type: ignore[assignment]  # psycopg's own
+    return cursor

@@ -1,0 +1,40 @@
+"""Stored pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from db.errors import UnknownKey
+from db.tables import Digit
+
+PIXELS = 28 * 28
+
+
+def pixels_of(session: Session, ids: Sequence[int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The ids that still exist, ascending, (n,) int64, and their pixels in the same order, (n, 784) uint8."""
+    rows = session.execute(
+        select(Digit.id, Digit.pixels).where(Digit.id == func.any(list(ids))).order_by(Digit.id)
+    ).all()
+    found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+    pixels = np.frombuffer(b"".join(row[1] for row in rows), np.uint8).reshape(-1, PIXELS)
+    return found, pixels
+
+
+def find(session: Session, key: str, collection: str | None) -> int:
+    """The id of the digit with this key. Raises UnknownKey where there is none, or several and no collection."""
+    query = select(Digit.id, Digit.collection).where(Digit.key == key)
+    if collection is not None:
+        query = query.where(Digit.collection == collection)
+    rows = session.execute(query.limit(3)).all()
+    if not rows:
+        place = f" in the collection {collection!r}" if collection is not None else ""
+        raise UnknownKey(f"no stored digit has the key {key!r}{place}")
+    if len(rows) > 1:
+        names = ", ".join(repr(row.collection) for row in rows)
+        raise UnknownKey(f"the key {key!r} stands in several collections ({names}): name one")
+    return int(rows[0].id)

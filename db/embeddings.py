@@ -1,0 +1,105 @@
+"""Vectors: one space a tower, kept apart by partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.orm import Session
+
+from db.copying import copy_embeddings
+from db.errors import NotEmbedded
+from db.tables import Digit, Embedding, Tower
+
+
+def open_space(session: Session, tower: int) -> None:
+    """Make the partition that holds a tower's vectors, with one open segment for every digit id.
+
+    Built beside the table and attached, which blocks no reader and no writer.
+    """
+    space = _space(tower)
+    session.execute(
+        text(f"""
+        CREATE TABLE {space} (LIKE embeddings INCLUDING DEFAULTS) PARTITION BY RANGE (digit);
+        ALTER TABLE {space} ADD PRIMARY KEY (tower, digit);
+        CREATE TABLE {space}_open PARTITION OF {space} FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
+        ALTER TABLE {space}_open ALTER COLUMN vector SET STORAGE PLAIN;
+        ALTER TABLE embeddings ATTACH PARTITION {space} FOR VALUES IN ({tower});
+        """)
+    )
+
+
+def close_space(session: Session, tower: int) -> None:
+    """Drop a tower's vectors. Waits for whoever reads or writes embeddings, and makes later ones wait."""
+    session.execute(text(f"DROP TABLE IF EXISTS {_space(tower)}"))
+
+
+def _space(tower: int) -> str:
+    return f"embeddings_{int(tower)}"
+
+
+def write(session: Session, tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
+    """Store vectors (n, 128) float32 of digits (n,) whose row locks the caller holds; those there already stay."""
+    there = embedded_among(session, tower, digits.tolist())
+    if there:
+        new = np.fromiter((id not in there for id in digits.tolist()), np.bool_, len(digits))
+        digits, vectors = digits[new], vectors[new]
+    if len(digits):
+        copy_embeddings(session, tower, digits, vectors)
+
+
+def embedded_among(session: Session, tower: int, digits: Sequence[int]) -> set[int]:
+    """Which of these digits have a vector under the tower."""
+    query = select(Embedding.digit).where(Embedding.tower == tower, Embedding.digit == func.any(list(digits)))
+    return set(session.execute(query).scalars())
+
+
+def forget(session: Session, digits: Sequence[int]) -> None:
+    """Delete every vector of these digits, under whichever tower."""
+    towers = select(Tower.id).where(Tower.status != "retired")
+    for tower in session.execute(towers).scalars().all():
+        session.execute(delete(Embedding).where(Embedding.tower == tower, Embedding.digit == func.any(list(digits))))
+
+
+def vector_of(session: Session, tower: int, digit: int) -> np.ndarray[Any, Any]:
+    """A stored vector (128,) float32. Raises NotEmbedded."""
+    query = select(Embedding.vector).where(Embedding.tower == tower, Embedding.digit == digit)
+    vector = session.execute(query).scalar()
+    if vector is None:
+        raise NotEmbedded("this digit is stored and its vector is still owed: wait for its job")
+    return np.asarray(vector, np.float32)
+
+
+def nearest(
+    session: Session,
+    tower: int,
+    vector: np.ndarray[Any, Any],
+    *,
+    k: int,
+    collection: str | None = None,
+    leave_out: int | None = None,
+) -> list[dict[str, Any]]:
+    """The k digits nearest to a vector (128,) by Euclidean distance under a tower; of equals the earlier stored first.
+
+    Every stored vector is compared: no segment has an approximate index.
+    """
+    distance = Embedding.vector.l2_distance(vector)
+    inner = select(Embedding.digit, distance.label("distance")).where(Embedding.tower == tower)
+    if collection is not None:
+        inner = inner.join(Digit, Digit.id == Embedding.digit).where(Digit.collection == collection)
+    if leave_out is not None:
+        inner = inner.where(Embedding.digit != leave_out)
+    found = inner.order_by(distance, Embedding.digit).limit(k).subquery()
+    rows = session.execute(
+        select(Digit.key, Digit.collection, found.c.distance, Digit.label, Digit.attributes)
+        .join(found, found.c.digit == Digit.id)
+        .order_by(found.c.distance, Digit.id)
+    )
+    return [dict(row._mapping) for row in rows]
+
+
+def count(session: Session, tower: int) -> int:
+    """How many vectors are stored under a tower."""
+    return session.execute(select(func.count()).where(Embedding.tower == tower)).scalar_one()

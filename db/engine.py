@@ -1,0 +1,58 @@
+"""Engines, and transactions that outlive a lost connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+T = TypeVar("T")
+
+_PASSING = {
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "23505",  # unique violation: another transaction wrote the same key first; the next try sees it
+    "55P03",  # lock not available
+}
+_SERVER_LIMITS = "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
+
+
+def connect(url: str) -> Engine:
+    """An engine for one process. The pool tests a connection before it lends it, so a restart costs no error."""
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=4,
+        connect_args={"options": _SERVER_LIMITS, "connect_timeout": 5, "application_name": "twinvec"},
+    )
+
+
+def transact(engine: Engine, work: Callable[[Session], T], *, attempts: int = 5) -> T:
+    """Run `work` in a transaction of its own and commit; on what will pass, run all of it again.
+
+    Retried: deadlocks, serialization failures, unique violations, lost connections. `work` must therefore change
+    nothing but the database. A commit whose answer was lost is repeated too: `work` must recognise its own effect,
+    as the fenced updates here do.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(_will_pass),
+        stop=stop_after_attempt(attempts),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        reraise=True,
+    )
+
+    def once() -> T:
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            return work(session)
+
+    return retrying(once)
+
+
+def _will_pass(error: BaseException) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _PASSING

@@ -1,0 +1,45 @@
+"""What the ledger refuses."""
+
+
+class LedgerError(Exception):
+    """Any refusal of the ledger."""
+
+
+class SchemaError(LedgerError):
+    """The database cannot hold the schema, or does not hold it yet. Run `twinvec migrate`."""
+
+
+class Fenced(LedgerError):
+    """The lease was lost to another holder, or its job was cancelled. Drop the work; nothing was written."""
+
+
+class TowersChanged(LedgerError):
+    """A tower was registered after the batch was claimed. Embed under it as well, then finish again."""
+
+    def __init__(self, missing: set[int]) -> None:
+        super().__init__(f"towers {sorted(missing)} came up meanwhile")
+        self.missing = missing
+
+
+class TrainingRunning(LedgerError):
+    """A training is under way, and one goes at a time."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"training {job} is under way: follow it with `twinvec job {job}`")
+        self.job = job
+
+
+class UnknownJob(LedgerError):
+    """No job has this id."""
+
+
+class UnknownKey(LedgerError):
+    """No digit has this key, or digits of several collections have it."""
+
+
+class NotEmbedded(LedgerError):
+    """The digit has no vector under the live tower yet."""
+
+
+class NoTower(LedgerError):
+    """No tower is live."""

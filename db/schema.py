@@ -1,0 +1,44 @@
+"""Brings a database to the schema this version needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from db.errors import SchemaError
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_ONE_AT_A_TIME = 7_360_001  # advisory lock
+
+
+def migrate(engine: Engine) -> None:
+    """Create or upgrade the schema in one transaction; several at once queue up and the rest find it done.
+
+    Raises SchemaError where the server has no pgvector to offer.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
+        _need_pgvector(connection)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether the schema is the one this version needs."""
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    return MigrationContext.configure(connection).get_current_revision() == scripts.get_current_head()
+
+
+def _need_pgvector(connection: Connection) -> None:
+    query = text("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
+    if connection.execute(query).scalar() is None:
+        raise SchemaError(
+            "this PostgreSQL server has no pgvector extension: install it there (0.8 or newer), then migrate again"
+        )

@@ -1,0 +1,205 @@
+"""Accept a chunk of pictures: job, digits, failures and batch in the caller's one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db.copying import copy_digits
+from db.embeddings import embedded_among, forget
+from db.failures import FailedItem, record
+from db.tables import Batch, Digit, Job, Tower
+
+
+class Item(NamedTuple):
+    """A picture that was read. pixels: 784 bytes, 28x28 uint8."""
+
+    key: str
+    pixels: bytes
+    label: int | None = None
+    attributes: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """One chunk of a job. (job, seq) names it; `total` is the whole job's count and comes with its last chunk."""
+
+    job: uuid.UUID
+    seq: int
+    collection: str
+    items: list[Item]
+    failures: list[FailedItem] = field(default_factory=list)
+    digest: bytes
+    total: int | None
+    seconds: dict[str, float] = field(default_factory=dict)  # spent before, by stage
+
+
+def submit(session: Session, chunk: Submission) -> int | None:
+    """Store a chunk, once; the id of the batch that is to be embedded, or None where nothing is.
+
+    A chunk accepted before changes nothing. A key that is stored already with the same pixels is `unchanged` once it
+    has its vector; with other pixels it is replaced, and its vectors go with it. Raises IntegrityError where another
+    transaction stored one of the keys meanwhile: run it again.
+    """
+    job = _open_job(session, chunk)
+    count = len(chunk.items) + len(chunk.failures)
+    batch = session.execute(
+        insert(Batch)
+        .values(
+            job=job.id,
+            seq=chunk.seq,
+            digits=[],
+            digest=chunk.digest,
+            items=count,
+            state="cancelled" if job.cancelled else "done",
+            dropped=count if job.cancelled else 0,
+            finished=func.now(),
+        )
+        .on_conflict_do_nothing(index_elements=["job", "seq"])
+        .returning(Batch.id)
+    ).scalar()
+    if batch is None or job.cancelled:
+        return None
+    owed, unchanged, duplicates = _store(session, chunk)
+    failures = chunk.failures + duplicates
+    record(session, job.id, failures)
+    session.execute(
+        update(Batch)
+        .where(Batch.id == batch)
+        .values(
+            digits=owed,
+            unchanged=unchanged,
+            failed=len(failures),
+            seconds=chunk.seconds,
+            **({"state": "queued", "finished": None, "rung": func.now()} if owed else {}),
+        )
+    )
+    return batch if owed else None
+
+
+def _open_job(session: Session, chunk: Submission) -> Job:
+    session.execute(
+        insert(Job)
+        .values(id=chunk.job, kind="embed", collection=chunk.collection, parameters={})
+        .on_conflict_do_nothing()
+    )
+    # Shared: chunks go in side by side, and a cancel waits for them.
+    job = session.execute(select(Job).where(Job.id == chunk.job).with_for_update(read=True)).scalar_one()
+    if chunk.total is not None:
+        session.execute(update(Job).where(Job.id == job.id).values(total=chunk.total, chunks=chunk.seq + 1))
+    return job
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to become of a chunk's items."""
+
+    new: dict[str, tuple[Item, bytes]] = field(default_factory=dict)  # with the SHA-256 of the pixels
+    kept: list[int] = field(default_factory=list)  # stored with these pixels, by digit id
+    replaced: list[Any] = field(default_factory=list)  # stored with other pixels
+    relabelled: list[dict[str, Any]] = field(default_factory=list)
+    repeated: int = 0  # the same key and pixels twice in one chunk
+    duplicates: list[FailedItem] = field(default_factory=list)
+
+
+def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[FailedItem]]:
+    """Ids that are to be embedded, how many items were unchanged, and the items refused as duplicates."""
+    if not chunk.items:
+        return [], 0, []
+    stored = {
+        row.key: row
+        for row in session.execute(
+            select(Digit.id, Digit.key, Digit.sha256, Digit.job, Digit.label, Digit.attributes)
+            .where(
+                Digit.collection == chunk.collection,
+                Digit.key == func.any([item.key for item in chunk.items]),
+            )
+            .order_by(Digit.id)
+            .with_for_update()
+        )
+    }
+    plan = _plan(chunk, stored)
+    live = session.execute(select(Tower.id).where(Tower.status == "live")).scalar()
+    touched = [*plan.kept, *(row.id for row in plan.replaced)]
+    embedded = embedded_among(session, live, touched) if live is not None and touched else set()
+    if plan.replaced:
+        _replace(session, plan.replaced, embedded, chunk.job)
+    if plan.relabelled:
+        session.execute(update(Digit), plan.relabelled)
+    ids = _append(session, chunk, plan.new)
+    owed = ids + [id for id in plan.kept if id not in embedded]
+    return owed, len(chunk.items) - len(plan.duplicates) - len(owed), plan.duplicates
+
+
+def _plan(chunk: Submission, stored: dict[str, Any]) -> _Plan:
+    plan = _Plan()
+    for item in chunk.items:
+        digest = hashlib.sha256(item.pixels).digest()
+        row, twin = stored.get(item.key), plan.new.get(item.key)
+        if twin is not None and twin[1] == digest:
+            continue
+        if twin is not None or (row is not None and row.job == chunk.job and row.sha256 != digest):
+            message = "this key came before in the same job, with other pixels: the first one is kept"
+            plan.duplicates.append(FailedItem(item.key, "duplicate_key", message, item.pixels))
+        elif row is None:
+            plan.new[item.key] = item, digest
+        elif row.sha256 == digest:
+            plan.kept.append(row.id)
+            if (change := _relabel(item, row)) is not None:
+                plan.relabelled.append(change)
+        else:
+            plan.replaced.append(row)
+            plan.new[item.key] = item, digest
+    return plan
+
+
+def _relabel(item: Item, row: Any) -> dict[str, Any] | None:
+    """The update that gives a stored digit the label and attributes it was sent again with."""
+    label = row.label if item.label is None else item.label
+    attributes = row.attributes if item.attributes is None else item.attributes
+    if (label, attributes) == (row.label, row.attributes):
+        return None
+    return {"id": row.id, "label": label, "attributes": attributes}
+
+
+def _replace(session: Session, rows: list[Any], embedded: set[int], by: uuid.UUID) -> None:
+    """Delete digits whose key now has other pixels; those still owed are failures of the jobs that brought them."""
+    message = f"other pixels came under this key, with job {by}, before these were embedded"
+    for row in rows:
+        if row.id not in embedded:
+            record(session, row.job, [FailedItem(row.key, "superseded", message, None)])
+    ids = [row.id for row in rows]
+    forget(session, ids)
+    session.execute(delete(Digit).where(Digit.id == func.any(ids)))
+
+
+def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, bytes]]) -> list[int]:
+    if not new:
+        return []
+    query = text("SELECT nextval('digits_id_seq') FROM generate_series(1, :count)")
+    ids = list(session.execute(query, {"count": len(new)}).scalars())
+    copy_digits(
+        session,
+        (
+            (
+                id,
+                item.key,
+                chunk.collection,
+                item.pixels,
+                digest,
+                item.label,
+                None if item.attributes is None else Jsonb(item.attributes),
+                chunk.job,
+            )
+            # By key, so that two chunks that share new keys wait for each other in one order.
+            for id, (_, (item, digest)) in zip(ids, sorted(new.items()), strict=True)
+        ),
+    )
+    return ids

@@ -1,0 +1,146 @@
+"""The six tables as SQLAlchemy sees them; the migrations hold the DDL, partitions and constraints included."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from pgvector.sqlalchemy import Vector
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    DateTime,
+    Double,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    Text,
+    Uuid,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+DIMENSIONS = 128
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy reads it as declared
+        str: Text,
+        int: Integer,
+        float: Double,
+        bytes: LargeBinary,
+        uuid.UUID: Uuid,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+    }
+
+
+class Tower(Base):
+    """A trained tower, its file included. status: candidate, live, previous, retired or rejected."""
+
+    __tablename__ = "towers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(unique=True)  # SHA-256 of the weights, hex
+    status: Mapped[str]
+    file: Mapped[bytes] = mapped_column(deferred=True)  # the `.keras` file
+    file_digest: Mapped[bytes]  # SHA-256 of `file`: checked before it is opened
+    recipe: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    data_digest: Mapped[str]
+    versions: Mapped[dict[str, Any]]
+    metrics: Mapped[dict[str, Any]]
+    history: Mapped[dict[str, Any]]
+    threshold: Mapped[float]
+    created: Mapped[datetime] = mapped_column(server_default=func.now())
+    promoted: Mapped[datetime | None]
+
+
+class Digit(Base):
+    """A stored picture. New pixels under an old key get a new id, so ids only grow with what is to be embedded."""
+
+    __tablename__ = "digits"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    key: Mapped[str]
+    collection: Mapped[str]
+    pixels: Mapped[bytes]  # 28x28 uint8, row by row
+    sha256: Mapped[bytes]  # of `pixels`
+    label: Mapped[int | None]
+    attributes: Mapped[dict[str, Any] | None]
+    job: Mapped[uuid.UUID]  # that brought these pixels
+    created: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Embedding(Base):
+    """A vector under the tower that made it. LIST-partitioned by tower, each partition by ranges of digit ids."""
+
+    __tablename__ = "embeddings"
+
+    tower: Mapped[int] = mapped_column(primary_key=True)
+    digit: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    vector: Mapped[Any] = mapped_column(Vector(DIMENSIONS))
+
+
+class Job(Base):
+    """One request of a caller or of upkeep. kind: embed, fill or train. Its counts are sums over its batches."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)  # made from the idempotency key where one was given
+    kind: Mapped[str]
+    collection: Mapped[str | None]
+    total: Mapped[int | None] = mapped_column(BigInteger)  # pictures; known with the last chunk
+    chunks: Mapped[int | None]  # known with the last chunk
+    tower: Mapped[int | None] = mapped_column(ForeignKey("towers.id"))  # that a fill embeds under
+    parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    progress: Mapped[dict[str, Any] | None]  # of a training
+    outcome: Mapped[dict[str, Any] | None]  # of a training
+    message: Mapped[str | None]  # why it failed
+    created: Mapped[datetime] = mapped_column(server_default=func.now())
+    cancelled: Mapped[datetime | None]
+    ended: Mapped[datetime | None]  # of a training or a fill; an embed job ends with its last batch
+
+
+class Batch(Base):
+    """The unit of work. state: queued, leased, done, split, dead or cancelled."""
+
+    __tablename__ = "batches"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    job: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"))
+    seq: Mapped[int | None]  # of the chunk it was made from; None for the halves of a split one
+    parent: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))
+    state: Mapped[str]
+    digits: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))  # ids that are to be embedded
+    digest: Mapped[bytes | None]  # of the chunk, as its sender computed it
+    items: Mapped[int] = mapped_column(default=0)  # pictures of the chunk
+    embedded: Mapped[int] = mapped_column(default=0)
+    unchanged: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    dropped: Mapped[int] = mapped_column(default=0)  # not embedded because the job was cancelled
+    attempt: Mapped[int] = mapped_column(default=0)
+    token: Mapped[uuid.UUID | None]  # fences a holder whose lease ran out
+    lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    rung: Mapped[datetime | None]  # when its bell was last rung
+    seconds: Mapped[dict[str, Any] | None]  # by stage
+    created: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished: Mapped[datetime | None]
+
+
+class Failure(Base):
+    """A picture that was not embedded, why, and what was sent, to look at and to try again."""
+
+    __tablename__ = "failures"
+
+    job: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    message: Mapped[str]
+    attempts: Mapped[int] = mapped_column(default=1)
+    picture: Mapped[bytes | None]
+    created: Mapped[datetime] = mapped_column(server_default=func.now())

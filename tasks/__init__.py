@@ -1,0 +1,1 @@
+"""What the lanes do: each task one line, its work a plain function beside it."""

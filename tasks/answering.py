@@ -1,0 +1,72 @@
+"""Answers and refusals: a task that is waited for returns a dict, and a refusal is a dict that names its class."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from db.errors import NotEmbedded, NoTower, SchemaError, TrainingRunning, UnknownJob, UnknownKey
+from training.errors import PictureError
+from twinvec_client.messages import BadMessage
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+Answer = dict[str, Any]
+
+_REFUSALS = (
+    NoTower,
+    NotEmbedded,
+    TrainingRunning,
+    UnknownJob,
+    UnknownKey,
+)  # the client has errors of these names
+
+
+class InvalidRequest(ValueError):
+    """A field of a request is out of its limits."""
+
+
+def answering(work: Callable[P, Answer]) -> Callable[P, Answer]:
+    """Turn what `work` raises into an answer: a caller elsewhere gets a sentence, never a traceback."""
+
+    @wraps(work)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> Answer:
+        try:
+            return work(*args, **kwargs)
+        except _REFUSALS as error:
+            return refusal(type(error).__name__, str(error))
+        except PictureError as error:
+            return refusal("PictureRefused", f"{error.reason}: {error}")
+        except (InvalidRequest, BadMessage) as error:
+            return refusal("InvalidRequest", str(error))
+        except (OperationalError, SchemaError) as error:
+            log.warning("no database: %s", first_line(error))
+            return refusal("DatabaseUnavailable", first_line(error))
+        except Exception as error:
+            log.exception("could not answer")
+            return refusal(type(error).__name__, first_line(error))
+
+    return answer
+
+
+def refusal(name: str, message: str) -> Answer:
+    return {"error": name, "message": message}
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what the driver said, without the statement that SQLAlchemy appends."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
+
+
+def job_id(text: str) -> uuid.UUID:
+    """Raises UnknownJob on what is no UUID."""
+    try:
+        return uuid.UUID(text)
+    except (ValueError, AttributeError, TypeError):
+        raise UnknownJob(f"{text!r:.80} is no job id") from None

@@ -1,0 +1,77 @@
+"""What callers ask about jobs, and cancelling them. Quick: this lane is never behind bulk work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from db import batches, failures, jobs
+from tasks.answering import answering, job_id
+from twinvec_client.messages import Cancel, FailuresOf, ListJobs, Receipts, StatusOf
+from worker.app import app
+from worker.runtime import Runtime, runtime
+
+PAGE = 1000
+
+
+@app.task(name=StatusOf.task, ignore_result=False)
+@answering
+def status(**payload: Any) -> dict[str, Any]:
+    request = StatusOf.read(payload)
+    return runtime().transact(lambda session: jobs.status(session, job_id(request.job)))
+
+
+@app.task(name=ListJobs.task, ignore_result=False)
+@answering
+def latest(**payload: Any) -> dict[str, Any]:
+    limit = min(ListJobs.read(payload).limit, PAGE)
+    return {"jobs": runtime().transact(lambda session: jobs.latest(session, limit=limit))}
+
+
+@app.task(name=Receipts.task, ignore_result=False)
+@answering
+def receipts(**payload: Any) -> dict[str, Any]:
+    return receipts_of(Receipts.read(payload), runtime())
+
+
+def receipts_of(request: Receipts, runtime: Runtime) -> dict[str, Any]:
+    """Which chunks stand in SQL, and whether there is room for more."""
+    return runtime.transact(
+        lambda session: {
+            "accepted": batches.receipts(session, job_id(request.job), after=request.after),
+            "backlog": batches.backlog(session),
+            "backlog_limit": runtime.settings.backlog,
+        }
+    )
+
+
+@app.task(name=FailuresOf.task, ignore_result=False)
+@answering
+def failed(**payload: Any) -> dict[str, Any]:
+    return failures_of(FailuresOf.read(payload), runtime())
+
+
+def failures_of(request: FailuresOf, runtime: Runtime) -> dict[str, Any]:
+    """One page of a job's failures. Raises UnknownJob."""
+    job, limit = job_id(request.job), min(request.limit, PAGE)
+
+    def page(session: Any) -> list[dict[str, Any]]:
+        jobs.status(session, job)
+        return [
+            {"key": row.key, "reason": row.reason, "message": row.message, "attempts": row.attempts}
+            for row in failures.page(session, job, after=request.after, limit=limit)
+        ]
+
+    return {"failures": runtime.transact(page)}
+
+
+@app.task(name=Cancel.task, ignore_result=False)
+@answering
+def cancel(**payload: Any) -> dict[str, Any]:
+    return cancel_job(Cancel.read(payload), runtime())
+
+
+def cancel_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
+    """Cancel, and where the job stands then. Raises UnknownJob."""
+    job = job_id(request.job)
+    runtime.transact(lambda session: jobs.cancel(session, job))
+    return runtime.transact(lambda session: jobs.status(session, job))

@@ -1,0 +1,57 @@
+"""The life of towers: who may start a training, and what there is."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+
+from db import jobs, towers
+from db.errors import TrainingRunning
+from tasks.answering import InvalidRequest, answering
+from training.recipes import RECIPES
+from twinvec_client.messages import ListTowers, RetrainOnSchedule, StartTraining
+from worker.app import app
+from worker.bell import ring
+from worker.runtime import Runtime, runtime
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name=ListTowers.task, ignore_result=False)
+@answering
+def list_towers(**_: Any) -> dict[str, Any]:
+    return {"towers": runtime().transact(towers.all_of_them)}
+
+
+@app.task(name=StartTraining.task, ignore_result=False)
+@answering
+def start_training(**payload: Any) -> dict[str, Any]:
+    return {"job": start(StartTraining.read(payload), runtime())}
+
+
+@app.task(name=RetrainOnSchedule.task)
+def retrain_on_schedule(**payload: Any) -> None:
+    retrain(RetrainOnSchedule.read(payload), runtime())
+
+
+def start(request: StartTraining, runtime: Runtime) -> str:
+    """Open a training and ring for it; its job id. Raises TrainingRunning, InvalidRequest."""
+    if request.recipe not in RECIPES:
+        raise InvalidRequest(f"no recipe {request.recipe!r:.40}: there are {', '.join(sorted(RECIPES))}")
+    if not isinstance(request.seed, int) or not 0 <= request.seed < 2**32:
+        raise InvalidRequest(f"the seed is {request.seed!r:.40}: an integer from 0 to {2**32 - 1}")
+    job, batch = runtime.transact(
+        lambda session: jobs.start_training(session, recipe=request.recipe, seed=request.seed)
+    )
+    ring([(batch, "train")])
+    return str(job)
+
+
+def retrain(request: RetrainOnSchedule, runtime: Runtime) -> None:
+    """What the schedule does: train with a new seed, or leave it where a training is under way already."""
+    try:
+        job = start(StartTraining(recipe=request.recipe, seed=secrets.randbelow(2**32)), runtime)
+        log.info("started the scheduled training %s", job)
+    except TrainingRunning as running:
+        log.info("skipped the scheduled training: %s", running)

@@ -1,0 +1,79 @@
+"""Look up the nearest stored digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from db import digits, embeddings, towers
+from tasks.answering import InvalidRequest, answering
+from training.pictures import read_picture
+from twinvec_client.messages import GLYPH_BYTES, MAX_K, MAX_QUERIES, Nearest
+from worker.app import app
+from worker.runtime import Runtime, runtime
+
+DIMENSIONS = 128
+Vector = np.ndarray[Any, Any]
+
+
+@app.task(name=Nearest.task, ignore_result=False)
+@answering
+def nearest(**payload: Any) -> dict[str, Any]:
+    return look_up(Nearest.read(payload), runtime())
+
+
+def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
+    """Answers in the order of the queries, all under the tower that is live now.
+
+    Raises InvalidRequest, PictureError, NoTower, UnknownKey, NotEmbedded.
+    """
+    if not isinstance(request.k, int) or not 1 <= request.k <= MAX_K:
+        raise InvalidRequest(f"k is {request.k!r:.40}: an integer from 1 to {MAX_K}")
+    if len(request.queries) > MAX_QUERIES:
+        raise InvalidRequest(f"{len(request.queries)} queries in one request: at most {MAX_QUERIES}")
+    glyphs = {
+        at: glyph_of(query, normalise=request.normalise)
+        for at, query in enumerate(request.queries)
+        if "glyph" in query or "encoded" in query
+    }
+    tower = runtime.transact(towers.live)
+    embedded: dict[int, Vector] = {}
+    if glyphs:
+        embedded = dict(zip(glyphs, runtime.towers[tower.id](np.stack(list(glyphs.values()))), strict=True))
+
+    def search(session: Session) -> list[dict[str, Any]]:
+        answers = []
+        for at, query in enumerate(request.queries):
+            vector, itself = (embedded[at], None) if at in embedded else stored_or_given(session, tower.id, query)
+            found = embeddings.nearest(
+                session, tower.id, vector, k=request.k, collection=request.collection, leave_out=itself
+            )
+            answers.append({"tower": tower.fingerprint, "exact": True, "neighbours": found})
+        return answers
+
+    return {"answers": runtime.transact(search)}
+
+
+def glyph_of(query: dict[str, Any], *, normalise: bool) -> Vector:
+    """The (784,) uint8 pixels of a picture query."""
+    if "encoded" in query:
+        return read_picture(query["encoded"], normalise=normalise).reshape(-1)
+    if not isinstance(query["glyph"], bytes) or len(query["glyph"]) != GLYPH_BYTES:
+        raise InvalidRequest(f"a glyph is {GLYPH_BYTES} bytes")
+    return np.frombuffer(query["glyph"], np.uint8)
+
+
+def stored_or_given(session: Session, tower: int, query: dict[str, Any]) -> tuple[Vector, int | None]:
+    """The vector of a query by key, with the digit that is left out of its own answer; or the vector given."""
+    if "key" in query:
+        digit = digits.find(session, str(query["key"]), query.get("collection"))
+        return embeddings.vector_of(session, tower, digit), digit
+    try:
+        vector = np.asarray(query.get("vector"), np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"a query is a picture, a key or a vector: {error}") from None
+    if vector.shape != (DIMENSIONS,) or not np.isfinite(vector).all():
+        raise InvalidRequest(f"a vector of shape {vector.shape}: expected {DIMENSIONS} finite numbers")
+    return vector, None

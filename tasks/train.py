@@ -1,0 +1,115 @@
+"""Train a tower and register it, while the job's row shows how far it is."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import asdict
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from db import jobs, towers
+from db.batches import Lease, close_training, renew
+from db.errors import Fenced
+from tasks.upkeep import sweep
+from training import mnist
+from training.recipes import RECIPES
+from twinvec_client.messages import TrainBatch
+from worker.app import app
+from worker.runtime import Runtime, runtime
+
+if TYPE_CHECKING:
+    from training.fit import Progress, Trained
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name=TrainBatch.task)
+def train_batch(**payload: Any) -> None:
+    train(TrainBatch.read(payload).batch, runtime())
+
+
+def train(batch: int, runtime: Runtime) -> None:
+    """Train if the batch can be claimed. The tower and the end of its job are one transaction, fenced by its token.
+
+    A training that fails ends its job with the reason; one whose process dies is started over by the sweep.
+    """
+    lease = runtime.claim(batch)
+    if lease is None:
+        return
+    try:
+        with runtime.heart.beating_for(lease):
+            start = time.perf_counter()
+            trained = fit(lease, runtime)
+            seconds = {"wait": lease.waited, "train": time.perf_counter() - start}
+            tower = runtime.transact(lambda session: register(session, lease, trained, seconds))
+    except Fenced as fenced:
+        log.warning("dropped training %s: %s", lease.job, fenced)
+    except Exception as error:
+        log.exception("training %s failed", lease.job)
+        message = f"{type(error).__name__}: {error}"
+        runtime.transact(lambda session: fail(session, lease, message))
+    else:
+        log.info("trained tower %d (%.12s), now %s", tower["tower"], tower["fingerprint"], tower["status"])
+        sweep(runtime)  # there may be digits that waited for a tower
+
+
+def fit(lease: Lease, runtime: Runtime) -> Trained:
+    """Run the recipe that the job names on this worker's data. Raises Fenced where the job was cancelled meanwhile."""
+    # By name: only the pool process that trains loads TensorFlow, not its parent that registers this task.
+    room = import_module("training.fit")
+    data = mnist.load(runtime.settings.data)
+
+    def on_progress(progress: Progress) -> None:
+        runtime.transact(lambda session: report(session, lease, asdict(progress), runtime.settings.lease))
+
+    trained: Trained = room.train(
+        RECIPES[lease.parameters["recipe"]], data, seed=lease.parameters["seed"], on_progress=on_progress
+    )
+    return trained
+
+
+def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: float) -> None:
+    """Show in the job's row how far the training is, and hold on to its lease. Raises Fenced."""
+    if not renew(session, lease, seconds):
+        raise Fenced(f"the lease of batch {lease.batch} is lost")
+    jobs.report_progress(session, lease.job, progress)
+
+
+def register(session: Session, lease: Lease, trained: Trained, seconds: dict[str, float]) -> dict[str, Any]:
+    """Store the tower and end the job with it. Raises Fenced."""
+    close_training(session, lease, seconds)
+    tower = towers.register(
+        session,
+        {
+            "fingerprint": trained.fingerprint,
+            "file": trained.file,
+            "file_digest": hashlib.sha256(trained.file).digest(),
+            "recipe": trained.recipe,
+            "settings": trained.settings,
+            "seed": trained.seed,
+            "data_digest": trained.data_digest,
+            "versions": trained.versions,
+            "metrics": trained.metrics,
+            "history": trained.history,
+            "threshold": trained.threshold,
+        },
+    )
+    outcome = {
+        "tower": tower.id,
+        "fingerprint": tower.fingerprint,
+        "status": tower.status,
+        "metrics": tower.metrics,
+        "history": tower.history,
+    }
+    jobs.end(session, lease.job, outcome=outcome)
+    return outcome
+
+
+def fail(session: Session, lease: Lease, message: str) -> None:
+    """End the job with why it failed. Raises Fenced."""
+    close_training(session, lease, {})
+    jobs.end(session, lease.job, message=message)

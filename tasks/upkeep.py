@@ -1,0 +1,70 @@
+"""What keeps the promises: expired leases, unheard bells, towers that are ready, vectors that are owed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from db import batches, embeddings, locks, towers
+from twinvec_client.messages import FillOwed, Sweep
+from worker.app import app
+from worker.bell import ring
+from worker.runtime import Runtime, runtime
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name=Sweep.task)
+def sweep_now(**_: Any) -> None:
+    sweep(runtime())
+
+
+@app.task(name=FillOwed.task)
+def fill_owed(**_: Any) -> None:
+    fill(runtime())
+
+
+def sweep(runtime: Runtime) -> None:
+    """One round of upkeep. Safe to run anywhere, any time: of several at once one works and the rest go home."""
+    rung = runtime.transact(lambda session: sweep_ledger(session, runtime))
+    ring(rung)
+    close_spaces(runtime)
+
+
+def sweep_ledger(session: Session, runtime: Runtime) -> list[tuple[int, str]]:
+    """Rescue, settle and promote; the batches whose bell is due, as (id, kind)."""
+    settings = runtime.settings
+    if not locks.try_sweep(session):
+        return []
+    if poisoned := batches.rescue(session, max_attempts=settings.max_attempts):
+        log.warning("split or buried %d batches that killed their workers", poisoned)
+    towers.settle_fills(session)
+    if (tower := towers.promote_ready(session)) is not None:
+        log.info("promoted tower %d (%.12s): nothing is owed under it", tower.id, tower.fingerprint)
+    return batches.to_ring(session, republish_after=settings.republish_after, in_flight=settings.in_flight)
+
+
+def close_spaces(runtime: Runtime) -> None:
+    """Drop the vectors of retired and rejected towers, when nobody is in the way."""
+
+    def close(session: Session) -> None:
+        for tower in towers.spaces_to_close(session):
+            session.execute(text("SET LOCAL lock_timeout = '500ms'"))
+            embeddings.close_space(session, tower)
+            log.info("dropped the vectors of tower %d", tower)
+
+    try:
+        runtime.transact(close)
+    except OperationalError as error:  # somebody reads or writes; the next sweep tries again
+        log.info("vectors of old towers are still in use: %s", str(error.orig).strip().splitlines()[0])
+
+
+def fill(runtime: Runtime) -> None:
+    """Queue what is owed under the live tower and waits in no batch, and ring for it."""
+    if owed := runtime.transact(towers.plan_owed):
+        log.info("queued %d digits whose vectors are owed", owed)
+        sweep(runtime)

@@ -1,0 +1,179 @@
+"""Sets the one digit in a grey picture as NIST's digits were set to become MNIST's.
+
+Light on dark, cropped to its ink, scaled into 20x20 keeping its aspect, its centre of mass in the middle
+of 28x28. It knows arrays alone: how bytes become pixels is the business of `training.pictures`.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from training.errors import PictureError
+from training.spots import Box, digit_of, edges_of, find_card
+
+Grey = NDArray[np.uint8]
+Levels = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+SIDE = 28  # pixels of a glyph's side
+BOX = 20  # pixels of the longer side of its ink
+MIDDLE = 14.0  # where the centre of mass lies in all 70,000 of MNIST, within half a pixel
+
+WORK_SIDE = 256  # pixels; a larger picture is searched reduced
+DETAIL = 64  # pixels of ink that are enough to draw it in 20; less is cut out of the larger picture
+LEAST_CONTRAST = 16.0  # grey levels between paper and ink; the noise of a blank scan stays well below
+STROKE = 70  # the percentile of its pixels that is a stroke's own darkness
+FAINT = 0.3  # ink lighter than this joins no two strokes
+LEAST_STROKE = 1.6  # pixels of the 20, or a fine pen's line would fade away when it is scaled down
+EDGE = 0.1  # ink lighter than this is outside the crop
+
+
+def normalise(grey: Grey) -> Grey:
+    """(h, w) uint8 of either polarity -> (28, 28) uint8, light on dark. PictureError `blank` without ink."""
+    return centred(fitted(thickened(find_ink(grey))))
+
+
+def is_set_like_mnist(grey: Grey) -> bool:
+    """Whether a (28, 28) picture already is as `normalise` sets one; true of every MNIST digit."""
+    rows, columns = grey.sum(axis=1, dtype=np.int64), grey.sum(axis=0, dtype=np.int64)
+    total = int(rows.sum())
+    if total == 0 or grey[0, 0] or grey[0, -1] or grey[-1, 0] or grey[-1, -1]:
+        return False
+    extents = [np.flatnonzero(line) for line in (rows, columns)]
+    longer = max(int(extent[-1] - extent[0]) + 1 for extent in extents)
+    places = np.arange(SIDE)
+    off_centre = max(abs(float(line @ places) / total - MIDDLE) for line in (rows, columns))
+    return BOX - 1 <= longer <= BOX and off_centre <= 0.55
+
+
+def find_ink(grey: Grey) -> Levels:
+    """(h, w) uint8 -> (h', w') float32 in 0..1: the digit's ink alone, cropped, 0 where there is paper."""
+    factor = -(-max(grey.shape) // WORK_SIDE)
+    picture = reduced(grey, factor)
+    ink = inked(picture)
+    mask = ink > FAINT
+    card = find_card(mask)
+    if card is not None:
+        return find_ink(grey[card.scaled(factor).slices])
+    digit = digit_of(mask)
+    box = bounds(digit)
+    if factor > 1 and box.longer < DETAIL:
+        return find_ink(grey[box.grown(2 + box.longer // 4, ink.shape).scaled(factor).slices])
+    ink = np.where(widened(digit), ink, np.float32(0))
+    return ink[bounds(ink > EDGE).slices]
+
+
+def reduced(grey: Grey, factor: int) -> Grey:
+    """The mean of every factor x factor pixels."""
+    return grey if factor == 1 else np.asarray(Image.fromarray(grey).reduce(factor))
+
+
+def inked(grey: Grey) -> Levels:
+    """(h, w) uint8 -> (h, w) float32: how much ink each pixel carries, 0 on the paper, 1 in a stroke."""
+    level = grey.astype(np.float32)
+    light, _ = max(halves(level), halves(level - slope(level)), key=lambda halved: halved[1])
+    # The edge may be a frame and the most may be a bold digit: the whole counts twice, the edge once.
+    paper_is_light = 2 * light.mean() + edges_of(light).mean() > 1.5
+    paper = light if paper_is_light else ~light
+    darkness = plane_through(level, paper) - level
+    ink = darkness if paper_is_light else -darkness
+    strokes, _ = halves(ink)
+    stroke = float(np.percentile(ink[strokes], STROKE)) if strokes.any() else 0.0
+    if stroke < LEAST_CONTRAST:
+        raise PictureError(
+            "blank",
+            f"No ink was found: paper and ink differ by {max(stroke, 0):.0f} of 255 grey levels. "
+            "Send a picture in which the digit stands out.",
+        )
+    noise = 1.5 * float(np.median(np.abs(ink[~strokes])))  # a standard deviation, by the median
+    floor = min(3 * noise, stroke / 4)
+    share: Levels = np.clip((ink - floor) / (stroke - floor), 0, 1)
+    return share
+
+
+def halves(level: Levels) -> tuple[Mask, float]:
+    """The lighter half of the pixels, divided where it divides best, and how well it does (Otsu 1979).
+
+    Well is the variance between the halves as a share of all variance: near 1 for two plain greys.
+    """
+    counts, edges = np.histogram(level, bins=128)
+    middles = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = level.size - below
+    sums = np.cumsum(counts * middles)
+    apart = sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)
+    between = below * above * apart**2 / level.size**2
+    best = int(np.argmax(between))
+    return level > edges[1 + best], float(between[best] / max(level.var(), 1e-6))
+
+
+def slope(level: Levels) -> Levels:
+    """The plane that the most of a picture lies on: paper, lit from one side."""
+    most = np.ones(level.shape, bool)
+    for _ in range(4):
+        plane = plane_through(level, most)
+        off = np.abs(level - plane)
+        most = off <= np.percentile(off, 70)  # ink is a minority, and soon left out
+    return plane
+
+
+def plane_through(level: Levels, where: Mask) -> Levels:
+    """(h, w) levels -> (h, w): the least squares plane through the pixels set in `where`."""
+    height, width = level.shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    basis = np.stack([np.ones_like(level), y, x])
+    seen = basis[:, where]
+    plane, *_ = np.linalg.lstsq(seen @ seen.T, seen @ level[where], rcond=None)
+    height_of_paper: Levels = np.tensordot(plane.astype(np.float32), basis, axes=1)
+    return height_of_paper
+
+
+def bounds(mask: Mask) -> Box:
+    """The box of what is set; there must be something."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def widened(mask: Mask) -> Mask:
+    """The mask and the soft edge around it."""
+    reach = 1 + max(mask.shape) // 64
+    padded = np.pad(mask, reach)
+    rows = np.logical_or.reduce([padded[i : i + mask.shape[0]] for i in range(2 * reach + 1)])
+    wide: Mask = np.logical_or.reduce([rows[:, i : i + mask.shape[1]] for i in range(2 * reach + 1)])
+    return wide
+
+
+def thickened(ink: Levels) -> Levels:
+    """The same ink, its strokes widened where they are much thinner than MNIST's."""
+    drawn = np.pad(ink > 0.5, 1)
+    outline = np.count_nonzero(np.diff(drawn, axis=0)) + np.count_nonzero(np.diff(drawn, axis=1))
+    width = 2 * np.count_nonzero(drawn) / max(outline, 1)  # pixels: a line has two long edges
+    missing = LEAST_STROKE * max(ink.shape) / BOX - width
+    if missing < 1:
+        return ink
+    size = 1 + 2 * round(missing / 2 + 0.25)
+    image = Image.fromarray(np.rint(np.pad(ink, size // 2) * 255).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.MaxFilter(size))).astype(np.float32) / 255
+
+
+def fitted(ink: Levels) -> Levels:
+    """(h, w) -> the same ink with a longer side of 20 pixels."""
+    height, width = ink.shape
+    scale = BOX / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if size == (width, height):
+        return ink
+    return np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+
+
+def centred(ink: Levels) -> Grey:
+    """(h, w) of at most 20 -> (28, 28) uint8 with its centre of mass nearest to the middle."""
+    glyph = np.zeros((SIDE, SIDE), np.uint8)
+    total = float(ink.sum())
+    corner = []
+    for line in (ink.sum(axis=1), ink.sum(axis=0)):
+        centre = float(line @ np.arange(len(line))) / total
+        corner.append(min(max(round(MIDDLE - centre), 0), SIDE - len(line)))
+    top, left = corner
+    glyph[top : top + ink.shape[0], left : left + ink.shape[1]] = np.rint(ink * 255)
+    return glyph

@@ -1,0 +1,36 @@
+"""Celery's application: what every process of ours shares. It names tasks as strings and imports none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_process_init
+
+from worker.runtime import runtime
+from worker.settings import Settings
+
+app = Celery(
+    "twinvec",
+    include=[
+        "tasks.intake",
+        "tasks.embed",
+        "tasks.query",
+        "tasks.jobs",
+        "tasks.lifecycle",
+        "tasks.train",
+        "tasks.upkeep",
+    ],
+)
+app.add_defaults(lambda: Settings().celery())
+
+
+@worker_process_init.connect
+def warm_up(**_: Any) -> None:
+    """Load what the lanes of this pool process need before it takes its first task, then say so."""
+    if {"embed", "query"} & set(os.environ.get("TWINVEC_LANES", "").split(",")):
+        runtime().warm_up()
+    if ready := os.environ.get("TWINVEC_READY_FILE"):
+        Path(ready).touch()

@@ -1,0 +1,83 @@
+"""What a process holds while it works: settings, database, towers, and the leases it keeps alive."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.orm import Session
+
+from db import batches
+from db.batches import Lease
+from db.engine import connect, transact
+from db.errors import SchemaError
+from worker.heart import Heart
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.towers import Towers
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """Made once a process, on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        url = settings.database()
+        if url is None:
+            raise SchemaError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
+        self.engine = connect(url)
+        self.heart = Heart(self._renew, every=settings.lease / 4)
+
+    @cached_property
+    def towers(self) -> Towers:
+        """The towers this process has loaded.
+
+        Imported by name, as Celery imports tasks: whoever never embeds never loads TensorFlow.
+        """
+        towers: Towers = import_module("worker.towers").Towers(self)
+        return towers
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in one transaction of its own."""
+        return transact(self.engine, work)
+
+    def claim(self, batch: int) -> Lease | None:
+        """Lease a batch, or None where it is not to be had."""
+        settings = self.settings
+        return self.transact(
+            lambda session: batches.claim(
+                session, batch, worker=self.name, lease=settings.lease, max_attempts=settings.max_attempts
+            )
+        )
+
+    @contextmanager
+    def holding(self, lease: Lease) -> Iterator[None]:
+        """Keep a lease alive while the block works; on an error give the batch back, for another try."""
+        try:
+            with self.heart.beating_for(lease):
+                yield
+        except Exception:
+            self.transact(lambda session: batches.give_back(session, lease))
+            raise
+
+    def warm_up(self) -> None:
+        """Load the towers that work will need."""
+        self.towers.warm_up()
+
+    def _renew(self, lease: Lease) -> bool:
+        return self.transact(lambda session: batches.renew(session, lease, self.settings.lease))
+
+
+@cache
+def runtime() -> Runtime:
+    """This process's runtime."""
+    return Runtime(Settings())

@@ -1,0 +1,156 @@
+"""Every setting, read from the environment (`TWINVEC_...`) on first use."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from celery.schedules import crontab
+from kombu import Queue
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from twinvec_client.messages import (
+    KEY_PREFIX,
+    LANES,
+    SERIALIZER,
+    FillOwed,
+    Message,
+    RetrainOnSchedule,
+    Sweep,
+)
+
+
+class Settings(BaseSettings):
+    """What an operator may set. Durations are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="TWINVEC_", frozen=True, env_ignore_empty=True)
+
+    broker_url: SecretStr | None = Field(
+        None, description="Redis or Valkey: `redis://` or `rediss://`. Unset: the embedded server"
+    )
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL with pgvector: `postgresql://`. Unset: the embedded server"
+    )
+    home: Path = Field(Path(".twinvec"), description="Folder of the embedded servers' data, logs and state")
+    broker_port: int = Field(6379, ge=1, le=65535, description="Port of the embedded broker, on 127.0.0.1")
+    data: Path | None = Field(
+        None,
+        description="Training data: an `.npz` or a folder of IDX files. Unset: MNIST, wherever it is found",
+    )
+    train_cron: str | None = Field(
+        None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`. Unset: never"
+    )
+    train_recipe: str = Field("notebook", description="The recipe of scheduled trainings")
+    lease: float = Field(60, gt=0, description="How long a claimed batch is its worker's without renewal")
+    sweep: float = Field(5, gt=0, description="How often expired leases and unheard bells are looked for")
+    republish_after: float = Field(30, gt=0, description="When a queued batch that nobody claimed is rung for again")
+    in_flight: int = Field(64, ge=1, description="Batches rung for and not yet claimed, at most")
+    backlog: int = Field(1_000_000, ge=1, description="Digits accepted and not yet embedded beyond which clients wait")
+    max_attempts: int = Field(3, ge=1, description="Deaths of its worker after which a batch is split")
+    intake_processes: int = Field(1, ge=1, description="Processes that decode pictures, of one intake worker")
+
+    @field_validator("train_cron")
+    @classmethod
+    def _five_fields(cls, cron: str | None) -> str | None:
+        if cron is not None and len(cron.split()) != 5:  # minute hour day month weekday
+            raise ValueError("expected five cron fields: minute hour day-of-month month day-of-week")
+        return cron
+
+    @cached_property
+    def run_file(self) -> Path:
+        """Where a running stack notes its URLs and processes."""
+        return self.home / "run.json"
+
+    def running(self) -> dict[str, Any]:
+        """What the stack in `home` noted of itself; empty where none runs."""
+        try:
+            noted = json.loads(self.run_file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return noted if isinstance(noted, dict) else {}
+
+    def broker(self) -> str:
+        """The broker's URL: the one that is set, else the running stack's, else where the embedded one would be."""
+        if self.broker_url is not None:
+            return self.broker_url.get_secret_value()
+        return str(self.running().get("broker_url") or f"redis://127.0.0.1:{self.broker_port}/0")
+
+    def database(self) -> str | None:
+        """The database's URL for SQLAlchemy, or None where none is set and no stack runs."""
+        url = self.database_url.get_secret_value() if self.database_url else self.running().get("database_url")
+        if not url:
+            return None
+        scheme, _, rest = str(url).partition("://")
+        return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else str(url)
+
+    def celery(self) -> dict[str, Any]:
+        """Celery's configuration. What looks odd was measured: SQL is the ledger, a message is only its doorbell."""
+        url = self.broker()
+        return {
+            "broker_url": url,
+            "broker_connection_retry_on_startup": True,
+            "broker_connection_max_retries": None,
+            "broker_transport_options": {
+                "global_keyprefix": KEY_PREFIX,
+                "visibility_timeout": 600,
+                "unacked_restore_interval": 5,
+                "unacked_restore_throttle": 1,
+                "socket_timeout": 10,  # None, the default, hangs for ever on a broker that accepts and is silent
+                "socket_connect_timeout": 3,
+                "socket_keepalive": True,
+                "health_check_interval": 25,
+            },
+            "result_backend": url,
+            "result_backend_transport_options": {"global_keyprefix": KEY_PREFIX},
+            "result_expires": 60,
+            "redis_socket_timeout": 10,
+            "redis_socket_connect_timeout": 3,
+            "task_ignore_result": True,  # but for the tasks that answer
+            "task_serializer": SERIALIZER,
+            "result_serializer": SERIALIZER,
+            "accept_content": [SERIALIZER],
+            "task_acks_late": True,
+            "task_reject_on_worker_lost": False,  # True: a message that kills its process comes back for ever
+            "task_acks_on_failure": True,  # the ledger repeats, never the broker
+            "task_acks_on_timeout": True,
+            "task_publish_retry": False,  # the sweep rings again
+            "task_default_queue": "control",
+            "task_queues": [Queue(lane) for lane in LANES],  # default direct queues: no binding to lose in Redis
+            "task_create_missing_queues": False,
+            "worker_prefetch_multiplier": 1,
+            "worker_pool": "prefork",
+            "worker_pool_start_method": "spawn",  # TensorFlow does not survive a fork
+            "worker_proc_alive_timeout": 300,
+            "worker_cancel_long_running_tasks_on_connection_loss": False,  # the fence makes it needless
+            "worker_soft_shutdown_timeout": 30,
+            "worker_enable_soft_shutdown_on_idle": True,
+            "worker_enable_remote_control": False,
+            "worker_send_task_events": False,
+            "worker_hijack_root_logger": True,
+            "worker_log_format": "%(asctime)s %(levelname)s %(message)s",
+            "worker_task_log_format": "%(asctime)s %(levelname)s %(message)s",
+            "beat_schedule": self._schedule(),
+            "timezone": "UTC",
+        }
+
+    def _schedule(self) -> dict[str, Any]:
+        entries: dict[str, Any] = {}
+
+        def every(name: str, when: Any, message: Message, expires: float) -> None:
+            entries[name] = {
+                "task": message.task,
+                "schedule": when,
+                "kwargs": message.write(),
+                "options": {"queue": message.lane, "expires": expires, "ignore_result": True},
+            }
+
+        every("sweep", self.sweep, Sweep(), self.sweep)
+        every("fill what is owed", 600.0, FillOwed(), 600)
+        if self.train_cron is not None:
+            minute, hour, day, month, weekday = self.train_cron.split()
+            when = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+            every("retrain", when, RetrainOnSchedule(recipe=self.train_recipe), 3600)
+        return entries
