@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -51,7 +52,7 @@ Exit status:
 def main() -> None:
     """The console command. Exits with one of `cli.status`."""
     try:
-        _app(sys.argv[1:])()
+        _app(sys.argv[1:])(prog_name="twinvec")
     except Exception as error:
         if os.environ.get("TWINVEC_DEBUG") == "1":
             raise
@@ -75,8 +76,14 @@ def _app(words: list[str]) -> typer.Typer:
     app.callback()(_options)
     for name, (module, summary) in COMMANDS.items():
         command: Callable[..., Any] = getattr(import_module(module), name) if name == called else _listed
-        app.command(name, help=None if name == called else summary)(command)
+        app.command(name, help=_flowing(command.__doc__ or "") if name == called else summary)(command)
     return app
+
+
+def _flowing(text: str) -> str:
+    """A docstring as help: its paragraphs fill the terminal, those that begin with a backspace keep their lines."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(part if part.startswith("\b") else part.replace("\n", " ") for part in paragraphs)
 
 
 def _listed() -> None:

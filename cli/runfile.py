@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
+
+from worker.embedded.process import alive, ended
 
 MARK = "TWINVEC_STACK"  # every process of a stack, and their children, carry the home folder under this name
 
@@ -43,7 +48,7 @@ class RunFile:
         try:
             process = psutil.Process(self.supervisor)
             same = abs(process.create_time() - self.created) < 1
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+            return process if same and alive(process) else None
         except psutil.NoSuchProcess:
             return None
 
@@ -63,24 +68,23 @@ def marked(home: Path) -> list[psutil.Process]:
     return found
 
 
-def end(processes: list[psutil.Process], *, grace: float, hurry: bool = False) -> None:
-    """SIGTERM to those that nobody else here started, so that each pool ends its own; then kill what is left.
+def end(processes: list[psutil.Process], *, grace: float, hurried: Callable[[], bool] = lambda: False) -> None:
+    """SIGTERM to those that none of the others started, so that each pool ends its own; then kill what is left.
 
-    grace: seconds.
+    grace: seconds. hurried: asked meanwhile; True ends the patience.
     """
     pids = {process.pid for process in processes}
     for process in processes:
-        try:
-            if hurry:
-                process.kill()
-            elif process.ppid() not in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.ppid() not in pids:
                 process.terminate()
-        except psutil.NoSuchProcess:
-            continue
-    _gone, left = psutil.wait_procs(processes, timeout=grace)
+    left, deadline = processes, time.monotonic() + grace
+    while (left := [process for process in left if alive(process)]) and time.monotonic() < deadline:
+        if hurried():
+            break
+        time.sleep(0.05)
     for process in left:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(left, timeout=5)
+    for process in left:
+        ended(process, 5)

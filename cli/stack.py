@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from pydantic import SecretStr
 
+from cli.broker import check_broker
 from cli.children import KINDS, Child
 from cli.errors import CommandError
 from cli.interrupts import Interrupts
@@ -66,16 +68,11 @@ class Stack:
         """Return when every worker is ready. Raises EmbeddedError, CommandError, or what the database says."""
         self._servers.start()
         self._started = True
-        end(marked(self.home), grace=GRACE)  # of a supervisor that was killed
-        environment = {
-            MARK: str(self.home),
-            "TWINVEC_HOME": str(self.home),
-            "TWINVEC_BROKER_URL": self.broker_url,
-            "TWINVEC_DATABASE_URL": self.database_url,
-            "REMAP_SIGTERM": "SIGQUIT",  # Celery then gives back what it does not finish in time
-        }
-        self._migrate(environment)
-        self._children = [Child(name, self.home, environment) for name in KINDS]
+        end(marked(self.home), grace=GRACE)  # those of a supervisor that was killed
+        self._note(ready=False)
+        check_broker(self.broker_url)  # workers would try for ever, and silently
+        self._migrate()
+        self._children = [Child(name, self.home, self._environment()) for name in KINDS]
         for child in self._children:
             child.start()
         self._note(ready=False)
@@ -83,7 +80,7 @@ class Stack:
         self._note(ready=True)
 
     def supervise(self) -> None:
-        """Start again what dies, for ever. Raises KeyboardInterrupt when it is time to stop."""
+        """Start again what dies, for ever. A signal's KeyboardInterrupt ends it."""
         looks = 0
         while True:
             time.sleep(_LOOK)
@@ -97,19 +94,27 @@ class Stack:
                 self._note(ready=True)
 
     def stop(self, interrupts: Interrupts) -> None:
-        """Stop workers, then servers; nothing is left running. A signal meanwhile hurries it."""
+        """Stop workers, then servers; nothing is left running, and the data stays. A signal hurries it."""
         interrupts.ending()
         if not self._started:
             return
-        deadline = time.monotonic() + GRACE
-        end(marked(self.home), grace=0, hurry=True) if interrupts.hurry else self._end_workers(interrupts, deadline)
+        end(marked(self.home), grace=GRACE, hurried=lambda: interrupts.hurry)
         for child in self._children:
             child.wait()
         self._servers.stop(hurry=interrupts.hurry)
         self._run_file.unlink(missing_ok=True)
 
-    def _migrate(self, environment: dict[str, str]) -> None:
-        engine = connect(Settings(database_url=environment["TWINVEC_DATABASE_URL"]).database() or "")
+    def _environment(self) -> dict[str, str]:
+        return {
+            MARK: str(self.home),
+            "TWINVEC_HOME": str(self.home),
+            "TWINVEC_BROKER_URL": self.broker_url,
+            "TWINVEC_DATABASE_URL": self.database_url,
+        }
+
+    def _migrate(self) -> None:
+        update = {"database_url": SecretStr(self.database_url)}
+        engine = connect(self._settings.model_copy(update=update).database() or "")
         try:
             migrate(engine)
         finally:
@@ -135,5 +140,3 @@ class Stack:
             ready=ready,
             workers={child.name: child.pid for child in self._children},
         ).write(self._run_file)
-
-    def _end_workers(self, interrupts: Interrupts, deadline: float) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -99,10 +100,7 @@ def read(chunk: Intake) -> tuple[list[Item], list[FailedItem]]:
     """A chunk's pictures as glyphs, in order, and those that are no pictures. A bad one costs only itself."""
     items: list[Item] = []
     failures: list[FailedItem] = []
-    labels, attributes = (
-        chunk.labels or [None] * len(chunk.keys),
-        chunk.attributes or [None] * len(chunk.keys),
-    )
+    labels, attributes = chunk.labels or [None] * len(chunk.keys), attributes_of(chunk)
     glyphs = glyphs_of(chunk.glyphs)
     encoded, refused = iter(chunk.encoded), iter(chunk.refused)
     for key, kind, label, extra in zip(chunk.keys, chunk.kinds, labels, attributes, strict=True):
@@ -118,6 +116,15 @@ def read(chunk: Intake) -> tuple[list[Item], list[FailedItem]]:
             reason, message = next(refused)
             failures.append(FailedItem(key, str(reason), str(message), None))
     return items, failures
+
+
+def attributes_of(chunk: Intake) -> list[dict[str, Any] | None]:
+    try:
+        return [
+            None if text is None else dict(json.loads(text)) for text in chunk.attributes or [None] * len(chunk.keys)
+        ]
+    except (TypeError, ValueError) as error:
+        raise BadMessage(f"chunk {chunk.seq} has attributes that are no JSON objects: {error}") from error
 
 
 def glyphs_of(blob: bytes) -> Iterator[bytes]:

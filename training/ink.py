@@ -4,12 +4,14 @@ Light on dark, cropped to its ink, scaled into 20x20 keeping its aspect, its cen
 of 28x28. It knows arrays alone: how bytes become pixels is the business of `training.pictures`.
 """
 
+from operator import itemgetter
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from training.errors import PictureError
-from training.spots import Box, digit_of, edges_of, find_card
+from training.spots import Box, digit_of, edges_of, find_card, find_spots
 
 Grey = NDArray[np.uint8]
 Levels = NDArray[np.float32]
@@ -22,9 +24,10 @@ MIDDLE = 14.0  # where the centre of mass lies in all 70,000 of MNIST, within ha
 WORK_SIDE = 256  # pixels; a larger picture is searched reduced
 DETAIL = 64  # pixels of ink that are enough to draw it in 20; less is cut out of the larger picture
 LEAST_CONTRAST = 16.0  # grey levels between paper and ink; the noise of a blank scan stays well below
-STROKE = 70  # the percentile of its pixels that is a stroke's own darkness
+CLEAR = 0.85  # this well divided, paper and ink need no search for a slope of the light
+FULL = 70  # the percentile of the ink's pixels that counts as a whole stroke
 FAINT = 0.3  # ink lighter than this joins no two strokes
-LEAST_STROKE = 1.6  # pixels of the 20, or a fine pen's line would fade away when it is scaled down
+STROKE_WIDTH = 2.0  # pixels of the 20, MNIST's median; a finer line would fade away when scaled down
 EDGE = 0.1  # ink lighter than this is outside the crop
 
 
@@ -51,11 +54,11 @@ def find_ink(grey: Grey) -> Levels:
     factor = -(-max(grey.shape) // WORK_SIDE)
     picture = reduced(grey, factor)
     ink = inked(picture)
-    mask = ink > FAINT
-    card = find_card(mask)
+    labels, spots = find_spots(ink > FAINT)
+    card = find_card(labels, spots)
     if card is not None:
         return find_ink(grey[card.scaled(factor).slices])
-    digit = digit_of(mask)
+    digit = digit_of(labels, spots)
     box = bounds(digit)
     if factor > 1 and box.longer < DETAIL:
         return find_ink(grey[box.grown(2 + box.longer // 4, ink.shape).scaled(factor).slices])
@@ -71,14 +74,16 @@ def reduced(grey: Grey, factor: int) -> Grey:
 def inked(grey: Grey) -> Levels:
     """(h, w) uint8 -> (h, w) float32: how much ink each pixel carries, 0 on the paper, 1 in a stroke."""
     level = grey.astype(np.float32)
-    light, _ = max(halves(level), halves(level - slope(level)), key=lambda halved: halved[1])
+    light, clearness = halves(level)
+    if clearness < CLEAR:
+        light = max((light, clearness), halves(level - slope(level)), key=itemgetter(1))[0]
     # The edge may be a frame and the most may be a bold digit: the whole counts twice, the edge once.
     paper_is_light = 2 * light.mean() + edges_of(light).mean() > 1.5
     paper = light if paper_is_light else ~light
-    darkness = plane_through(level, paper) - level
+    darkness = plane(fit_plane(level, paper), level.shape) - level
     ink = darkness if paper_is_light else -darkness
     strokes, _ = halves(ink)
-    stroke = float(np.percentile(ink[strokes], STROKE)) if strokes.any() else 0.0
+    stroke = float(np.percentile(ink[strokes], FULL)) if strokes.any() else 0.0
     if stroke < LEAST_CONTRAST:
         raise PictureError(
             "blank",
@@ -108,24 +113,37 @@ def halves(level: Levels) -> tuple[Mask, float]:
 
 
 def slope(level: Levels) -> Levels:
-    """The plane that the most of a picture lies on: paper, lit from one side."""
-    most = np.ones(level.shape, bool)
+    """(h, w) -> (h, w): the plane that the most of a picture lies on, which is paper lit from one side."""
+    step = -(-max(level.shape) // 64)
+    few = level[::step, ::step]
+    most = np.ones(few.shape, bool)
     for _ in range(4):
-        plane = plane_through(level, most)
-        off = np.abs(level - plane)
+        factors = fit_plane(few, most)
+        off = np.abs(few - plane(factors, few.shape))
         most = off <= np.percentile(off, 70)  # ink is a minority, and soon left out
-    return plane
+    return plane(factors, level.shape)
 
 
-def plane_through(level: Levels, where: Mask) -> Levels:
-    """(h, w) levels -> (h, w): the least squares plane through the pixels set in `where`."""
-    height, width = level.shape
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
-    basis = np.stack([np.ones_like(level), y, x])
-    seen = basis[:, where]
-    plane, *_ = np.linalg.lstsq(seen @ seen.T, seen @ level[where], rcond=None)
-    height_of_paper: Levels = np.tensordot(plane.astype(np.float32), basis, axes=1)
-    return height_of_paper
+def fit_plane(level: Levels, where: Mask) -> Levels:
+    """The three factors of the least squares plane through the pixels set in `where`."""
+    seen = slopes(level.shape)[:, where]
+    factors, *_ = np.linalg.lstsq(seen @ seen.T, seen @ level[where], rcond=None)
+    return np.asarray(factors, np.float32)
+
+
+def plane(factors: Levels, shape: tuple[int, ...]) -> Levels:
+    """(3,) -> a picture of `shape`."""
+    level: Levels = np.tensordot(factors, slopes(shape), axes=1)
+    return level
+
+
+def slopes(shape: tuple[int, ...]) -> Levels:
+    """(3, h, w): a level, a rise downwards and a rise to the right."""
+    height, width = shape
+    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    basis = np.ones((3, height, width), np.float32)
+    basis[1], basis[2] = y, x
+    return basis
 
 
 def bounds(mask: Mask) -> Box:
@@ -146,14 +164,14 @@ def widened(mask: Mask) -> Mask:
 def thickened(ink: Levels) -> Levels:
     """The same ink, its strokes widened where they are much thinner than MNIST's."""
     drawn = np.pad(ink > 0.5, 1)
-    outline = np.count_nonzero(np.diff(drawn, axis=0)) + np.count_nonzero(np.diff(drawn, axis=1))
+    outline = sum(np.count_nonzero(np.diff(drawn, axis=axis)) for axis in (0, 1))
     width = 2 * np.count_nonzero(drawn) / max(outline, 1)  # pixels: a line has two long edges
-    missing = LEAST_STROKE * max(ink.shape) / BOX - width
-    if missing < 1:
+    missing = STROKE_WIDTH * max(ink.shape) / BOX - width
+    if missing < 1.5:
         return ink
-    size = 1 + 2 * round(missing / 2 + 0.25)
+    size = 1 + 2 * round(missing / 2)
     image = Image.fromarray(np.rint(np.pad(ink, size // 2) * 255).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.MaxFilter(size))).astype(np.float32) / 255
+    return np.asarray(image.filter(ImageFilter.MaxFilter(size)), np.float32) / np.float32(255)
 
 
 def fitted(ink: Levels) -> Levels:

@@ -73,34 +73,6 @@ class Spot:
     box: Box
 
 
-def digit_of(mask: Mask) -> Mask:
-    """(h, w) bool -> (h, w) bool: the spots that belong to the digit, none of a frame, a cut line or dirt."""
-    labels, spots = find_spots(mask)
-    drawn = [spot for spot in spots if not is_frame(spot, spots, labels)]
-    least = DUST * sum(spot.pixels for spot in drawn)
-    keep = np.zeros(len(spots) + 1, bool)
-    keep[[spot.label for spot in drawn if spot.pixels >= least]] = True
-    return keep[labels]
-
-
-def find_card(mask: Mask) -> Box | None:
-    """Where a sheet with holes lies in the mask: a light card on a dark table, or the paper inside a thick
-    border. What is written on it are its holes; a digit never fills its box's corners and edges like that.
-    """
-    labels, spots = find_spots(mask)
-    largest = max(spots, key=lambda spot: spot.pixels)
-    box = largest.box
-    inside = labels[box.slices] == largest.label
-    fill = largest.pixels / inside.size
-    is_sheet = (
-        0.62 <= fill <= 0.97
-        and box.longer <= 2.5 * min(box.height, box.width)
-        and edges_of(inside).mean() >= 0.9
-        and (box.height, box.width) != mask.shape
-    )
-    return box if is_sheet else None
-
-
 def find_spots(mask: Mask) -> tuple[Ints, list[Spot]]:
     """(h, w) bool -> (h, w) labels, 0 where there is none, and the spots, the first labelled 1."""
     rows, starts, ends = runs_of(mask)
@@ -118,6 +90,33 @@ def find_spots(mask: Mask) -> tuple[Ints, list[Spot]]:
     labels[mask] = np.repeat(names + 1, ends - starts)
     boxes = zip(top.tolist(), left.tolist(), bottom.tolist(), right.tolist(), strict=True)
     return labels, [Spot(i + 1, int(pixels[i]), Box(*bounds)) for i, bounds in enumerate(boxes)]
+
+
+def digit_of(labels: Ints, spots: list[Spot]) -> Mask:
+    """(h, w) labels -> (h, w) bool: the spots that belong to the digit, none of a frame, a cut line or dirt."""
+    drawn = [spot for spot in spots if not is_frame(spot, spots, labels)]
+    least = DUST * sum(spot.pixels for spot in drawn)
+    keep = np.zeros(len(spots) + 1, bool)
+    keep[[spot.label for spot in drawn if spot.pixels >= least]] = True
+    return keep[labels]
+
+
+def find_card(labels: Ints, spots: list[Spot]) -> Box | None:
+    """Where a sheet with holes lies: a light card on a dark table, or the paper inside a thick border.
+
+    What is written on it are its holes; a digit never fills its box's corners and edges like that.
+    """
+    largest = max(spots, key=lambda spot: spot.pixels)
+    box = largest.box
+    inside = labels[box.slices] == largest.label
+    fill = largest.pixels / inside.size
+    is_sheet = (
+        0.62 <= fill <= 0.97
+        and box.longer <= 2.5 * min(box.height, box.width)
+        and edges_of(inside).mean() >= 0.9
+        and (box.height, box.width) != labels.shape
+    )
+    return box if is_sheet else None
 
 
 def runs_of(mask: Mask) -> tuple[Ints, Ints, Ints]:

@@ -171,9 +171,7 @@ class Postgres:
         found = folder.lstat()
         server = pwd.getpwnam(self.user) if self.user is not None else pwd.getpwuid(os.geteuid())
         if found.st_uid not in (os.geteuid(), server.pw_uid) or not stat.S_ISDIR(found.st_mode):
-            raise EmbeddedError(
-                f"{folder} belongs to another user: remove it, or set TMPDIR to a folder of your own"
-            )
+            raise EmbeddedError(f"{folder} belongs to another user: remove it, or set TMPDIR to a folder of your own")
         folder.chmod(0o700)
         if self.user is not None:
             os.chown(folder, server.pw_uid, server.pw_gid)

@@ -16,9 +16,7 @@ class EmbeddedError(Exception):
     """An embedded server cannot run. The message is one sentence that says why and what to do."""
 
 
-def spawn(
-    command: Sequence[str | Path], *, folder: Path, log: Path, user: str | None = None
-) -> psutil.Process:
+def spawn(command: Sequence[str | Path], *, folder: Path, log: Path, user: str | None = None) -> psutil.Process:
     """Start a server in `folder`, appending what it says to `log`.
 
     It gets a session of its own, so that a Ctrl-C in the terminal reaches the workers that use it and not the

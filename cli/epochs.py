@@ -1,0 +1,89 @@
+"""A training's epochs as Keras prints them, from what the job's row says of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from twinvec_client import JobStatus, TrainingJob, TrainingOutcome
+
+_WIDTH = 20  # characters of the bar
+_BOLD, _GREEN, _GREY, _PLAIN, _CLEAR = "\x1b[1m", "\x1b[32m", "\x1b[37m", "\x1b[0m", "\r\x1b[2K"
+
+
+_LOOK = 0.2  # seconds; a training says where it is twice a second
+
+
+def follow(job: TrainingJob) -> TrainingOutcome:
+    """Print the epochs of a training until it ends. Raises TrainingFailed."""
+    with Epochs() as epochs:
+        while True:
+            status = job.status()
+            epochs.show(status)
+            if status.final:
+                return job.wait()
+            time.sleep(_LOOK)
+
+
+class Epochs:
+    """Fed with statuses, it prints `Epoch 1/5` and one line below it; on a terminal that line moves.
+
+    Elsewhere each epoch's line is printed once, when it is over.
+    """
+
+    def __init__(self, stream: TextIO = sys.stdout) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._at: dict[str, Any] = {}  # the progress that was seen last
+        self._begun = 0.0  # seconds into the training when this epoch began
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live and self._at:
+            self._write("\n")
+
+    def show(self, status: JobStatus) -> None:
+        """Print what is new in a status."""
+        if status.progress:
+            self._move_to(status.progress)
+        if status.outcome:
+            self._finish(status.outcome.get("history") or {})
+
+    def _move_to(self, progress: dict[str, Any]) -> None:
+        if progress["epoch"] != self._at.get("epoch"):
+            if self._at:
+                self._close(self._at)
+                self._begun = self._at["seconds"]
+            self._write(f"Epoch {progress['epoch']}/{progress['epochs']}\n")
+        self._at = progress
+        if self._live:
+            self._write(_CLEAR + self._line(progress))
+
+    def _finish(self, history: dict[str, list[float]]) -> None:
+        if self._at:
+            last = {name: values[-1] for name, values in history.items() if values}
+            self._close(self._at | ({"step": self._at["steps"], "metrics": last} if last else {}))
+            self._at = {}
+
+    def _close(self, progress: dict[str, Any]) -> None:
+        self._write((_CLEAR if self._live else "") + self._line(progress) + "\n")
+
+    def _line(self, at: dict[str, Any]) -> str:
+        done = round(_WIDTH * at["step"] / at["steps"])
+        seconds = max(at["seconds"] - self._begun, 0.0)
+        pace = f"{1000 * seconds / max(at['step'], 1):.0f}ms/step"
+        metrics = "".join(f" - {name}: {value:.4f}" for name, value in at["metrics"].items())
+        if not self._live:
+            return f"{at['step']}/{at['steps']} {'━' * done} {seconds:.0f}s {pace}{metrics}"
+        bar = f"{_GREEN}{'━' * done}{_PLAIN}{_GREY}{'━' * (_WIDTH - done)}{_PLAIN}"
+        return f"{_BOLD}{at['step']}/{at['steps']}{_PLAIN} {bar} {_BOLD}{seconds:.0f}s{_PLAIN} {pace}{metrics}"
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()

@@ -1,0 +1,149 @@
+"""`twinvec jobs`, `job`, `failures` and `cancel`: what was asked for, and what became of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cli import status as exit_status
+from cli.broker import client
+from cli.console import err, out, print_json, table
+from cli.epochs import follow as follow_training
+from twinvec_client import EmbedJob, JobStatus, TrainingJob
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `twinvec jobs` lists it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_COLOURS = {"finished": "green", "finished_with_failures": "yellow", "failed": "red", "waiting_for_tower": "yellow"}
+
+
+def jobs(
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many.")] = 20, json: Json = False
+) -> None:
+    """List the latest jobs, newest first.
+
+    \b
+    Example:
+      twinvec jobs -n 5
+    """
+    latest = client().jobs(limit=limit)
+    if json:
+        print_json(latest)
+        return
+    if not latest:
+        err.print("no job yet: store pictures with `twinvec embed`")
+        return
+    numbers = ("pictures", "embedded", "unchanged", "failed", "seconds")
+    rows = table("id", "kind", "collection", "state", *numbers, "created", right=numbers)
+    for job in latest:
+        pictures = "" if job.total is None else f"{job.total:,}"
+        counts = (f"{count:,}" for count in (job.succeeded, job.unchanged, job.failed))
+        of_pictures = ("", *[""] * 3) if job.kind == "train" else (pictures, *counts)
+        rows.add_row(
+            job.id,
+            job.kind,
+            escape(job.collection or ""),
+            _state(job),
+            *of_pictures,
+            f"{job.seconds:,.1f}",
+            job.created[:19],
+        )
+    out.print(rows)
+
+
+def job(
+    id: Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for its end and show how it goes on.")] = False,
+    json: Json = False,
+) -> None:
+    """Show one job; with --follow until it ends.
+
+    Exit status: 0 finished or under way, 3 finished with failures, 1 failed or cancelled.
+
+    \b
+    Example:
+      twinvec job 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1 --follow
+    """
+    found = client().job(id)
+    if follow:
+        follow_training(found) if isinstance(found, TrainingJob) else found.wait(progress=not json)
+    status = found.status()
+    if json:
+        print_json(status)
+    else:
+        _describe(status)
+    raise typer.Exit(exit_code(status))
+
+
+def failures(id: Id, json: Json = False) -> None:
+    """List the pictures of a job that were not embedded, and why.
+
+    \b
+    Example:
+      twinvec failures 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+    """
+    job = client().job(id)
+    found = list(job.failures()) if isinstance(job, EmbedJob) else []
+    if json:
+        print_json(found)
+        return
+    if not found:
+        err.print("no failures")
+        return
+    rows = table("key", "reason", "message", "attempts", right=("attempts",))
+    for failure in found:
+        rows.add_row(escape(failure.key), failure.reason, escape(failure.message), str(failure.attempts))
+    out.print(rows)
+
+
+def cancel(id: Id, json: Json = False) -> None:
+    """Cancel what has not begun of a job; what is done stays.
+
+    \b
+    Example:
+      twinvec cancel 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+    """
+    status = client().job(id).cancel()
+    if json:
+        print_json(status)
+    else:
+        _describe(status)
+
+
+def exit_code(status: JobStatus) -> int:
+    """What a script is told of a job."""
+    if status.state in ("failed", "cancelled"):
+        return exit_status.REFUSED
+    return exit_status.WITH_FAILURES if status.state == "finished_with_failures" else 0
+
+
+def _describe(status: JobStatus) -> None:
+    rows = table("", "")
+    rows.show_header = False
+    rows.add_row("job", status.id)
+    rows.add_row("kind", status.kind)
+    rows.add_row("state", _state(status))
+    if status.kind != "train":
+        rows.add_row("collection", escape(status.collection or ""))
+        rows.add_row("pictures", "still arriving" if status.total is None else f"{status.total:,}")
+        rows.add_row("embedded", f"{status.succeeded:,}")
+        rows.add_row("unchanged", f"{status.unchanged:,}")
+        rows.add_row("failed", f"{status.failed:,}")
+        rows.add_row("cancelled", f"{status.cancelled:,}")
+    if status.progress and not status.final:
+        rows.add_row("epoch", f"{status.progress['epoch']} of {status.progress['epochs']}")
+    if status.outcome:
+        rows.add_row("tower", f"{status.outcome['tower']} ({status.outcome['fingerprint'][:12]})")
+    if status.message:
+        rows.add_row("message", escape(status.message))
+    rows.add_row("seconds", f"{status.seconds:,.1f}")
+    out.print(rows)
+    if status.failed:
+        out.print(f"`twinvec failures {status.id}` lists what failed")
+
+
+def _state(status: JobStatus) -> str:
+    colour = _COLOURS.get(status.state)
+    return f"[{colour}]{status.state}[/]" if colour else status.state

@@ -1,0 +1,115 @@
+"""Real servers for every test: one pair a run, a fresh database and an empty broker a test."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy.orm import Session
+
+from db.engine import connect, transact
+from db.schema import migrate
+from tests.makers import PickedPixels
+from worker.embedded import Servers
+from worker.runtime import Runtime
+from worker.settings import Settings
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """The embedded broker and database, started for real."""
+    with Servers(tmp_path_factory.mktemp("home"), broker_port=0) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def broker_url(servers: Servers) -> Iterator[str]:
+    """The broker, which Celery's application takes from the environment as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWINVEC_BROKER_URL", servers.broker_url)
+        yield servers.broker_url
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator["redis.Redis"]:
+    """The broker, empty."""
+    with redis.Redis.from_url(broker_url) as broker:
+        broker.flushdb()
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def server_url(servers: Servers) -> URL:
+    """The database server, for SQLAlchemy."""
+    return make_url(servers.database_url).set(drivername="postgresql+psycopg")
+
+
+@pytest.fixture(scope="session")
+def operator(server_url: URL) -> Iterator[Engine]:
+    """Makes and drops databases, and ends their sessions."""
+    engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def empty_database_url(operator: Engine, server_url: URL) -> Iterator[str]:
+    """A database of the test's own, not migrated."""
+    yield from _database(operator, server_url, template="template1")
+
+
+@pytest.fixture(scope="session")
+def template(operator: Engine, server_url: URL) -> str:
+    """A migrated database to copy."""
+    with operator.connect() as connection:
+        connection.execute(text("CREATE DATABASE ledger"))
+    engine = connect(_url(server_url, "ledger"))
+    migrate(engine)
+    engine.dispose()
+    return "ledger"
+
+
+@pytest.fixture
+def database_url(operator: Engine, server_url: URL, template: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    yield from _database(operator, server_url, template=template)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine of a migrated database of the test's own."""
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Callable[[Callable[[Session], Any]], Any]:
+    """Runs a function of a session in a transaction of its own, on a fresh ledger."""
+    return partial(transact, engine)
+
+
+@pytest.fixture
+def runtime(broker: "redis.Redis", broker_url: str, database_url: str) -> Iterator[Runtime]:
+    """A worker's runtime on a fresh ledger, its towers stand-ins, its broker empty."""
+    runtime = Runtime(Settings(broker_url=broker_url, database_url=database_url))
+    runtime.towers = PickedPixels()
+    yield runtime
+    runtime.engine.dispose()
+
+
+def _database(operator: Engine, server_url: URL, *, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    with operator.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        yield _url(server_url, name)
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def _url(server_url: URL, database: str) -> str:
+    return server_url.set(database=database).render_as_string(hide_password=False)

@@ -1,0 +1,249 @@
+"""What tests of the ledger are made of: pictures, chunks, towers one can compute in one's head, and a worker's steps.
+
+Functions that touch the ledger take `ledger`, which runs a function of a session in a transaction of its own.
+"""
+
+import hashlib
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from db import batches, digits, jobs, towers
+from db.batches import Lease
+from db.failures import FailedItem
+from db.submit import Item, Submission, submit
+from db.tables import Batch, Digit, Embedding, Failure
+
+Array = np.ndarray[Any, Any]
+Ledger = Callable[[Callable[[Session], Any]], Any]
+
+MAX_ATTEMPTS = 3
+
+
+def glyph(seed: int) -> bytes:
+    """784 bytes, others for every seed."""
+    return np.random.default_rng(seed).integers(0, 256, 784, np.uint8).tobytes()
+
+
+def item(key: str, seed: int, label: int | None = None, attributes: dict[str, Any] | None = None) -> Item:
+    return Item(key, glyph(seed), label, attributes)
+
+
+def picked(tower: int, pixels: Array) -> Array:
+    """(n, 784) uint8 -> (n, 128) float32: the stand-in for tower `tower` picks 128 pixels, others than its neighbours.
+
+    No two of glyph's pictures come to the same vector.
+    """
+    return pixels.reshape(-1, 784)[:, (np.arange(128) * 6 + tower) % 784].astype(np.float32)
+
+
+class PickedPixels:
+    """Stands where `worker.towers.Towers` does."""
+
+    def __getitem__(self, tower: int) -> Callable[[Array], Array]:
+        return lambda pixels: picked(tower, pixels)
+
+    def warm_up(self) -> None:
+        """Nothing to load."""
+
+
+def vector(tower: int, seed: int) -> Array:
+    """The (128,) float32 that `glyph(seed)` has under a stand-in tower."""
+    return picked(tower, np.frombuffer(glyph(seed), np.uint8))[0]
+
+
+def trained(name: str) -> dict[str, Any]:
+    """The columns of a tower, as a training hands them to `register`; the same name is the same weights."""
+    file = name.encode()
+    return {
+        "fingerprint": hashlib.sha256(file).hexdigest(),
+        "file": file,
+        "file_digest": hashlib.sha256(file).digest(),
+        "recipe": "notebook",
+        "settings": {"epochs": 5},
+        "seed": 0,
+        "data_digest": "0" * 64,
+        "versions": {"numpy": np.__version__},
+        "metrics": {"pair_accuracy": 0.97},
+        "history": {"loss": [0.1, 0.05]},
+        "threshold": 0.5,
+    }
+
+
+def register(ledger: Ledger, name: str = "first") -> int:
+    """Register a tower; its id."""
+    return int(ledger(lambda session: towers.register(session, trained(name)).id))
+
+
+def chunk(
+    *items: Item,
+    job: uuid.UUID | None = None,
+    seq: int = 0,
+    total: int | None = None,
+    collection: str = "default",
+    failures: Iterable[FailedItem] = (),
+    open: bool = False,
+) -> Submission:
+    """A chunk; the last of its job, with the total of what it holds, unless a `total` is given or more are to come."""
+    failures = list(failures)
+    held = len(items) + len(failures)
+    return Submission(
+        job=job or uuid.uuid4(),
+        seq=seq,
+        collection=collection,
+        items=list(items),
+        failures=failures,
+        digest=hashlib.sha256(repr((items, failures)).encode()).digest(),
+        total=None if open else held if total is None else total,
+    )
+
+
+def send(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int | None:
+    """Submit a chunk; its batch."""
+    submission = chunk(*items, **chunk_fields)
+    batch: int | None = ledger(lambda session: submit(session, submission))
+    return batch
+
+
+def claim(ledger: Ledger, batch: int | None, *, lease: float = 60, worker: str = "worker") -> Lease | None:
+    claimed: Lease | None = ledger(
+        lambda session: batches.claim(
+            session, batch or 0, worker=worker, lease=lease, max_attempts=MAX_ATTEMPTS
+        )
+    )
+    return claimed
+
+
+def computed(ledger: Ledger, lease: Lease) -> tuple[Array, dict[int, Array]]:
+    """What a worker has in hand when it is about to finish: digit ids, and their vectors by tower."""
+    ids, pixels = ledger(lambda session: digits.pixels_of(session, lease.digits))
+    return ids, {tower: picked(tower, pixels) for tower in lease.towers}
+
+
+def finish(ledger: Ledger, lease: Lease) -> int:
+    """Compute and store a batch's vectors; how many."""
+    ids, vectors = computed(ledger, lease)
+    return int(ledger(lambda session: batches.finish(session, lease, ids, vectors, {"tower": 0.5})))
+
+
+def embed(ledger: Ledger, batch: int | None) -> int:
+    """Claim and finish a batch; how many digits it embedded."""
+    lease = claim(ledger, batch)
+    assert lease is not None
+    return finish(ledger, lease)
+
+
+def expire(ledger: Ledger, batch: int | None) -> None:
+    """Let a lease run out now."""
+    past = func.now() - text("interval '1 second'")
+    ledger(
+        lambda session: session.execute(
+            update(Batch).where(Batch.id == batch, Batch.state == "leased").values(lease_until=past)
+        )
+    )
+
+
+def rescue(ledger: Ledger) -> int:
+    return int(ledger(lambda session: batches.rescue(session, max_attempts=MAX_ATTEMPTS)))
+
+
+def die_on(ledger: Ledger, batch: int | None) -> None:
+    """Claim a batch and never come back."""
+    assert claim(ledger, batch) is not None
+    expire(ledger, batch)
+
+
+def status(ledger: Ledger, job: uuid.UUID) -> dict[str, Any]:
+    found: dict[str, Any] = ledger(lambda session: jobs.status(session, job))
+    return found
+
+
+def counts(ledger: Ledger, job: uuid.UUID) -> dict[str, int]:
+    """What became of a job's pictures; zeros are left out."""
+    found = status(ledger, job)
+    named = {name: found[name] for name in ("accepted", "succeeded", "unchanged", "failed", "cancelled")}
+    return {name: number for name, number in named.items() if number}
+
+
+def failures(ledger: Ledger, job: uuid.UUID) -> dict[str, str]:
+    """A job's failures: key to reason."""
+    rows = ledger(lambda session: session.execute(select(Failure.key, Failure.reason).where(Failure.job == job)).all())
+    return {key: reason for key, reason in rows}
+
+
+def stored(ledger: Ledger, collection: str = "default") -> dict[str, bytes]:
+    """The digits of a collection: key to pixels."""
+    rows = ledger(
+        lambda session: session.execute(
+            select(Digit.key, Digit.pixels).where(Digit.collection == collection)
+        ).all()
+    )
+    return {key: pixels for key, pixels in rows}
+
+
+def vectors(ledger: Ledger, tower: int) -> dict[str, Array]:
+    """The vectors under a tower: key to (128,) float32. Fails on a vector without its digit."""
+    rows = ledger(
+        lambda session: session.execute(
+            select(Digit.key, Embedding.vector)
+            .outerjoin(Digit, Digit.id == Embedding.digit)
+            .select_from(Embedding)
+            .where(Embedding.tower == tower)
+        ).all()
+    )
+    assert all(key is not None for key, _ in rows), "a vector stands without its digit"
+    return {key: np.asarray(vector, np.float32) for key, vector in rows}
+
+
+def states(ledger: Ledger, job: uuid.UUID) -> list[str]:
+    """The states of a job's batches, in the order they were made."""
+    return list(
+        ledger(
+            lambda session: session.execute(
+                select(Batch.state).where(Batch.job == job).order_by(Batch.id)
+            ).scalars().all()
+        )
+    )
+
+
+def tower_statuses(ledger: Ledger) -> dict[int, str]:
+    return {tower["id"]: tower["status"] for tower in ledger(towers.all_of_them)}
+
+
+def together(*works: Callable[[], Any], seconds: float = 30) -> list[Any]:
+    """Run functions at the same moment, each in a thread; what each returned. Raises what one raised."""
+    results: list[Any] = [None] * len(works)
+    errors: list[BaseException] = []
+    start = threading.Barrier(len(works))
+
+    def run(at: int) -> None:
+        try:
+            start.wait(seconds)
+            results[at] = works[at]()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(at,), daemon=True) for at in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds)
+        assert not thread.is_alive(), f"a thread has not come back after {seconds} s"
+    if errors:
+        raise errors[0]
+    return results
+
+
+def eventually(condition: Callable[[], bool], what: str, *, seconds: float = 10) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        pause.wait(0.01)

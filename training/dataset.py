@@ -1,0 +1,54 @@
+"""Labelled glyphs, split in two: what a tower is trained on and what it is judged by."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import DataError
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Images (n, 28, 28) uint8, labels (n,) uint8, and where they came from.
+
+    Raises DataError where shapes, dtypes or counts do not fit together.
+    """
+
+    train_images: Bytes
+    train_labels: Bytes
+    test_images: Bytes
+    test_labels: Bytes
+    source: str
+
+    def __post_init__(self) -> None:
+        check("training", self.train_images, self.train_labels)
+        check("test", self.test_images, self.test_labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all four arrays: the same digits and labels in the same order, the same digest."""
+        whole = sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            whole.update(f"{array.shape};".encode())
+            whole.update(np.ascontiguousarray(array).data)
+        return whole.hexdigest()
+
+
+def check(name: str, images: Bytes, labels: Bytes) -> None:
+    """Raises DataError unless these are n 28x28 uint8 images with n uint8 labels, n > 0."""
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise DataError(
+            f"The {name} images have the shape {images.shape} and dtype {images.dtype}; (n, 28, 28) uint8 is needed."
+        )
+    if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"The {name} labels have the shape {labels.shape} and dtype {labels.dtype}; "
+            f"({len(images)},) uint8 is needed, one for each image."
+        )
+    if not len(images):
+        raise DataError(f"There are no {name} images.")

@@ -1,0 +1,126 @@
+"""The tower: 28x28 pixels -> a 128-d embedding. The whole model is here; how it is trained is not."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from training.errors import TowerError
+
+PIXELS = 28 * 28
+DIMENSIONS = 128
+MAX_FILE_BYTES = 256 * 2**20
+
+Array = np.ndarray[Any, Any]
+
+
+def build_tower(*, seed: int) -> Any:
+    """784 -> 512 relu -> 256 relu -> 128 linear: 566,144 weights. Pixels come as float32 in 0..1."""
+    seeds = iter(range(seed * 3, seed * 3 + 3))
+
+    def dense(units: int, activation: str | None) -> Any:
+        return layers.Dense(
+            units, activation=activation, kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds))
+        )
+
+    return keras.Sequential([keras.Input((PIXELS,)), dense(512, "relu"), dense(256, "relu"), dense(DIMENSIONS, None)])
+
+
+class EuclideanDistance(layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """((n, d), (n, d)) -> (n, 1), row by row."""
+
+    def call(self, twins: tuple[Any, Any]) -> Any:
+        one, other = twins
+        return ops.norm(one - other, axis=1, keepdims=True)
+
+
+def build_twins(tower: Any) -> Any:
+    """Two inputs (n, 784) through the one tower, so that weights are shared -> the distance (n, 1) of each pair."""
+    one, other = keras.Input((PIXELS,)), keras.Input((PIXELS,))
+    return keras.Model([one, other], EuclideanDistance()([tower(one), tower(other)]))
+
+
+def scaled(images: Array) -> Array:
+    """(n, 28, 28) or (n, 784) uint8 -> (n, 784) float32 in 0..1."""
+    return np.divide(images.reshape(-1, PIXELS), 255, dtype=np.float32)
+
+
+def save(tower: Any) -> bytes:
+    """The tower as the bytes of a `.keras` file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tower.keras"
+        tower.save(path)
+        return path.read_bytes()
+
+
+def load(file: bytes) -> Any:
+    """The tower in the bytes of a `.keras` file, without optimizer. Nothing in it is executed.
+
+    Raises TowerError where it is no such file, holds code (a Lambda, say), or maps other shapes.
+    """
+    if len(file) > MAX_FILE_BYTES:
+        raise TowerError(f"a tower file of {len(file):,} bytes: at most {MAX_FILE_BYTES:,} are loaded")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "tower.keras"
+            path.write_bytes(file)
+            if not zipfile.is_zipfile(path):
+                raise TowerError("this is no `.keras` file")
+            tower = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except TowerError:
+        raise
+    except Exception as error:  # a damaged archive raises whatever its reader meets
+        raise TowerError(f"this tower file cannot be loaded: {error}") from error
+    shapes = getattr(tower, "input_shape", None), getattr(tower, "output_shape", None)
+    if shapes != ((None, PIXELS), (None, DIMENSIONS)):
+        raise TowerError(f"this file maps {shapes[0]} to {shapes[1]}: a tower maps 784 pixels to 128 numbers")
+    return tower
+
+
+def fingerprint(tower: Any) -> str:
+    """SHA-256 of the weights, hex: shapes, dtypes and values in order, whatever the layers are called."""
+    digest = hashlib.sha256()
+    for weights in tower.get_weights():
+        digest.update(f"{weights.dtype.str}{weights.shape}".encode())
+        digest.update(np.ascontiguousarray(weights).tobytes())
+    return digest.hexdigest()
+
+
+class Embedder:
+    """A tower made ready to embed: (n, 28, 28) or (n, 784) uint8 -> (n, 128) float32, row by row.
+
+    Rows are padded to one of a few sizes, so that the backend compiles each once and never again.
+    """
+
+    SIZES = (1, 16, 128, 1024, 2048)
+
+    def __init__(self, tower: Any) -> None:
+        self._tower = tower
+
+    def __call__(self, images: Array) -> Array:
+        if images.dtype != np.uint8 or images.size % PIXELS:
+            raise TowerError(f"pixels of shape {images.shape} and dtype {images.dtype}: expected (n, 784) uint8")
+        pixels = images.reshape(-1, PIXELS)
+        vectors = np.empty((len(pixels), DIMENSIONS), np.float32)
+        for start in range(0, len(pixels), self.SIZES[-1]):
+            part = pixels[start : start + self.SIZES[-1]]
+            vectors[start : start + len(part)] = self._embed(part)
+        return vectors
+
+    def warm_up(self) -> None:
+        """Compile every size."""
+        for size in self.SIZES:
+            self._embed(np.zeros((size, PIXELS), np.uint8))
+
+    def _embed(self, pixels: Array) -> Array:
+        size = next(size for size in self.SIZES if size >= len(pixels))
+        padded = np.zeros((size, PIXELS), np.float32)
+        np.divide(pixels, 255, out=padded[: len(pixels)], dtype=np.float32)
+        return np.asarray(self._tower.predict_on_batch(padded))[: len(pixels)]
