@@ -9,11 +9,16 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
+
+_WIDE = 500  # columns where nobody looks: a table in a file or a pipe is not folded
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+for console in (out, err):
+    if not console.is_terminal:
+        console.width = _WIDE
 
 
 def print_json(answer: Any) -> None:
@@ -21,11 +26,22 @@ def print_json(answer: Any) -> None:
     out.file.write(json.dumps(answer, default=_plain, ensure_ascii=False) + "\n")
 
 
-def table(*headings: str, right: Iterable[str] = (), title: str | None = None) -> Table:
-    """An empty table as all of ours look. right: the headings whose column is aligned to the right."""
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+def table(*headings: str, right: Iterable[str] = (), fold: Iterable[str] = ()) -> Table:
+    """An empty table as all of ours look. right: columns aligned to the right; fold: those that may be broken."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if heading in right else "left"
+        made.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in fold)
+    return made
+
+
+def pairs(**rows: str) -> Table:
+    """A table of names and values, without headings."""
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
+    for name, value in rows.items():
+        made.add_row(name, value)
     return made
 
 

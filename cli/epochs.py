@@ -78,7 +78,8 @@ class Epochs:
         done = round(_WIDTH * at["step"] / at["steps"])
         seconds = max(at["seconds"] - self._begun, 0.0)
         pace = f"{1000 * seconds / max(at['step'], 1):.0f}ms/step"
-        metrics = "".join(f" - {name}: {value:.4f}" for name, value in at["metrics"].items())
+        names = sorted(at["metrics"], key=lambda name: (name.startswith("val_"), name))
+        metrics = "".join(f" - {name}: {at['metrics'][name]:.4f}" for name in names)
         if not self._live:
             return f"{at['step']}/{at['steps']} {'━' * done} {seconds:.0f}s {pace}{metrics}"
         bar = f"{_GREEN}{'━' * done}{_PLAIN}{_GREY}{'━' * (_WIDTH - done)}{_PLAIN}"

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from cli import status as exit_status
 from cli.broker import client
-from cli.console import err, out, print_json, table
+from cli.console import err, out, pairs, print_json, table
 from cli.epochs import follow as follow_training
 from twinvec_client import EmbedJob, JobStatus, TrainingJob
 
@@ -35,21 +35,12 @@ def jobs(
     if not latest:
         err.print("no job yet: store pictures with `twinvec embed`")
         return
-    numbers = ("pictures", "embedded", "unchanged", "failed", "seconds")
-    rows = table("id", "kind", "collection", "state", *numbers, "created", right=numbers)
+    numbers = ("pictures", "embedded", "failed", "seconds")
+    rows = table("id", "kind", "collection", "state", *numbers, right=numbers, fold=("collection", "state"))
     for job in latest:
-        pictures = "" if job.total is None else f"{job.total:,}"
-        counts = (f"{count:,}" for count in (job.succeeded, job.unchanged, job.failed))
-        of_pictures = ("", *[""] * 3) if job.kind == "train" else (pictures, *counts)
-        rows.add_row(
-            job.id,
-            job.kind,
-            escape(job.collection or ""),
-            _state(job),
-            *of_pictures,
-            f"{job.seconds:,.1f}",
-            job.created[:19],
-        )
+        counts = [job.total, job.succeeded, job.failed] if job.kind != "train" else [None] * 3
+        cells = ["" if count is None else f"{count:,}" for count in counts]
+        rows.add_row(job.id, job.kind, escape(job.collection or ""), _state(job), *cells, f"{job.seconds:,.1f}")
     out.print(rows)
 
 
@@ -92,7 +83,7 @@ def failures(id: Id, json: Json = False) -> None:
     if not found:
         err.print("no failures")
         return
-    rows = table("key", "reason", "message", "attempts", right=("attempts",))
+    rows = table("key", "reason", "message", "attempts", right=("attempts",), fold=("key", "reason", "message"))
     for failure in found:
         rows.add_row(escape(failure.key), failure.reason, escape(failure.message), str(failure.attempts))
     out.print(rows)
@@ -120,26 +111,23 @@ def exit_code(status: JobStatus) -> int:
 
 
 def _describe(status: JobStatus) -> None:
-    rows = table("", "")
-    rows.show_header = False
-    rows.add_row("job", status.id)
-    rows.add_row("kind", status.kind)
-    rows.add_row("state", _state(status))
+    rows = {"job": status.id, "kind": status.kind, "state": _state(status)}
     if status.kind != "train":
-        rows.add_row("collection", escape(status.collection or ""))
-        rows.add_row("pictures", "still arriving" if status.total is None else f"{status.total:,}")
-        rows.add_row("embedded", f"{status.succeeded:,}")
-        rows.add_row("unchanged", f"{status.unchanged:,}")
-        rows.add_row("failed", f"{status.failed:,}")
-        rows.add_row("cancelled", f"{status.cancelled:,}")
+        rows |= {
+            "collection": escape(status.collection or ""),
+            "pictures": "still arriving" if status.total is None else f"{status.total:,}",
+            "embedded": f"{status.succeeded:,}",
+            "unchanged": f"{status.unchanged:,}",
+            "failed": f"{status.failed:,}",
+            "cancelled": f"{status.cancelled:,}",
+        }
     if status.progress and not status.final:
-        rows.add_row("epoch", f"{status.progress['epoch']} of {status.progress['epochs']}")
+        rows["epoch"] = f"{status.progress['epoch']} of {status.progress['epochs']}"
     if status.outcome:
-        rows.add_row("tower", f"{status.outcome['tower']} ({status.outcome['fingerprint'][:12]})")
+        rows["tower"] = f"{status.outcome['tower']} ({status.outcome['fingerprint'][:12]})"
     if status.message:
-        rows.add_row("message", escape(status.message))
-    rows.add_row("seconds", f"{status.seconds:,.1f}")
-    out.print(rows)
+        rows["message"] = escape(status.message)
+    out.print(pairs(**rows, seconds=f"{status.seconds:,.1f}"))
     if status.failed:
         out.print(f"`twinvec failures {status.id}` lists what failed")
 

@@ -24,8 +24,8 @@ def towers(json: Annotated[bool, typer.Option("--json", help="Print a JSON array
     if not found:
         err.print("no tower yet: train one with `twinvec train`")
         return
-    numbers = ("seed", "pair accuracy", "vectors", "owed")
-    rows = table("id", "fingerprint", "status", "recipe", *numbers, "created", right=numbers)
+    numbers = ("seed", "pairs", "vectors", "owed")
+    rows = table("id", "fingerprint", "status", "recipe", *numbers, "created", right=numbers, fold=("recipe",))
     for tower in found:
         accuracy = tower.metrics.get("pair_accuracy")
         rows.add_row(
@@ -37,6 +37,6 @@ def towers(json: Annotated[bool, typer.Option("--json", help="Print a JSON array
             "" if accuracy is None else f"{accuracy:.4f}",
             f"{tower.embedded:,}",
             f"{tower.owed:,}",
-            tower.created[:19],
+            tower.created[:16].replace("T", " "),
         )
     out.print(rows)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import err, masked, out, print_json, table
+from cli.console import err, masked, out, pairs, print_json
 from cli.errors import CommandError
 from cli.interrupts import Interrupts
 from cli.runfile import RunFile
@@ -104,11 +104,11 @@ def _show(home: Path, started: float, *, json: bool, stop: str) -> None:
             {"broker_url": run.broker_url, "database_url": run.database_url, "home": home, "pid": run.supervisor}
         )
         return
-    rows = table("", "")
-    rows.show_header = False
-    rows.add_row("broker", masked(run.broker_url))
-    rows.add_row("database", masked(run.database_url))
-    rows.add_row("logs", str(home / "logs"))
-    rows.add_row("workers", ", ".join(run.workers))
+    rows = pairs(
+        broker=masked(run.broker_url),
+        database=masked(run.database_url),
+        logs=str(home / "logs"),
+        workers=", ".join(run.workers),
+    )
     out.print(rows)
     out.print(f"[green]ready[/] after {time.monotonic() - started:.1f} s; {stop}")

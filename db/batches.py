@@ -16,8 +16,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import embeddings, locks
+from db.digits import abandon, waiting_for
 from db.errors import Fenced, TowersChanged
-from db.failures import FailedItem, record
 from db.tables import Batch, Digit, Embedding, Job, Tower
 
 Vectors = dict[int, np.ndarray[Any, Any]]  # by tower id, (n, 128) float32
@@ -197,9 +197,8 @@ def rescue(session: Session, *, max_attempts: int) -> int:
 
 
 def _isolate(session: Session, batch: Batch, max_attempts: int) -> None:
-    batch.token, batch.lease_until, batch.finished = None, None, func.now()
     if len(batch.digits) > 1:
-        batch.state = "split"
+        _end(batch, "split")
         middle = len(batch.digits) // 2
         for half in (batch.digits[:middle], batch.digits[middle:]):
             # One more death is enough: the halves are suspects already.
@@ -209,22 +208,19 @@ def _isolate(session: Session, batch: Batch, max_attempts: int) -> None:
                 )
             )
         return
-    batch.state = "dead"
     job = session.execute(select(Job).where(Job.id == batch.job)).scalar_one()
     why = f"its worker died {batch.attempt} times on it, last {batch.worker}"
     if job.kind == "embed":
-        _bury(session, batch, why)
+        session.execute(select(Digit.id).where(Digit.id == func.any(batch.digits)).with_for_update())
+        abandon(session, batch.digits, "poison", why)
     else:
         job.message, job.ended = f"batch {batch.id}: {why}", func.now()
-
-
-def _bury(session: Session, batch: Batch, why: str) -> None:
-    """A digit that kills whoever embeds it becomes a failure, its pixels kept there."""
-    rows = session.execute(select(Digit).where(Digit.id == func.any(batch.digits)).with_for_update()).scalars().all()
-    record(session, batch.job, [FailedItem(row.key, "poison", why, row.pixels) for row in rows])
-    embeddings.forget(session, batch.digits)
-    session.execute(delete(Digit).where(Digit.id == func.any(batch.digits)))
     batch.failed = len(batch.digits)
+    _end(batch, "dead")
+
+
+def _end(batch: Batch, state: str) -> None:
+    batch.state, batch.token, batch.lease_until, batch.finished = state, None, None, func.now()
 
 
 def to_ring(session: Session, *, republish_after: float, in_flight: int) -> list[tuple[int, str]]:
@@ -273,7 +269,10 @@ def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000)
 
 
 def drop_open(session: Session, job: uuid.UUID) -> None:
-    """Cancel a job's open batches: their holders are fenced, and digits that have no vector are forgotten."""
+    """Cancel a job's open batches: their holders are fenced, and digits that have no vector are forgotten.
+
+    Those stay that another job waits for.
+    """
     open_batches = (
         session.execute(
             select(Batch)
@@ -285,18 +284,17 @@ def drop_open(session: Session, job: uuid.UUID) -> None:
         .all()
     )
     for batch in open_batches:
-        batch.state, batch.token, batch.lease_until, batch.finished = "cancelled", None, None, func.now()
+        _end(batch, "cancelled")
         batch.dropped = len(batch.digits)
-        if batch.digits:
-            session.execute(
-                delete(Digit).where(
-                    Digit.id == func.any(batch.digits),
-                    Digit.job == job,
-                    ~exists(
-                        select(Embedding.digit).where(
-                            Embedding.tower.in_(select(Tower.id).where(Tower.status.in_(["live", "candidate"]))),
-                            Embedding.digit == Digit.id,
-                        )
-                    ),
-                )
-            )
+    # Locked before it is looked who else waits for them: whoever comes to wait locks them as well.
+    listed = [id for batch in open_batches for id in batch.digits]
+    query = select(Digit.id).where(Digit.id == func.any(listed), Digit.job == job).order_by(Digit.id).with_for_update()
+    own = set(session.execute(query).scalars())
+    own.difference_update(*waiting_for(session, list(own)).values())
+    has_vector = exists(
+        select(Embedding.digit).where(
+            Embedding.tower.in_(select(Tower.id).where(Tower.status.in_(["live", "candidate"]))),
+            Embedding.digit == Digit.id,
+        )
+    )
+    session.execute(delete(Digit).where(Digit.id == func.any(list(own)), ~has_vector))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from db import embeddings
 from db.errors import UnknownKey
-from db.tables import Digit
+from db.failures import FailedItem, record
+from db.tables import Batch, Digit, Job
 
 PIXELS = 28 * 28
 
@@ -38,3 +42,32 @@ def find(session: Session, key: str, collection: str | None) -> int:
         names = ", ".join(repr(row.collection) for row in rows)
         raise UnknownKey(f"the key {key!r} stands in several collections ({names}): name one")
     return int(rows[0].id)
+
+
+def abandon(session: Session, ids: Sequence[int], reason: str, message: str) -> None:
+    """Forget digits whose row locks the caller holds, and their vectors.
+
+    Each is a failure, its pixels kept there, of every job that still waits for its vector.
+    """
+    waiting = waiting_for(session, ids)
+    owed = {digit for lost in waiting.values() for digit in lost}
+    query = select(Digit.id, Digit.key, Digit.pixels).where(Digit.id == func.any(list(owed)))
+    rows = {row.id: row for row in session.execute(query)}
+    for job, lost in sorted(waiting.items()):
+        record(session, job, [FailedItem(rows[id].key, reason, message, rows[id].pixels) for id in lost])
+    embeddings.forget(session, ids)
+    session.execute(delete(Digit).where(Digit.id == func.any(list(ids))))
+
+
+def waiting_for(session: Session, ids: Sequence[int]) -> dict[uuid.UUID, list[int]]:
+    """Which of these digits stand in open batches, by the job whose caller waits for them."""
+    listed = (
+        select(Batch.job, func.unnest(Batch.digits).label("digit"))
+        .join(Job, Job.id == Batch.job)
+        .where(Batch.state.in_(["queued", "leased"]), Job.kind == "embed")
+        .subquery()
+    )
+    waiting: dict[uuid.UUID, list[int]] = defaultdict(list)
+    for job, digit in session.execute(select(listed).where(listed.c.digit == func.any(list(ids)))):
+        waiting[job].append(digit)
+    return waiting

@@ -108,7 +108,7 @@ def _other_state(job: Job, row: Any) -> str:
 
 def cancel(session: Session, id: uuid.UUID) -> None:
     """Stop a job for good: what is done stays, what is open is dropped. An ended job is left as it is."""
-    job = session.execute(select(Job).where(Job.id == id).with_for_update()).scalar()
+    job = session.execute(select(Job).where(Job.id == id).with_for_update(key_share=True)).scalar()
     if job is None:
         raise UnknownJob(f"no job has the id {id}")
     if status(session, id)["state"] in ("finished", "finished_with_failures", "failed", "cancelled"):

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.copying import copy_digits
-from db.embeddings import embedded_among, forget
+from db.digits import abandon
+from db.embeddings import embedded_among
 from db.failures import FailedItem, record
 from db.tables import Batch, Digit, Job, Tower
 
@@ -44,11 +45,14 @@ class Submission:
 def submit(session: Session, chunk: Submission) -> int | None:
     """Store a chunk, once; the id of the batch that is to be embedded, or None where nothing is.
 
-    A chunk accepted before changes nothing. A key that is stored already with the same pixels is `unchanged` once it
+    A chunk accepted before changes nothing, and neither does one past the end of its job: it was cut from other
+    pictures, sent under the idempotency key of these. A key that is stored already with the same pixels is `unchanged` once it
     has its vector; with other pixels it is replaced, and its vectors go with it. Raises IntegrityError where another
     transaction stored one of the keys meanwhile: run it again.
     """
     job = _open_job(session, chunk)
+    if job.chunks is not None and chunk.seq >= job.chunks:
+        return None
     count = len(chunk.items) + len(chunk.failures)
     batch = session.execute(
         insert(Batch)
@@ -65,6 +69,8 @@ def submit(session: Session, chunk: Submission) -> int | None:
         .on_conflict_do_nothing(index_elements=["job", "seq"])
         .returning(Batch.id)
     ).scalar()
+    if batch is not None and chunk.total is not None:
+        session.execute(update(Job).where(Job.id == job.id).values(total=chunk.total, chunks=chunk.seq + 1))
     if batch is None or job.cancelled:
         return None
     owed, unchanged, duplicates = _store(session, chunk)
@@ -90,11 +96,11 @@ def _open_job(session: Session, chunk: Submission) -> Job:
         .values(id=chunk.job, kind="embed", collection=chunk.collection, parameters={})
         .on_conflict_do_nothing()
     )
-    # Shared: chunks go in side by side, and a cancel waits for them.
-    job = session.execute(select(Job).where(Job.id == chunk.job).with_for_update(read=True)).scalar_one()
-    if chunk.total is not None:
-        session.execute(update(Job).where(Job.id == job.id).values(total=chunk.total, chunks=chunk.seq + 1))
-    return job
+    # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
+    # share: of two that held it shared and wanted to write, each would wait for the other.
+    last = chunk.total is not None
+    query = select(Job).where(Job.id == chunk.job).with_for_update(read=not last, key_share=last)
+    return session.execute(query).scalar_one()
 
 
 @dataclass(slots=True)
@@ -103,9 +109,8 @@ class _Plan:
 
     new: dict[str, tuple[Item, bytes]] = field(default_factory=dict)  # with the SHA-256 of the pixels
     kept: list[int] = field(default_factory=list)  # stored with these pixels, by digit id
-    replaced: list[Any] = field(default_factory=list)  # stored with other pixels
+    replaced: list[int] = field(default_factory=list)  # stored with other pixels, by digit id
     relabelled: list[dict[str, Any]] = field(default_factory=list)
-    repeated: int = 0  # the same key and pixels twice in one chunk
     duplicates: list[FailedItem] = field(default_factory=list)
 
 
@@ -127,10 +132,10 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
     }
     plan = _plan(chunk, stored)
     live = session.execute(select(Tower.id).where(Tower.status == "live")).scalar()
-    touched = [*plan.kept, *(row.id for row in plan.replaced)]
-    embedded = embedded_among(session, live, touched) if live is not None and touched else set()
+    embedded = embedded_among(session, live, plan.kept) if live is not None and plan.kept else set()
     if plan.replaced:
-        _replace(session, plan.replaced, embedded, chunk.job)
+        message = f"other pixels came under this key, with job {chunk.job}, before these were embedded"
+        abandon(session, plan.replaced, "superseded", message)
     if plan.relabelled:
         session.execute(update(Digit), plan.relabelled)
     ids = _append(session, chunk, plan.new)
@@ -140,12 +145,13 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
 
 def _plan(chunk: Submission, stored: dict[str, Any]) -> _Plan:
     plan = _Plan()
+    seen: dict[str, bytes] = {}  # SHA-256 of the pixels, by key
     for item in chunk.items:
-        digest = hashlib.sha256(item.pixels).digest()
-        row, twin = stored.get(item.key), plan.new.get(item.key)
-        if twin is not None and twin[1] == digest:
+        digest, row = hashlib.sha256(item.pixels).digest(), stored.get(item.key)
+        first = seen.setdefault(item.key, digest) is digest
+        if not first and seen[item.key] == digest:
             continue
-        if twin is not None or (row is not None and row.job == chunk.job and row.sha256 != digest):
+        if not first or (row is not None and row.job == chunk.job and row.sha256 != digest):
             message = "this key came before in the same job, with other pixels: the first one is kept"
             plan.duplicates.append(FailedItem(item.key, "duplicate_key", message, item.pixels))
         elif row is None:
@@ -155,7 +161,7 @@ def _plan(chunk: Submission, stored: dict[str, Any]) -> _Plan:
             if (change := _relabel(item, row)) is not None:
                 plan.relabelled.append(change)
         else:
-            plan.replaced.append(row)
+            plan.replaced.append(row.id)
             plan.new[item.key] = item, digest
     return plan
 
@@ -167,17 +173,6 @@ def _relabel(item: Item, row: Any) -> dict[str, Any] | None:
     if (label, attributes) == (row.label, row.attributes):
         return None
     return {"id": row.id, "label": label, "attributes": attributes}
-
-
-def _replace(session: Session, rows: list[Any], embedded: set[int], by: uuid.UUID) -> None:
-    """Delete digits whose key now has other pixels; those still owed are failures of the jobs that brought them."""
-    message = f"other pixels came under this key, with job {by}, before these were embedded"
-    for row in rows:
-        if row.id not in embedded:
-            record(session, row.job, [FailedItem(row.key, "superseded", message, None)])
-    ids = [row.id for row in rows]
-    forget(session, ids)
-    session.execute(delete(Digit).where(Digit.id == func.any(ids)))
 
 
 def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, bytes]]) -> list[int]:

@@ -61,7 +61,8 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
     """Run the recipe that the job names on this worker's data. Raises Fenced where the job was cancelled meanwhile."""
     # By name: only the pool process that trains loads TensorFlow, not its parent that registers this task.
     room = import_module("training.fit")
-    data = mnist.load(runtime.settings.data)
+    settings = runtime.settings
+    data = mnist.load(settings.mnist) if settings.data is None else mnist.read(settings.data)
 
     def on_progress(progress: Progress) -> None:
         runtime.transact(lambda session: report(session, lease, asdict(progress), runtime.settings.lease))

@@ -113,9 +113,7 @@ def send(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int | None:
 
 def claim(ledger: Ledger, batch: int | None, *, lease: float = 60, worker: str = "worker") -> Lease | None:
     claimed: Lease | None = ledger(
-        lambda session: batches.claim(
-            session, batch or 0, worker=worker, lease=lease, max_attempts=MAX_ATTEMPTS
-        )
+        lambda session: batches.claim(session, batch or 0, worker=worker, lease=lease, max_attempts=MAX_ATTEMPTS)
     )
     return claimed
 
@@ -180,9 +178,7 @@ def failures(ledger: Ledger, job: uuid.UUID) -> dict[str, str]:
 def stored(ledger: Ledger, collection: str = "default") -> dict[str, bytes]:
     """The digits of a collection: key to pixels."""
     rows = ledger(
-        lambda session: session.execute(
-            select(Digit.key, Digit.pixels).where(Digit.collection == collection)
-        ).all()
+        lambda session: session.execute(select(Digit.key, Digit.pixels).where(Digit.collection == collection)).all()
     )
     return {key: pixels for key, pixels in rows}
 
@@ -205,9 +201,9 @@ def states(ledger: Ledger, job: uuid.UUID) -> list[str]:
     """The states of a job's batches, in the order they were made."""
     return list(
         ledger(
-            lambda session: session.execute(
-                select(Batch.state).where(Batch.job == job).order_by(Batch.id)
-            ).scalars().all()
+            lambda session: (
+                session.execute(select(Batch.state).where(Batch.job == job).order_by(Batch.id)).scalars().all()
+            )
         )
     )
 

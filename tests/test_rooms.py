@@ -97,9 +97,7 @@ def test_python_in_the_readme_compiles(block: str) -> None:
 
 
 def test_every_make_target_in_the_readme_is_listed_by_make_help() -> None:
-    named = set(
-        re.findall(r"\bmake (\w+)", "\n".join([*code_blocks("sh"), *re.findall(r"`([^`\n]+)`", README)]))
-    )
+    named = set(re.findall(r"\bmake (\w+)", "\n".join([*code_blocks("sh"), *re.findall(r"`([^`\n]+)`", README)])))
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert named <= set(re.findall(r"^  make (\w+)", listed, flags=re.MULTILINE))
 

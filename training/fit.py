@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
 
+from training.dataset import Dataset
 from training.losses import contrastive_loss
 from training.pairs import Pairs, draw_pairs
 from training.recipes import Recipe
@@ -20,16 +23,6 @@ Array = np.ndarray[Any, Any]
 
 REPORT_EVERY = 0.5  # seconds, at most
 STEPS_PER_EXECUTION = 25  # batches a call of the backend: the same sums, a quarter of the CPU time less
-
-
-class Dataset(Protocol):
-    """Labelled glyphs, split: (n, 28, 28) uint8 and (n,) integers. digest: tells one data set from another."""
-
-    train_images: Array
-    train_labels: Array
-    test_images: Array
-    test_labels: Array
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -71,12 +64,18 @@ def train(
     seed: int,
     on_progress: Callable[[Progress], None] | None = None,
     verbose: int | str = 0,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train by a recipe, the same way for the same seed.
 
     on_progress: called at the end of every epoch, and in between at most twice a second; what it raises ends the
-    training and is raised here. verbose: as Keras's `fit`, 1 prints a bar an epoch.
+    training and is raised here. should_stop: asked as often; once it says so, no further batch is trained on and
+    the tower is returned as it is. verbose: as Keras's `fit`, 1 prints a bar an epoch.
     """
+
+    def loss(different: Any, distance: Any) -> Any:
+        return contrastive_loss(different, distance, recipe.margin)
+
     start, cpu_start = time.perf_counter(), time.process_time()
     rng = np.random.default_rng(seed)
     train_pixels, test_pixels = scaled(data.train_images), scaled(data.test_images)
@@ -84,16 +83,16 @@ def train(
     tower = build_tower(seed=seed)
     twins = build_twins(tower)
     twins.compile(
-        loss=contrastive_loss,
+        loss=loss,
         optimizer=keras.optimizers.Adam(recipe.learning_rate),
-        metrics=[keras.metrics.binary_accuracy],
+        metrics=[keras.metrics.BinaryAccuracy(threshold=recipe.threshold)],
         steps_per_execution=STEPS_PER_EXECUTION,
     )
     history = twins.fit(
         _PairBatches(train_pixels, train_pairs, recipe.batch_size, rng),
         validation_data=_PairBatches(test_pixels, test_pairs, 1000, None),
         epochs=recipe.epochs,
-        callbacks=[_Reporter(on_progress)] if on_progress is not None else [],
+        callbacks=[_Reporter(on_progress, should_stop)],
         shuffle=False,  # the batches shuffle themselves, by the seed
         verbose=verbose,
     ).history
@@ -117,11 +116,13 @@ def train(
 
 def versions() -> dict[str, str]:
     """Of what a training depends on."""
+    backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "keras": keras.__version__,
-        "backend": keras.backend.backend(),
+        "backend": backend,
+        backend: sys.modules[backend].__version__,  # loaded by Keras, whichever it is
     }
 
 
@@ -135,7 +136,7 @@ class _PairBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
         self.on_epoch_end()
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return math.ceil(len(self.order) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[tuple[Array, Array], Array]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
@@ -148,9 +149,11 @@ class _PairBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
 
 
 class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    def __init__(self, report: Callable[[Progress], None]) -> None:
+    """Tells how far the training is, and ends it when asked to."""
+
+    def __init__(self, report: Callable[[Progress], None] | None, should_stop: Callable[[], bool]) -> None:
         super().__init__()
-        self.report = report
+        self.report, self.should_stop = report, should_stop
         self.start = self.reported = time.perf_counter()
         self.epoch = 0
 
@@ -166,6 +169,9 @@ class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
 
     def _report(self, step: int, logs: dict[str, float]) -> None:
         self.reported = time.perf_counter()
+        self.model.stop_training = self.should_stop()
+        if self.report is None:
+            return
         seconds = self.reported - self.start
         epochs, steps = self.params["epochs"], self.params["steps"]
         done = (self.epoch - 1) * steps + step

@@ -7,10 +7,8 @@ from typing import Any
 
 from keras import ops
 
-MARGIN = 1.0
 
-
-def contrastive_loss(different: Any, distance: Any, margin: float = MARGIN) -> Any:
+def contrastive_loss(different: Any, distance: Any, margin: float = 1.0) -> Any:
     """(n, 1) of 0 (the twins show the same digit) or 1 (different digits), (n, 1) distances -> (n, 1) losses.
 
     Same pulls: d^2 / 2. Different pushes, up to the margin: max(0, margin - d)^2 / 2.

@@ -37,6 +37,6 @@ def draw_pairs(labels: Array, rng: np.random.Generator) -> Pairs:
     different = order[(start + size + (rng.random(count) * (count - size)).astype(np.int64)) % count]
     one = np.tile(np.arange(count), 2)
     other = np.concatenate([same, different])
-    is_different = np.repeat(np.float32([0, 1]), count)
+    is_different = np.repeat(np.array([0, 1], np.float32), count)
     shuffled = rng.permutation(2 * count)
     return Pairs(one[shuffled], other[shuffled], is_different[shuffled, None])

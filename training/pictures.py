@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from training import ink
 from training.errors import PictureError
@@ -38,7 +38,7 @@ def read_picture(
     Raises PictureError, whatever the bytes are, and nothing else.
     """
     if not data:
-        raise PictureError("empty", "The picture has no bytes. Was the file written, and read to its end?")
+        raise PictureError("empty", "The picture has no bytes. Write the file anew, and read it from its start.")
     if len(data) > max_bytes:
         raise PictureError(
             "too_many_bytes",
@@ -57,11 +57,11 @@ def glyph_of(array: NDArray[Any]) -> Grey:
 
     Raises PictureError `bad_array`, naming what was wrong with it.
     """
-    array = np.asarray(array)
+    array = np.ascontiguousarray(array)
     if array.shape != (SIDE, SIDE):
         raise bad_array(f"has the shape {array.shape}", "Reshape it, or send larger pictures encoded (PNG).")
     if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
+        return array
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind in "iu":
@@ -116,8 +116,8 @@ def bits_per_channel(image: Image.Image, data: bytes) -> int:
         return 32
     if image.format == "PNG" and data[12:16] == b"IHDR":
         return data[24]
-    if image.format == "TIFF":
-        bits: tuple[int, ...] = image.getexif().get(BITS_PER_SAMPLE, (1,))
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits: tuple[int, ...] = image.tag_v2.get(BITS_PER_SAMPLE, (1,))
         return max(bits)
     return 16 if image.mode.startswith("I;") else 8
 

@@ -10,7 +10,6 @@ from celery import Celery
 from celery.signals import worker_process_init
 
 from worker.runtime import runtime
-from worker.settings import Settings
 
 app = Celery(
     "twinvec",
@@ -24,7 +23,7 @@ app = Celery(
         "tasks.upkeep",
     ],
 )
-app.add_defaults(lambda: Settings().celery())
+app.config_from_object("worker.configuration:CELERY")
 
 
 @worker_process_init.connect

@@ -36,9 +36,12 @@ class Settings(BaseSettings):
     )
     home: Path = Field(Path(".twinvec"), description="Folder of the embedded servers' data, logs and state")
     broker_port: int = Field(6379, ge=1, le=65535, description="Port of the embedded broker, on 127.0.0.1")
+    mnist: Path | None = Field(
+        None, description="MNIST: an `.npz` or the folder of its four IDX files. Unset: looked for where it may be"
+    )
     data: Path | None = Field(
         None,
-        description="Training data: an `.npz` or a folder of IDX files. Unset: MNIST, wherever it is found",
+        description="Glyphs to train on instead of MNIST: an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`",
     )
     train_cron: str | None = Field(
         None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`. Unset: never"

@@ -1,0 +1,334 @@
+"""Pictures from the world become glyphs; bad ones are refused with their reason, whatever they are."""
+
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.dataset import Dataset
+from training.pictures import FORMATS, PictureError, glyph_of, read_picture
+
+Grey = NDArray[np.uint8]
+
+
+def encoded(picture: Grey | Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    file = BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def png(width: int, height: int, bits: int, colour: int, data: bytes) -> bytes:
+    """A PNG made by hand, of any promise."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def enlarged(digit: Grey, side: int) -> Grey:
+    return np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def off_by(one: Grey, other: Grey) -> float:
+    """The mean difference of two glyphs in grey levels, where a centre that was rounded the other way is no fault."""
+    moved = [np.roll(one.astype(int), (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    return min(float(np.abs(image - other).mean()) for image in moved)
+
+
+def reason_of(data: bytes, **limits: int) -> str:
+    with pytest.raises(PictureError) as refused:
+        read_picture(data, **limits)
+    assert str(refused.value).endswith(".")
+    return refused.value.reason
+
+
+@pytest.fixture(scope="session")
+def digits(sample: Dataset) -> Grey:
+    return np.concatenate([sample.train_images, sample.test_images])
+
+
+@pytest.fixture(scope="session")
+def five(digits: Grey) -> Grey:
+    return digits[0]
+
+
+def test_an_mnist_digit_comes_through_byte_for_byte(digits: Grey) -> None:
+    for digit in digits:
+        assert np.array_equal(read_picture(encoded(digit)), digit)
+
+
+def test_an_inverted_mnist_digit_comes_back(digits: Grey) -> None:
+    off = [off_by(read_picture(encoded(255 - digit)), digit) for digit in digits]
+    assert np.mean(off) < 3
+    assert np.percentile(off, 95) < 6
+
+
+@given(
+    index=st.integers(0, 1099),
+    side=st.integers(40, 150),
+    margins=st.tuples(*[st.integers(0, 200)] * 4),
+    ink=st.integers(0, 100),
+    paper=st.integers(150, 255),
+    dark_on_light=st.booleans(),
+)
+def test_size_place_polarity_and_contrast_do_not_matter(
+    digits: Grey,
+    index: int,
+    side: int,
+    margins: tuple[int, int, int, int],
+    ink: int,
+    paper: int,
+    dark_on_light: bool,
+) -> None:
+    top, bottom, left, right = margins
+    share = np.pad(enlarged(digits[index], side), ((top, bottom), (left, right))) / 255
+    picture = paper + (ink - paper) * share if dark_on_light else ink + (paper - ink) * share
+    expected = read_picture(encoded(enlarged(digits[index], 100)))
+    assert off_by(read_picture(encoded(picture.astype(np.uint8))), expected) < 15
+
+
+@pytest.mark.parametrize("inset", [0, 10])
+@pytest.mark.parametrize("thickness", [1, 3, 12])
+def test_a_frame_around_the_digit_is_left_out(digits: Grey, inset: int, thickness: int) -> None:
+    off = []
+    for digit in digits[:40]:
+        paper = np.pad(enlarged(digit, 100), 12)
+        framed = np.pad(np.pad(paper, thickness, constant_values=255), inset)
+        off.append(off_by(read_picture(encoded(255 - framed)), read_picture(encoded(255 - paper))))
+    assert np.median(off) < 2
+    assert np.mean(np.array(off) < 10) > 0.9
+
+
+def test_a_shaded_noisy_photograph_shows_the_same_digit(digits: Grey) -> None:
+    random = np.random.default_rng(0)
+    down, across = np.mgrid[-1:1:160j, -1:1:160j]
+    off = []
+    for digit in digits[:40]:
+        share = np.pad(enlarged(digit, 100), 30) / 255
+        photograph = 170 + 30 * down - 25 * across - 90 * share + random.normal(0, 5, share.shape)
+        jpeg = encoded(photograph.clip(0, 255).astype(np.uint8), "JPEG", quality=75)
+        off.append(off_by(read_picture(jpeg), digit))
+    assert np.median(off) < 10
+
+
+def test_a_hair_line_is_still_seen() -> None:
+    picture = np.full((400, 400), 255, np.uint8)
+    picture[50:350, 200] = 0
+    glyph = read_picture(encoded(picture))
+    assert glyph[5:23].max(axis=1).min() > 200
+
+
+def test_without_normalising_nothing_is_inverted_or_moved(five: Grey) -> None:
+    assert np.array_equal(read_picture(encoded(255 - five), normalise=False), 255 - five)
+    larger = encoded(np.full((100, 300), 200, np.uint8))
+    assert np.array_equal(read_picture(larger, normalise=False), np.full((28, 28), 200, np.uint8))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_is_read(five: Grey, form: str) -> None:
+    options = {"lossless": True} if form == "WEBP" else {}
+    large = 255 - enlarged(five, 100)
+    assert off_by(read_picture(encoded(large, form, **options)), read_picture(encoded(large))) < 2
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda image: image.convert("1", dither=Image.Dither.NONE),
+        lambda image: image.convert("RGB"),
+        lambda image: image.convert("RGBA"),
+        lambda image: image.convert("LA"),
+        lambda image: image.convert("RGB").quantize(16),
+    ],
+    ids=["1-bit", "RGB", "RGBA", "LA", "palette"],
+)
+def test_every_mode_shows_the_same_digit(five: Grey, convert: Callable[[Image.Image], Image.Image]) -> None:
+    image = Image.fromarray(255 - enlarged(five, 100))
+    assert off_by(read_picture(encoded(convert(image))), read_picture(encoded(image))) < 4
+
+
+def test_print_colours_show_the_same_digit(five: Grey) -> None:
+    image = Image.fromarray(255 - enlarged(five, 100))
+    assert off_by(read_picture(encoded(image.convert("CMYK"), "TIFF")), read_picture(encoded(image))) < 1
+
+
+@pytest.mark.parametrize("colour", [0, 90, 255])
+def test_strokes_on_nothing_are_seen_whatever_their_colour(five: Grey, colour: int) -> None:
+    strokes = enlarged(five, 100)
+    picture = np.stack([np.full_like(strokes, colour), strokes], axis=-1)
+    assert off_by(read_picture(encoded(Image.fromarray(picture, "LA"))), read_picture(encoded(strokes))) < 1
+
+
+def test_a_card_with_clear_corners_is_read_by_its_own_paper(five: Grey) -> None:
+    card = np.pad(255 - enlarged(five, 100), 20, constant_values=255)
+    alpha = np.full_like(card, 255)
+    alpha[:20, :20] = alpha[-20:, -20:] = 0
+    rounded = encoded(Image.fromarray(np.stack([card, alpha], axis=-1), "LA"))
+    assert off_by(read_picture(rounded), read_picture(encoded(card))) < 1
+
+
+def test_a_photograph_is_turned_as_its_camera_was(five: Grey) -> None:
+    upright = Image.fromarray(255 - enlarged(five, 100))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it right by a quarter
+    turned = encoded(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+    assert off_by(read_picture(turned), read_picture(encoded(upright))) < 2
+
+
+def test_the_first_frame_of_an_animation_counts(five: Grey) -> None:
+    frames = [Image.fromarray(enlarged(five, 60)), Image.new("L", (60, 60), 255)]
+    moving = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert off_by(read_picture(moving), read_picture(encoded(frames[0]))) < 1
+
+
+def test_no_bytes_are_empty() -> None:
+    assert reason_of(b"") == "empty"
+
+
+def test_too_many_bytes_are_counted_before_they_are_opened() -> None:
+    assert reason_of(b"no picture at all", max_bytes=16) == "too_many_bytes"
+
+
+@pytest.mark.parametrize("side", [1001, 10_000, 20_000])
+def test_too_many_pixels_are_counted_before_they_are_decoded(side: int) -> None:
+    # Decoding this would fail otherwise: it holds no pixels.
+    assert reason_of(png(side, side, 8, 0, b""), max_pixels=1_000_000) == "too_many_pixels"
+
+
+@pytest.mark.parametrize("data", [b"hello", b"%PDF-1.7", b"<svg></svg>", b"\0" * 100], ids=repr)
+def test_what_is_no_picture_is_called_so(data: bytes) -> None:
+    assert reason_of(data) == "not_a_picture"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_truncated_picture_is_damaged(form: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    whole = encoded(noise, form)
+    assert reason_of(whole[: len(whole) // 2]) == "damaged"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(28, 28, 16, 0, bytes(28 * (1 + 28 * 2))),
+        png(28, 28, 16, 2, bytes(28 * (1 + 28 * 6))),
+        encoded(Image.fromarray(np.zeros((28, 28), np.uint16)), "TIFF"),
+        encoded(Image.fromarray(np.zeros((28, 28), np.float32)), "TIFF"),
+    ],
+    ids=["grey PNG", "colour PNG", "grey TIFF", "float TIFF"],
+)
+def test_deep_pictures_are_refused_instead_of_cut(data: bytes) -> None:
+    assert reason_of(data) == "unsupported_depth"
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.full((28, 28), 255, np.uint8),
+        np.zeros((300, 200), np.uint8),
+        np.zeros((1, 1), np.uint8),
+        np.random.default_rng(0).normal(240, 2, (200, 200)).astype(np.uint8),
+        np.zeros((50, 50, 4), np.uint8),
+    ],
+    ids=["white", "black", "one pixel", "scanned paper", "transparent"],
+)
+def test_paper_without_ink_is_blank(picture: Grey) -> None:
+    assert reason_of(encoded(picture)) == "blank"
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    read_or_refuse(data)
+
+
+@given(st.data())
+def test_any_damage_is_read_or_refused(digits: Grey, data: st.DataObject) -> None:
+    whole = bytearray(encoded(enlarged(digits[0], 40), data.draw(st.sampled_from(FORMATS))))
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    read_or_refuse(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
+
+
+@given(st.data())
+def test_any_pixels_become_a_glyph_or_are_blank(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
+    seed, levels = data.draw(st.integers(0, 1000)), data.draw(st.sampled_from([2, 3, 256]))
+    picture = np.random.default_rng(seed).integers(0, levels, shape) * (255 // (levels - 1))
+    read_or_refuse(encoded(picture.astype(np.uint8)), {"blank"})
+
+
+def read_or_refuse(data: bytes, reasons: set[str] | None = None) -> None:
+    """Fails on any other outcome than a glyph or a PictureError."""
+    try:
+        glyph = read_picture(data, max_pixels=1_000_000)
+    except PictureError as error:
+        assert reasons is None or error.reason in reasons
+    else:
+        assert glyph.shape == (28, 28)
+        assert glyph.dtype == np.uint8
+        assert glyph.any()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.eye(28, dtype=np.uint8) * 255,
+        np.eye(28, dtype=np.int64) * 255,
+        np.eye(28, dtype=bool),
+        np.eye(28, dtype=np.float32),
+        np.asfortranarray(np.eye(28)),
+    ],
+    ids=lambda array: array.dtype.name,
+)
+def test_an_array_is_taken_as_it_is(array: NDArray[Any]) -> None:
+    glyph = glyph_of(array)
+    assert glyph.dtype == np.uint8
+    assert glyph.flags.c_contiguous
+    assert np.array_equal(glyph, np.eye(28) * 255)
+
+
+def test_shares_of_255_come_back_exactly() -> None:
+    levels = np.arange(784, dtype=np.uint8).reshape(28, 28)
+    assert np.array_equal(glyph_of(levels / np.float32(255)), levels)
+
+
+@pytest.mark.parametrize(
+    ("array", "named"),
+    [
+        (np.zeros((28, 27), np.uint8), "(28, 27)"),
+        (np.zeros(784, np.uint8), "(784,)"),
+        (np.full((28, 28), 256), "256"),
+        (np.full((28, 28), -1), "-1"),
+        (np.full((28, 28), np.nan), "NaN"),
+        (np.full((28, 28), 1.5), "1.5"),
+        (np.full((28, 28), "7"), "<U1"),
+        (np.zeros((28, 28), complex), "complex128"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_array_that_is_no_glyph_is_named(array: NDArray[Any], named: str) -> None:
+    with pytest.raises(PictureError) as refused:
+        glyph_of(array)
+    assert refused.value.reason == "bad_array"
+    assert named in str(refused.value)
+
+
+def test_pictures_and_mnist_are_read_without_keras() -> None:
+    program = (
+        "import sys, training.pictures, training.mnist; sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
