@@ -40,9 +40,8 @@ def nearest(
     if not answer.neighbours:
         err.print("nothing is stored there yet")
         return
-    rows = table(
-        "rank", "key", "collection", "label", "distance", right=("rank", "distance"), fold=("key", "collection")
-    )
+    columns = ("rank", "key", "collection", "label", "distance")
+    rows = table(*columns, right=("rank", "distance"), fold=("key", "collection"))
     for rank, neighbour in enumerate(answer, start=1):
         label = "" if neighbour.label is None else str(neighbour.label)
         rows.add_row(str(rank), escape(neighbour.key), escape(neighbour.collection), label, f"{neighbour.distance:.4f}")

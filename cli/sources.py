@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,21 @@ _NAMES = (
 )
 
 
-def pictures(paths: Iterable[Path], *, label_from_folder: bool = False) -> Iterator[Item]:
+def pictures(paths: Sequence[Path], *, label_from_folder: bool = False) -> Iterator[Item]:
     """Every picture under the paths: (key, picture with its label if it has one), in a stable order.
 
     A file that is no picture is passed on all the same: it becomes a failure of the job, with its reason. Hidden
-    files are left out. Raises CommandError for a path that does not exist or an array file that cannot be read.
+    files are left out. Raises CommandError at once for a path that does not exist, and on the way for an array
+    file that cannot be read.
     """
     for path in paths:
         if not path.exists():
             raise CommandError(f"{path}: no such file or folder")
+    return _walk(paths, label_from_folder)
+
+
+def _walk(paths: Sequence[Path], label_from_folder: bool) -> Iterator[Item]:
+    for path in paths:
         for file in _files(path):
             if file.suffix == ".npz":
                 yield from _arrays(file)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 from pydantic import SecretStr
+from sqlalchemy import Engine
 
 from cli.broker import check_broker
 from cli.children import KINDS, Child
@@ -48,6 +51,8 @@ class Stack:
         )
         self._children: list[Child] = []
         self._started = False
+        self._ending = threading.Event()
+        self._watch: threading.Thread | None = None
 
     @property
     def broker_url(self) -> str:
@@ -64,6 +69,16 @@ class Stack:
     def logs(self) -> Path:
         return self.home / "logs"
 
+    @contextmanager
+    def database(self) -> Iterator[Engine]:
+        """The database, to look into it."""
+        update = {"database_url": SecretStr(self.database_url)}
+        engine = connect(self._settings.model_copy(update=update).database() or "")
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
     def start(self) -> None:
         """Return when every worker is ready. Raises EmbeddedError, CommandError, or what the database says."""
         self._servers.start()
@@ -71,7 +86,8 @@ class Stack:
         end(marked(self.home), grace=GRACE)  # those of a supervisor that was killed
         self._note(ready=False)
         check_broker(self.broker_url)  # workers would try for ever, and silently
-        self._migrate()
+        with self.database() as engine:
+            migrate(engine)
         self._children = [Child(name, self.home, self._environment()) for name in KINDS]
         for child in self._children:
             child.start()
@@ -80,10 +96,9 @@ class Stack:
         self._note(ready=True)
 
     def supervise(self) -> None:
-        """Start again what dies, for ever. A signal's KeyboardInterrupt ends it."""
+        """Start again what dies, until `stop`. A signal's KeyboardInterrupt ends it too."""
         looks = 0
-        while True:
-            time.sleep(_LOOK)
+        while not self._ending.wait(_LOOK):
             looks += 1
             revived = self._servers.revive() if looks % _SERVERS_EVERY == 0 else []
             lines = [f"{name} had died; started again" for name in revived]
@@ -93,12 +108,23 @@ class Stack:
             if lines:
                 self._note(ready=True)
 
-    def stop(self, interrupts: Interrupts) -> None:
-        """Stop workers, then servers; nothing is left running, and the data stays. A signal hurries it."""
+    def supervise_aside(self) -> None:
+        """Supervise in a thread, so that the caller can work with the stack."""
+        self._watch = threading.Thread(target=self.supervise, name="supervisor", daemon=True)
+        self._watch.start()
+
+    def stop(self, interrupts: Interrupts, *, grace: float = GRACE) -> None:
+        """Stop workers, then servers; nothing is left running, and the data stays. A signal hurries it.
+
+        grace: seconds that workers have for what they are doing; what they do not finish is done after the next start.
+        """
         interrupts.ending()
         if not self._started:
             return
-        end(marked(self.home), grace=GRACE, hurried=lambda: interrupts.hurry)
+        self._ending.set()
+        if self._watch is not None:
+            self._watch.join()
+        end(marked(self.home), grace=grace, hurried=lambda: interrupts.hurry)
         for child in self._children:
             child.wait()
         self._servers.stop(hurry=interrupts.hurry)
@@ -111,14 +137,6 @@ class Stack:
             "TWINVEC_BROKER_URL": self.broker_url,
             "TWINVEC_DATABASE_URL": self.database_url,
         }
-
-    def _migrate(self) -> None:
-        update = {"database_url": SecretStr(self.database_url)}
-        engine = connect(self._settings.model_copy(update=update).database() or "")
-        try:
-            migrate(engine)
-        finally:
-            engine.dispose()
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN

@@ -54,7 +54,7 @@ def up(
             _show(home, started, json=json, stop="Ctrl-C stops it")
             stack.supervise()
         except KeyboardInterrupt:
-            err.print("stopping")
+            err.print("stopping, after what the workers are doing; Ctrl-C again stops at once")
         finally:
             stack.stop(interrupts)
 

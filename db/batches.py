@@ -54,8 +54,10 @@ def claim(session: Session, batch: int, *, worker: str, lease: float, max_attemp
         update(Batch)
         .where(
             Batch.id == batch,
-            or_(Batch.state == "queued", and_(Batch.state == "leased", Batch.lease_until < func.now())),
-            Batch.attempt < max_attempts,
+            or_(
+                Batch.state == "queued",
+                and_(Batch.state == "leased", Batch.lease_until < func.now(), Batch.attempt < max_attempts),
+            ),
         )
         .values(
             state="leased",
@@ -126,9 +128,10 @@ def finish(
         digits, vectors = digits[keep], {tower: rows[keep] for tower, rows in vectors.items()}
     for tower in needed:
         embeddings.write(session, tower, digits, vectors[tower])
-    superseded = len(lease.digits) - len(digits) if lease.kind == "embed" else 0
+    gone = len(lease.digits) - len(digits)  # replaced: failures of the jobs that waited for them
+    column = Batch.failed if lease.kind == "embed" else Batch.dropped
     session.execute(
-        update(Batch).where(Batch.id == lease.batch).values(embedded=len(digits), failed=Batch.failed + superseded)
+        update(Batch).where(Batch.id == lease.batch).values({Batch.embedded: len(digits), column: column + gone})
     )
     return len(digits)
 

@@ -6,11 +6,14 @@ fields and each field as its length and bytes, all big-endian, then -1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from psycopg import Cursor
+import psycopg
+from psycopg import Copy
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db.tables import DIMENSIONS
@@ -42,19 +45,31 @@ def copy_embeddings(session: Session, tower: int, digits: np.ndarray[Any, Any], 
     rows["digit_length"], rows["digit"] = 8, digits
     rows["vector_length"], rows["dimensions"] = 4 + 4 * DIMENSIONS, DIMENSIONS
     rows["vector"] = vectors
-    with _cursor(session).copy("COPY embeddings (tower, digit, vector) FROM STDIN (FORMAT BINARY)") as copy:
+    with _copy_into(session, "embeddings (tower, digit, vector)") as copy:
         copy.write(_HEADER + rows.tobytes() + _TRAILER)
 
 
 def copy_digits(session: Session, rows: Iterable[tuple[Any, ...]]) -> None:
     """Append rows of (id, key, collection, pixels, sha256, label, attributes, job)."""
-    columns = "id, key, collection, pixels, sha256, label, attributes, job"
-    with _cursor(session).copy(f"COPY digits ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+    with _copy_into(session, "digits (id, key, collection, pixels, sha256, label, attributes, job)") as copy:
         copy.set_types(["int8", "text", "text", "bytea", "bytea", "int4", "jsonb", "uuid"])
         for row in rows:
             copy.write_row(row)
 
 
-def _cursor(session: Session) -> Cursor[Any]:
-    cursor: Cursor[Any] = session.connection().connection.cursor()  # type: ignore[assignment]  # psycopg's own
-    return cursor
+@contextmanager
+def _copy_into(session: Session, columns: str) -> Iterator[Copy]:
+    """psycopg's copy on the session's connection. Raises what SQLAlchemy would raise of any other statement."""
+    statement = f"COPY {columns} FROM STDIN (FORMAT BINARY)"
+    connection = session.connection()
+    cursor: Any = connection.connection.cursor()  # psycopg's own: SQLAlchemy knows no COPY
+    try:
+        with cursor.copy(statement) as copy:
+            yield copy
+    except psycopg.Error as error:
+        lost = connection.dialect.is_disconnect(error, cursor.connection, cursor)
+        if lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            statement, None, error, psycopg.Error, connection_invalidated=lost, dialect=connection.dialect
+        ) from error

@@ -34,7 +34,8 @@ def find(session: Session, key: str, collection: str | None) -> int:
     query = select(Digit.id, Digit.collection).where(Digit.key == key)
     if collection is not None:
         query = query.where(Digit.collection == collection)
-    rows = session.execute(query.limit(3)).all()
+    storable = "\0" not in f"{key}{collection}"  # SQL has no NUL: it would refuse to look
+    rows = session.execute(query.limit(3)).all() if storable else []
     if not rows:
         place = f" in the collection {collection!r}" if collection is not None else ""
         raise UnknownKey(f"no stored digit has the key {key!r}{place}")

@@ -50,6 +50,7 @@ def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> li
                 "epoch",
                 case(
                     (Job.ended.isnot(None), Job.ended),
+                    (Job.cancelled.isnot(None), Job.cancelled),
                     (func.bool_or(is_open) | Job.chunks.is_(None), func.clock_timestamp()),
                     else_=func.coalesce(func.max(Batch.finished), Job.created),
                 )

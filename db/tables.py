@@ -121,7 +121,7 @@ class Batch(Base):
     embedded: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
-    dropped: Mapped[int] = mapped_column(default=0)  # not embedded because the job was cancelled
+    dropped: Mapped[int] = mapped_column(default=0)  # not embedded because nobody wants them any more
     attempt: Mapped[int] = mapped_column(default=0)
     token: Mapped[uuid.UUID | None]  # fences a holder whose lease ran out
     lease_until: Mapped[datetime | None]
@@ -142,5 +142,5 @@ class Failure(Base):
     reason: Mapped[str]
     message: Mapped[str]
     attempts: Mapped[int] = mapped_column(default=1)
-    picture: Mapped[bytes | None]
+    picture: Mapped[bytes | None] = mapped_column(deferred=True)
     created: Mapped[datetime] = mapped_column(server_default=func.now())

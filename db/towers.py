@@ -64,13 +64,15 @@ def register(session: Session, tower: dict[str, Any]) -> Tower:
     if known is not None and known.status in ("live", "candidate"):
         return known
     first = session.execute(select(Tower.id).where(Tower.status == "live")).scalar() is None
-    for older in session.execute(select(Tower).where(Tower.status == "candidate")).scalars():
+    for older in session.execute(select(Tower.id).where(Tower.status == "candidate")).scalars().all():
         _reject(session, older, "a newer training took its place")
     status = "live" if first else "candidate"
     promoted = func.now() if first else None
     if known is not None:
         embeddings.close_space(session, known.id)
-        session.execute(update(Tower).where(Tower.id == known.id).values(status=status, promoted=promoted))
+        session.execute(
+            update(Tower).where(Tower.id == known.id).values(status=status, promoted=promoted, created=func.now())
+        )
         id = known.id
     else:
         id = session.execute(
@@ -83,16 +85,27 @@ def register(session: Session, tower: dict[str, Any]) -> Tower:
     return session.execute(select(Tower).where(Tower.id == id)).scalar_one()
 
 
-def _reject(session: Session, tower: Tower, why: str) -> None:
-    tower.status = "rejected"
-    for fill in session.execute(select(Job).where(Job.tower == tower.id, Job.ended.is_(None))).scalars():
-        fill.message, fill.ended = why, func.now()
-        session.execute(
-            update(Batch)
-            .where(Batch.job == fill.id, Batch.state.in_(["queued", "leased"]))
-            .values(state="cancelled", token=None, lease_until=None, finished=func.now())
+def _reject(session: Session, tower: int, why: str) -> None:
+    session.execute(update(Tower).where(Tower.id == tower).values(status="rejected"))
+    _end_fills(session, tower, why)
+
+
+def _end_fills(session: Session, tower: int, why: str) -> None:
+    """Cancel what was still to be embedded under a tower alone: nobody will claim it any more."""
+    fills = select(Job.id).where(Job.tower == tower, Job.ended.is_(None)).with_for_update()
+    ended = session.execute(fills).scalars().all()
+    session.execute(update(Job).where(Job.id.in_(ended)).values(message=why, ended=func.now()))
+    session.execute(
+        update(Batch)
+        .where(Batch.job.in_(ended), Batch.state.in_(["queued", "leased"]))
+        .values(
+            state="cancelled",
+            token=None,
+            lease_until=None,
+            finished=func.now(),
+            dropped=func.cardinality(Batch.digits),
         )
-    session.flush()
+    )
 
 
 def plan_fill(session: Session, tower: int) -> int:
@@ -153,34 +166,40 @@ def promote_ready(session: Session) -> Tower | None:
     Counted in the vectors themselves, not taken on a task's word. What is found missing once its fill has ended is
     queued again. The old tower stays as `previous`, and the one before that is retired.
     """
-    candidate = session.execute(select(Tower.id).where(Tower.status == "candidate")).scalar()
-    if candidate is None or _is_filling(session, candidate):
-        return None
-    if (why := _fill_failure(session, candidate)) is not None:
-        _reject(session, session.execute(select(Tower).where(Tower.id == candidate)).scalar_one(), why)
+    ready = select(Tower.id).where(Tower.status == "candidate", ~_is_filling(Tower.id))
+    if session.execute(ready).scalar() is None:
         return None
     locks.change_towers(session)
+    candidate = session.execute(ready).scalar()  # again: another may have come while this waited
+    if candidate is None:
+        return None
+    if (why := _fill_failure(session, candidate)) is not None:
+        _reject(session, candidate, why)
+        return None
     if plan_fill(session, candidate):
         return None
     session.execute(update(Tower).where(Tower.status == "previous").values(status="retired"))
-    session.execute(update(Tower).where(Tower.status == "live").values(status="previous"))
-    session.execute(
-        update(Tower)
-        .where(Tower.id == candidate, Tower.status == "candidate")
-        .values(status="live", promoted=func.now())
-    )
+    old = session.execute(
+        update(Tower).where(Tower.status == "live").values(status="previous").returning(Tower.id)
+    ).scalar_one()
+    _end_fills(session, old, f"tower {candidate} went live in its place")
+    session.execute(update(Tower).where(Tower.id == candidate).values(status="live", promoted=func.now()))
     session.expire_all()
     return live(session)
 
 
-def _is_filling(session: Session, tower: int) -> bool:
-    query = select(Job.id).where(Job.tower == tower, Job.kind == "fill", Job.ended.is_(None)).limit(1)
-    return session.execute(query).scalar() is not None
+def _is_filling(tower: Any) -> ColumnElement[bool]:
+    return exists(select(Job.id).where(Job.tower == tower, Job.kind == "fill", Job.ended.is_(None)))
 
 
-def _fill_failure(session: Session, tower: int) -> str | None:
-    query = select(Job.message).where(Job.tower == tower, Job.kind == "fill", Job.message.isnot(None)).limit(1)
-    return session.execute(query).scalar()
+def _fill_failure(session: Session, candidate: int) -> str | None:
+    """Why a fill failed since the candidate was registered; the same weights may have been rejected before."""
+    query = (
+        select(Job.message)
+        .join(Tower, Tower.id == Job.tower)
+        .where(Tower.id == candidate, Job.kind == "fill", Job.message.isnot(None), Job.created >= Tower.created)
+    )
+    return session.execute(query.limit(1)).scalar()
 
 
 def spaces_to_close(session: Session) -> list[int]:

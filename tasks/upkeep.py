@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
@@ -16,6 +18,7 @@ from worker.bell import ring
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @app.task(name=Sweep.task)
@@ -29,23 +32,24 @@ def fill_owed(**_: Any) -> None:
 
 
 def sweep(runtime: Runtime) -> None:
-    """One round of upkeep. Safe to run anywhere, any time: of several at once one works and the rest go home."""
-    rung = runtime.transact(lambda session: sweep_ledger(session, runtime))
-    ring(rung)
+    """One round of upkeep. Safe to run anywhere, any time: of several at once one works and the rest go home.
+
+    Each step is a transaction of its own: while one waits for its locks it holds no rows of the others.
+    """
+    settings = runtime.settings
+    if poisoned := alone(runtime, lambda session: batches.rescue(session, max_attempts=settings.max_attempts)):
+        log.warning("split or buried %d batches that killed their workers", poisoned)
+    alone(runtime, towers.settle_fills)
+    if (tower := alone(runtime, towers.promote_ready)) is not None:
+        log.info("promoted tower %d (%.12s): nothing is owed under it", tower.id, tower.fingerprint)
+    due = partial(batches.to_ring, republish_after=settings.republish_after, in_flight=settings.in_flight)
+    ring(alone(runtime, due) or [])
     close_spaces(runtime)
 
 
-def sweep_ledger(session: Session, runtime: Runtime) -> list[tuple[int, str]]:
-    """Rescue, settle and promote; the batches whose bell is due, as (id, kind)."""
-    settings = runtime.settings
-    if not locks.try_sweep(session):
-        return []
-    if poisoned := batches.rescue(session, max_attempts=settings.max_attempts):
-        log.warning("split or buried %d batches that killed their workers", poisoned)
-    towers.settle_fills(session)
-    if (tower := towers.promote_ready(session)) is not None:
-        log.info("promoted tower %d (%.12s): nothing is owed under it", tower.id, tower.fingerprint)
-    return batches.to_ring(session, republish_after=settings.republish_after, in_flight=settings.in_flight)
+def alone(runtime: Runtime, step: Callable[[Session], T]) -> T | None:
+    """Run a step of the sweep in a transaction, unless somebody else sweeps now."""
+    return runtime.transact(lambda session: step(session) if locks.try_sweep(session) else None)
 
 
 def close_spaces(runtime: Runtime) -> None:

@@ -1,8 +1,10 @@
 """Real servers for every test: one pair a run, a fresh database and an empty broker a test."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +23,13 @@ _numbers = count()
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """The embedded broker and database, started for real."""
-    with Servers(tmp_path_factory.mktemp("home"), broker_port=0) as servers:
+def servers() -> Iterator[Servers]:
+    """The embedded broker and database, started for real.
+
+    Their home is not pytest's: it closes its folders at every start to all but their owner, and root's PostgreSQL,
+    which runs as another user, dies of that in the middle of somebody else's run.
+    """
+    with tempfile.TemporaryDirectory(prefix="twinvec-") as folder, Servers(Path(folder), broker_port=0) as servers:
         yield servers
 
 

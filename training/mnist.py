@@ -131,7 +131,7 @@ def read_idx_file(path: Path) -> Bytes:
             content = file.read(IDX_LIMIT)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}. Fetch an intact copy.") from error
-    if content[:3] != b"\0\0\x08" or content[3] > 3 or len(content) < 4 + 4 * content[3]:
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or content[3] > 3 or len(content) < 4 + 4 * content[3]:
         raise DataError(f"{path} is no IDX file of bytes. Fetch an intact copy.")
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, offset=4).astype(int)

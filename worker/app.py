@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import after_setup_logger, worker_process_init
 
 from worker.runtime import runtime
 
@@ -24,6 +25,13 @@ app = Celery(
     ],
 )
 app.config_from_object("worker.configuration:CELERY")
+
+
+@after_setup_logger.connect
+def quieten(**_: Any) -> None:
+    """Leave out Celery's two lines a message: a task here logs what it did, in one."""
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @worker_process_init.connect

@@ -65,7 +65,7 @@ class Postgres:
 
     def running(self) -> bool:
         """Whether the server that `start` started or found still runs."""
-        return self._server is not None and alive(self._server)
+        return self._server is not None and not ended(self._server, 0)
 
     def start(self) -> None:
         """Start it, or go on with the one that runs; the first start makes the database.

@@ -39,7 +39,7 @@ class Valkey:
 
     def running(self) -> bool:
         """Whether the server that `start` started or found still runs."""
-        return self._server is not None and alive(self._server)
+        return self._server is not None and not ended(self._server, 0)
 
     def start(self) -> None:
         """Start it, or go on with the one that runs. Raises EmbeddedError where the port is taken."""

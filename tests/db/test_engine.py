@@ -1,0 +1,125 @@
+"""Transactions outlive what passes, and nothing else."""
+
+import threading
+import uuid
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.orm import Session
+
+from db.copying import copy_digits
+from db.engine import connect, transact
+from tests.makers import Ledger, together
+
+
+@pytest.fixture
+def notes(ledger: Ledger) -> None:
+    """A table of numbered notes, 1 and 2."""
+    ledger(lambda session: session.execute(text("CREATE TABLE notes (id int PRIMARY KEY, value int DEFAULT 0)")))
+    ledger(lambda session: session.execute(text("INSERT INTO notes VALUES (1), (2)")))
+
+
+def values(ledger: Ledger) -> list[int]:
+    return list(ledger(lambda session: session.execute(text("SELECT value FROM notes ORDER BY id")).scalars().all()))
+
+
+def backend(session: Session) -> int:
+    return int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
+def kill(operator: Engine, pid: int) -> None:
+    with operator.connect() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+
+def test_a_transaction_whose_connection_is_killed_is_run_again_and_takes_effect_once(
+    ledger: Ledger, notes: None, operator: Engine
+) -> None:
+    tries = []
+
+    def work(session: Session) -> None:
+        session.execute(text("UPDATE notes SET value = value + 1 WHERE id = 1"))
+        tries.append(backend(session))
+        if len(tries) < 3:
+            kill(operator, tries[-1])
+        session.execute(text("UPDATE notes SET value = value + 1 WHERE id = 2"))
+
+    ledger(work)
+    assert len(tries) == 3
+    assert values(ledger) == [1, 1]
+
+
+def test_a_connection_that_died_in_the_pool_costs_no_error(ledger: Ledger, notes: None, operator: Engine) -> None:
+    kill(operator, ledger(backend))
+    assert values(ledger) == [0, 0]
+
+
+def test_of_two_that_wait_for_each_other_both_succeed(ledger: Ledger, notes: None) -> None:
+    met = threading.Barrier(2)
+    tries = []
+
+    def crossing(first: int, second: int) -> None:
+        def work(session: Session) -> None:
+            session.execute(text("UPDATE notes SET value = value + 1 WHERE id = :id"), {"id": first})
+            tries.append(first)
+            if len(tries) <= 2:
+                met.wait(10)
+            session.execute(text("UPDATE notes SET value = value + 1 WHERE id = :id"), {"id": second})
+
+        ledger(work)
+
+    together(lambda: crossing(1, 2), lambda: crossing(2, 1))
+    assert len(tries) == 3, "there was no deadlock to outlive"
+    assert values(ledger) == [2, 2]
+
+
+def test_a_mistake_is_not_tried_again(ledger: Ledger) -> None:
+    tries = []
+
+    def work(session: Session) -> None:
+        tries.append(1)
+        session.execute(text("SELECT * FROM nowhere"))
+
+    with pytest.raises(ProgrammingError):
+        ledger(work)
+    assert len(tries) == 1
+
+
+def test_what_never_passes_is_given_up(ledger: Ledger, notes: None) -> None:
+    tries = []
+
+    def work(session: Session) -> None:
+        tries.append(1)
+        session.execute(text("INSERT INTO notes VALUES (1)"))
+
+    with pytest.raises(DBAPIError):
+        ledger(work)
+    assert len(tries) == 5
+
+
+def test_a_database_that_is_not_there_is_an_error_and_not_a_wait(database_url: str) -> None:
+    engine = connect(database_url.replace("port=5432", "port=5999"))
+    with pytest.raises(DBAPIError):
+        transact(engine, backend)
+
+
+def test_a_bulk_copy_whose_connection_is_killed_is_run_again_and_takes_effect_once(
+    ledger: Ledger, operator: Engine
+) -> None:
+    tries = []
+
+    def work(session: Session) -> None:
+        tries.append(backend(session))
+
+        def rows():
+            for id in range(1, 3000):
+                if id == 2500 and len(tries) < 3:
+                    kill(operator, tries[-1])
+                yield id, f"key {id}", "default", bytes(784), bytes(32), None, None, uuid.UUID(int=0)
+
+        copy_digits(session, rows())
+
+    ledger(work)
+    assert len(tries) == 3
+    assert ledger(lambda session: session.execute(text("SELECT count(*) FROM digits")).scalar_one()) == 2999

@@ -1,0 +1,88 @@
+"""A training learns, tells how far it is, and does the same again for the same seed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from training.dataset import Dataset
+from training.errors import DataError
+from training.fit import Progress, train
+from training.recipes import NOTEBOOK, RECIPES
+from training.towers import Embedder, fingerprint, load
+
+SHORT = replace(NOTEBOOK, epochs=2)
+
+
+def test_the_notebook_is_trained_as_it_stands() -> None:
+    recipe = RECIPES["notebook"]
+    assert (recipe.epochs, recipe.batch_size, recipe.margin, recipe.threshold) == (5, 32, 1.0, 0.5)
+
+
+def test_a_short_training_learns_what_a_digit_is(sample: Dataset) -> None:
+    trained = train(NOTEBOOK, sample, seed=0)
+    assert trained.history["loss"][-1] < trained.history["loss"][0] / 3
+    assert len(trained.history["val_loss"]) == 5
+    assert trained.metrics["pair_accuracy"] > 0.8
+    # The nearest of 800 digits shows the same digit: by what is stored, not by what was in memory.
+    embedder = Embedder(load(trained.file))
+    known, asked = embedder(sample.train_images), embedder(sample.test_images)
+    nearest = np.linalg.norm(asked[:, None] - known[None], axis=2).argmin(axis=1)
+    assert np.mean(sample.train_labels[nearest] == sample.test_labels) > 0.8
+
+
+def test_what_is_known_of_a_training_is_its_own(sample: Dataset) -> None:
+    trained = train(SHORT, sample, seed=7)
+    assert trained.fingerprint == fingerprint(load(trained.file))
+    assert trained.settings["epochs"] == 2
+    assert (trained.recipe, trained.seed, trained.data_digest) == ("notebook", 7, sample.digest)
+    assert trained.versions[trained.versions["backend"]]
+    assert trained.cpu_seconds > 0
+    assert trained.seconds > 0
+
+
+def test_the_same_seed_trains_the_same_tower(sample: Dataset) -> None:
+    first, again, other = (train(SHORT, sample, seed=seed) for seed in (3, 3, 4))
+    assert first.fingerprint == again.fingerprint
+    assert first.history == again.history
+    assert first.fingerprint != other.fingerprint
+
+
+def test_every_epoch_is_reported_and_time_left_runs_out(sample: Dataset) -> None:
+    seen: list[Progress] = []
+    train(SHORT, sample, seed=0, on_progress=seen.append)
+    ends = [progress for progress in seen if progress.step == progress.steps]
+    assert [progress.epoch for progress in ends] == [1, 2]
+    assert ends[0].steps == 50  # 1,600 pairs in batches of 32
+    assert {"loss", "val_loss", "binary_accuracy", "val_binary_accuracy"} <= set(ends[0].metrics)
+    assert ends[0].remaining > 0
+    assert ends[1].remaining == 0
+    assert [progress.seconds for progress in seen] == sorted(progress.seconds for progress in seen)
+
+
+def test_what_progress_raises_ends_the_training(sample: Dataset) -> None:
+    def refuse(progress: Progress) -> None:
+        raise RuntimeError(f"enough after epoch {progress.epoch}")
+
+    with pytest.raises(RuntimeError, match="enough after epoch 1"):
+        train(SHORT, sample, seed=0, on_progress=refuse)
+
+
+def test_a_training_asked_to_stop_returns_what_it_has(sample: Dataset) -> None:
+    trained = train(NOTEBOOK, sample, seed=0, should_stop=lambda: True)
+    assert len(trained.history["loss"]) == 1
+    assert load(trained.file)
+
+
+def test_one_digit_alone_cannot_be_trained_on(sample: Dataset) -> None:
+    lonely = replace(sample, train_labels=np.zeros_like(sample.train_labels))
+    with pytest.raises(DataError, match="two classes"):
+        train(SHORT, lonely, seed=0)
+
+
+def test_epochs_are_printed_as_keras_prints_them(sample: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    train(SHORT, sample, seed=0, verbose=1)
+    printed = capsys.readouterr().out
+    assert "Epoch 2/2" in printed
+    assert "50/50" in printed
+    assert "val_binary_accuracy" in printed

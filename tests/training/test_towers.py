@@ -1,0 +1,218 @@
+"""A tower is stored and loaded as it was, and nothing else is taken for one."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+from numpy.typing import NDArray
+
+from training.errors import TowerError
+from training.towers import Embedder, build_tower, build_twins, fingerprint, load, save, scaled
+
+Glyphs = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def tower() -> Any:
+    return build_tower(seed=0)
+
+
+@pytest.fixture(scope="module")
+def file(tower: Any) -> bytes:
+    return save(tower)
+
+
+@pytest.fixture(scope="module")
+def embedder(tower: Any) -> Embedder:
+    return Embedder(tower)
+
+
+@pytest.fixture(scope="module")
+def glyphs() -> Glyphs:
+    return np.random.default_rng(0).integers(0, 256, (5000, 28, 28), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def vectors(tower: Any, glyphs: Glyphs) -> NDArray[np.float32]:
+    """Of all glyphs, by NumPy alone."""
+    hidden = glyphs.reshape(-1, 784) / np.float32(255)
+    weights = tower.get_weights()
+    for kernel, bias in zip(weights[0:4:2], weights[1:4:2], strict=True):
+        hidden = np.maximum(hidden @ kernel + bias, 0)
+    found: NDArray[np.float32] = hidden @ weights[4] + weights[5]
+    return found
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.one_of(st.integers(0, 300), st.sampled_from([1024, 1025, 4096, 4097, 5000])), st.integers(0, 5000))
+def test_row_by_row_each_glyph_has_its_own_vector(
+    embedder: Embedder, glyphs: Glyphs, vectors: NDArray[np.float32], count: int, first: int
+) -> None:
+    rows = (np.arange(count) + first) % len(glyphs)
+    found = embedder(glyphs[rows])
+    assert found.shape == (count, 128)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, vectors[rows], atol=1e-5)
+
+
+def test_flat_and_square_glyphs_have_the_same_vectors(embedder: Embedder, glyphs: Glyphs) -> None:
+    np.testing.assert_array_equal(embedder(glyphs[:7]), embedder(glyphs[:7].reshape(7, 784)))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((2, 28, 28), np.float32),
+        np.zeros((28, 28), np.uint8),
+        np.zeros((2, 783), np.uint8),
+        np.zeros((2, 392, 2), np.uint8),
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_what_are_no_glyphs_is_not_embedded(embedder: Embedder, array: NDArray[Any]) -> None:
+    with pytest.raises(TowerError, match="expected"):
+        embedder(array)
+
+
+def test_warming_up_compiles_all_that_is_ever_needed(tower: Any, glyphs: Glyphs) -> None:
+    traced = []
+
+    class Traced(layers.Layer):  # type: ignore[misc]  # Keras has no types
+        def call(self, pixels: Any) -> Any:
+            traced.append(pixels.shape)
+            return pixels
+
+    embedder = Embedder(keras.Sequential([keras.Input((784,)), Traced(), *tower.layers]))
+    embedder.warm_up()
+    before = len(traced)
+    for count in (1, 2, 9, 65, 300, 2000, 5000):
+        embedder(glyphs[:count])
+    assert len(traced) == before
+
+
+def test_a_tower_comes_back_as_it_was_stored(tower: Any, file: bytes, glyphs: Glyphs) -> None:
+    again = load(file)
+    assert fingerprint(again) == fingerprint(tower)
+    np.testing.assert_array_equal(Embedder(again)(glyphs[:100]), Embedder(tower)(glyphs[:100]))
+
+
+def test_the_same_seed_builds_the_same_tower() -> None:
+    assert fingerprint(build_tower(seed=2**32 - 1)) == fingerprint(build_tower(seed=2**32 - 1))
+    assert fingerprint(build_tower(seed=0)) != fingerprint(build_tower(seed=1))
+
+
+def test_a_fingerprint_does_not_depend_on_names(tower: Any) -> None:
+    renamed = keras.Sequential(
+        [
+            keras.Input((784,)),
+            layers.Dense(512, activation="relu", name="first"),
+            layers.Dense(256, activation="relu", name="second"),
+            layers.Dense(128, name="third"),
+        ],
+        name="other",
+    )
+    renamed.set_weights(tower.get_weights())
+    assert fingerprint(renamed) == fingerprint(tower)
+
+
+@given(st.integers(0, 5), st.integers(0, 10**6))
+@settings(deadline=None, max_examples=10)
+def test_a_fingerprint_changes_with_any_bit(tower: Any, which: int, place: int) -> None:
+    class Weights:
+        def get_weights(self) -> list[NDArray[np.float32]]:
+            weights = [array.copy() for array in tower.get_weights()]
+            weights[which].view(np.uint32).flat[place % weights[which].size] ^= 1
+            return weights
+
+    assert fingerprint(Weights()) != fingerprint(tower)
+
+
+def test_twins_share_one_tower(tower: Any, glyphs: Glyphs, vectors: NDArray[np.float32]) -> None:
+    twins = build_twins(tower)
+    assert twins.count_params() == tower.count_params() == 566_144
+    found = twins.predict_on_batch([scaled(glyphs[:9]), scaled(glyphs[9:18])])
+    expected = np.linalg.norm(vectors[:9] - vectors[9:18], axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_picture_may_be_its_own_twin(tower: Any, glyphs: Glyphs) -> None:
+    copy = keras.models.clone_model(tower)
+    twins = build_twins(copy)
+    twins.compile(loss="mse", optimizer="sgd")
+    twins.train_on_batch([scaled(glyphs[:4])] * 2, np.ones((4, 1), np.float32))
+    assert all(np.isfinite(weights).all() for weights in copy.get_weights())
+
+
+def with_config(file: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """The same tower file, its configuration changed."""
+    source, target = zipfile.ZipFile(io.BytesIO(file)), io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                change(config)
+                content = json.dumps(config).encode()
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
+def first_dense(config: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = config["config"]["layers"][1]
+    assert found["class_name"] == "Dense"
+    return found
+
+
+def test_a_lambda_is_refused() -> None:
+    model = keras.Sequential([keras.Input((784,)), layers.Lambda(lambda pixels: pixels), layers.Dense(128)])
+    with pytest.raises(TowerError, match="Lambda"):
+        load(save(model))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda dense: dense.update(module="os", class_name="system"), "system"),
+        (lambda dense: dense.update(registered_name="theirs>Dense"), "Dense"),
+        (lambda dense: dense["config"].update(activation={"class_name": "function", "config": "eval"}), "function"),
+        (lambda dense: dense.update(module="keras.utils", class_name="get_file"), "get_file"),
+        (lambda dense: dense.update(class_name="TorchModuleWrapper"), "TorchModuleWrapper"),
+    ],
+)
+def test_anything_but_plain_layers_is_refused(file: bytes, change: Callable[[Any], None], named: str) -> None:
+    with pytest.raises(TowerError, match=named):
+        load(with_config(file, lambda config: change(first_dense(config))))
+
+
+def test_a_tower_of_other_shapes_is_refused() -> None:
+    with pytest.raises(TowerError, match="784 pixels"):
+        load(save(keras.Sequential([keras.Input((784,)), layers.Dense(64)])))
+
+
+@pytest.mark.parametrize("damage", [b"", b"no archive", "half", "no weights"])
+def test_a_damaged_file_is_refused(file: bytes, damage: bytes | str) -> None:
+    if damage == "half":
+        damage = file[: len(file) // 2]
+    elif damage == "no weights":
+        target = io.BytesIO()
+        with zipfile.ZipFile(target, "w") as archive:
+            archive.writestr("config.json", zipfile.ZipFile(io.BytesIO(file)).read("config.json"))
+        damage = target.getvalue()
+    with pytest.raises(TowerError):
+        load(bytes(damage))
+
+
+def test_an_archive_that_unpacks_without_end_is_refused() -> None:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes(300 * 2**20))
+    with pytest.raises(TowerError, match="unpacks"):
+        load(target.getvalue())
