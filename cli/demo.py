@@ -19,6 +19,7 @@ from cli.stack import Stack
 from cli.status import INTERRUPTED
 from training import mnist, plots
 from training.dataset import Bytes, Dataset
+from training.pictures import read_picture
 from twinvec_client import Answer, Digit, Tower, TrainingJob, TrainingOutcome, TrainingRunning, Twinvec
 from worker.settings import Settings
 
@@ -185,11 +186,19 @@ class _Demo:
         shown = []
         for name, label, picture in asked:
             answer = self.tv.nearest(picture, k=K, collection="mnist-train")
-            near = "   ".join(f"[bold]{each.label}[/] {each.distance:.4f}" for each in answer)
+            distances = "   ".join(f"[bold]{each.label}[/] {each.distance:.4f}" for each in answer)
             vote = _winner(answer)
-            rows.add_row(name, near, f"[green]{vote}[/]" if vote == label else f"[red]{vote}, not {label}[/]")
-            shown.append((label, picture, answer))
+            rows.add_row(name, distances, f"[green]{vote}[/]" if vote == label else f"[red]{vote}, not {label}[/]")
+            glyph = read_picture(picture) if isinstance(picture, bytes) else picture
+            near = [plots.Near(self.stored(each.key), each.label, each.distance) for each in answer]
+            shown.append(plots.Row(glyph, label, near))
         out.print(rows)
+        plots.neighbour_gallery(shown, gallery)
+
+    def stored(self, key: str) -> Bytes:
+        """The training digit that was sent under a key, (28, 28) uint8."""
+        glyph: Bytes = self.data.train_images[int(key.removeprefix("train/"))]
+        return glyph
 
 
 def _winner(answer: Answer) -> int | None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "cancel": ("cli.jobs", "Cancel what has not begun of a job."),
     "worker": ("cli.worker", "Run one worker in the foreground."),
     "beat": ("cli.beat", "Run the scheduler in the foreground."),
+    "health": ("cli.health", "Check that broker and database answer."),
     "migrate": ("cli.migrate", "Create or upgrade the database's tables."),
 }
 

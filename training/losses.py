@@ -1,5 +1,5 @@
 """The contrastive loss of Hadsell, Chopra and LeCun, "Dimensionality Reduction by Learning an Invariant Mapping",
-CVPR 2006, equation 4."""
+CVPR 2006, equation 4: of pairs that were drawn, and of all pairs inside a batch."""
 
 from __future__ import annotations
 
@@ -17,3 +17,38 @@ def contrastive_loss(different: Any, distance: Any, margin: float = 1.0) -> Any:
     pull = (1 - different) / 2 * ops.square(distance)
     push = different / 2 * ops.square(ops.maximum(0.0, margin - distance))
     return pull + push
+
+
+def all_pairs_loss(labels: Any, distances: Any, *, margin: float, hardness: float) -> Any:
+    """(n, 1) labels, (n, n) distances of all images to all -> the loss of all pairs, one number.
+
+    Half the mean pull of the same pairs (no image paired with itself) and half the push of the different ones. Most
+    different pairs soon lie beyond the margin and push no more: their mean would let the few that do starve, the mean
+    over those few alone would blow the distances up. The sum is divided by all^(1 - hardness) * pushing^hardness.
+    """
+    same = same_pairs(labels, distances.dtype)
+    count = ops.cast(ops.shape(distances)[0], distances.dtype)
+    same_count = ops.sum(same)
+    shortfall = (1 - same) * ops.maximum(0.0, margin - distances)
+    pushing = ops.sum(ops.cast(shortfall > 0, distances.dtype))
+    weight = ops.power(count * count - same_count, 1 - hardness) * ops.power(pushing, hardness)
+    pull = ops.sum(same * ops.square(distances)) / ops.maximum(same_count - count, 1.0)
+    push = ops.sum(ops.square(shortfall)) / ops.maximum(weight, 1.0)
+    return (pull + push) / 2
+
+
+def all_pairs_accuracy(labels: Any, distances: Any, *, threshold: float) -> Any:
+    """(n, 1) labels, (n, n) distances -> how often the threshold judges rightly: the mean of the rates among same and
+    among different pairs, as if there were as many of each."""
+    same = same_pairs(labels, distances.dtype)
+    count = ops.cast(ops.shape(distances)[0], distances.dtype)
+    near = ops.cast(distances < threshold, distances.dtype)
+    same_count = ops.sum(same)
+    recognised = (ops.sum(near * same) - count) / ops.maximum(same_count - count, 1.0)
+    mistaken = ops.sum(near * (1 - same)) / ops.maximum(count * count - same_count, 1.0)
+    return (recognised + 1 - mistaken) / 2
+
+
+def same_pairs(labels: Any, dtype: Any) -> Any:
+    """(n, 1) labels -> (n, n): 1 where two images, or an image and itself, have the same label, else 0."""
+    return ops.cast(ops.equal(labels, ops.transpose(labels)), dtype)

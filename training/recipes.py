@@ -1,23 +1,94 @@
-"""Recipes: how a tower is trained, as data."""
+"""Recipes: how a tower is trained, as data. Nothing here computes, so that whoever only names one loads no Keras."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warp:
+    """How far training images are distorted at most, evenly either way. `group` images share one distortion."""
+
+    rotation: float  # degrees
+    stretch: float  # natural logarithm of the factor
+    shear: float  # pixels a pixel
+    shift: float  # pixels
+    elastic: float = 0.0  # pixels; standard deviation of a random displacement of each pixel
+    smoothness: float = 4.0  # pixels; of the elastic displacement: standard deviation of the bell it is blurred by
+    group: int = 25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What one training does. margin: of the contrastive loss. threshold: the distance that splits same from
-    different when pair accuracy is counted."""
+    """What one training does.
+
+    pairs: `drawn` as the notebook does, for every image one partner that shows the same and one that shows another,
+    drawn once; or `batch`, all pairs inside each batch of images.
+    """
 
     name: str
+    tower: Literal["dense", "conv"] = "dense"
+    pairs: Literal["drawn", "batch"]
     epochs: int
-    batch_size: int  # pairs
-    margin: float
+    batch_size: int  # pairs where they are drawn, else images
     learning_rate: float
-    threshold: float
+    cosine: bool = False  # whether the learning rate falls to 0 by half a cosine
+    margin: float  # of the contrastive loss
+    threshold: float  # the distance that splits same from different while pair accuracy is counted in training
+    hardness: float = 0.0  # 0: the push is a mean over all different pairs, 1: over those inside the margin
+    scale: float = 1.0  # that embeddings are multiplied by while training; folded into the last layer afterwards
+    normalised: bool = False  # whether batches are normalised in training; folded likewise
+    warp: Warp | None = None
 
 
-NOTEBOOK = Recipe(name="notebook", epochs=5, batch_size=32, margin=1.0, learning_rate=1e-3, threshold=0.5)
+NOTEBOOK = Recipe(
+    name="notebook", pairs="drawn", epochs=5, batch_size=32, learning_rate=1e-3, margin=1.0, threshold=0.5
+)
 
-RECIPES = {recipe.name: recipe for recipe in (NOTEBOOK,)}
+QUICK = Recipe(
+    name="quick",
+    pairs="batch",
+    epochs=3,
+    batch_size=250,
+    learning_rate=4e-3,
+    cosine=True,
+    margin=0.75,
+    threshold=0.5,
+    hardness=0.5,
+    scale=0.05,
+    normalised=True,
+)
+
+DEFAULT = Recipe(
+    name="default",
+    pairs="batch",
+    epochs=40,
+    batch_size=200,
+    learning_rate=3e-3,
+    cosine=True,
+    margin=0.75,
+    threshold=0.5,
+    hardness=0.5,
+    scale=0.02,
+    normalised=True,
+    warp=Warp(rotation=8, stretch=0.08, shear=0.1, shift=1.2, elastic=0.5),
+)
+
+CONV = Recipe(
+    name="conv",
+    tower="conv",
+    pairs="batch",
+    epochs=20,
+    batch_size=200,
+    learning_rate=3e-3,
+    cosine=True,
+    margin=0.75,
+    threshold=0.5,
+    hardness=0.5,
+    scale=0.02,
+    normalised=True,
+    warp=Warp(rotation=10, stretch=0.1, shear=0.1, shift=1.5, elastic=0.5),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (NOTEBOOK, QUICK, DEFAULT, CONV)}

@@ -1,0 +1,81 @@
+"""Random distortions of glyphs: turned, stretched, sheared, shifted, and bent."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from training.recipes import Warp
+
+SIDE = 28
+CENTRE = (SIDE - 1) / 2
+LAST = np.nextafter(np.float32(SIDE - 1), np.float32(0))  # a source beyond the edge is the edge's pixel
+
+Array = np.ndarray[Any, Any]
+
+
+class Tables(NamedTuple):
+    """Where each pixel of an image comes from: four neighbouring pixels, by bilinear weights."""
+
+    corners: Array  # (n, 784) int64: the upper left of the four
+    weights: Array  # (n, 4, 784) float32: upper left, upper right, lower left, lower right; they add up to 1
+
+
+def warped(images: Array, warp: Warp, rng: np.random.Generator) -> Array:
+    """(n, 784) uint8 -> (n, 784) float32 in 0..1, every `warp.group` images distorted alike."""
+    starts = range(0, len(images), warp.group)
+    tables = draw_tables(len(starts), warp, rng)
+    result = np.empty(images.shape, np.float32)
+    for start, corners, weights in zip(starts, *tables, strict=True):
+        group = slice(start, start + warp.group)
+        result[group] = _moved(images[group], corners, weights).T
+    return result
+
+
+def draw_tables(count: int, warp: Warp, rng: np.random.Generator) -> Tables:
+    """`count` distortions, each its own."""
+    rows, columns = _sources(count, warp, rng)
+    upper, left = np.floor(rows), np.floor(columns)
+    down, right = rows - upper, columns - left
+    weights = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=1)
+    return Tables((upper * SIDE + left).astype(np.int64), weights / np.float32(255))
+
+
+def _sources(count: int, warp: Warp, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Two (count, 784) float32: the row and the column that each pixel is taken from, within 0..27."""
+    place = np.arange(SIDE, dtype=np.float32) - CENTRE
+    down, right = (axis.reshape(1, -1) for axis in np.meshgrid(place, place, indexing="ij"))
+    bends = _bends(count, warp, rng)
+    spread = rng.uniform(-1, 1, (7, count, 1)).astype(np.float32)
+    angle = np.radians(np.float32(warp.rotation)) * spread[0]
+    tall, wide = np.exp(np.float32(warp.stretch) * spread[1]), np.exp(np.float32(warp.stretch) * spread[2])
+    lean_down, lean_right = warp.shear * spread[3], warp.shear * spread[4]
+    sheared_down, sheared_right = tall * (down + lean_down * right), wide * (right + lean_right * down)
+    cos, sin = np.cos(angle), np.sin(angle)
+    rows = cos * sheared_down - sin * sheared_right + warp.shift * spread[5] + bends[:, 0] + CENTRE
+    columns = sin * sheared_down + cos * sheared_right + warp.shift * spread[6] + bends[:, 1] + CENTRE
+    return np.clip(rows, 0, LAST, dtype=np.float32), np.clip(columns, 0, LAST, dtype=np.float32)
+
+
+def _bends(count: int, warp: Warp, rng: np.random.Generator) -> Array:
+    """(count, 2, 784) float32: noise, blurred by a bell, of `warp.elastic` pixels' standard deviation."""
+    if not warp.elastic:
+        return np.zeros((count, 2, 1), np.float32)
+    offsets = np.subtract.outer(np.arange(SIDE), np.arange(SIDE))
+    bell = np.exp(-0.5 * np.square(offsets / warp.smoothness))
+    bell = (bell / np.sqrt(np.square(bell).sum(axis=1, keepdims=True))).astype(np.float32)  # keeps the noise's variance
+    noise = rng.standard_normal((count, 2, SIDE, SIDE), dtype=np.float32)
+    return np.float32(warp.elastic) * (bell @ noise @ bell.T).reshape(count, 2, -1)
+
+
+def _moved(images: Array, corners: Array, weights: Array) -> Array:
+    """(n, 784) uint8 by one table -> (784, n) float32: pixels as rows, so that a pixel of all images is one copy."""
+    pixels = images.T.astype(np.float32)
+    moved = np.take(pixels, corners, axis=0)
+    moved *= weights[0][:, None]
+    for step, weight in zip((1, SIDE, SIDE + 1), weights[1:], strict=True):
+        part = np.take(pixels, corners + step, axis=0)
+        part *= weight[:, None]
+        moved += part
+    return moved
