@@ -1,4 +1,4 @@
-"""What normalising pictures from the world is worth: digits that are not set as MNIST's, plainly resized and normalised.
+"""What normalising is worth on digits that are not set as MNIST's: plainly resized against normalised pictures.
 
     python benchmarks/pictures.py [--tower tower.keras]
 

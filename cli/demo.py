@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import track
 from sqlalchemy import text
 
 from cli import drawn
@@ -20,10 +22,10 @@ from cli.status import INTERRUPTED
 from training import mnist, plots
 from training.dataset import Bytes, Dataset
 from training.pictures import read_picture
-from twinvec_client import Answer, Digit, Tower, TrainingJob, TrainingOutcome, TrainingRunning, Twinvec
+from twinvec_client import Answer, Digit, Tower, TrainingJob, TrainingOutcome, TrainingRunning, Twinvec, TwinvecError
 from worker.settings import Settings
 
-VOTERS = 300  # held-out digits whose neighbours are counted
+VOTERS = 100  # held-out digits whose neighbours are counted
 QUERIES = 8  # of them are shown
 K = 5
 
@@ -90,16 +92,21 @@ class _Demo:
         out.print(f"\nPictures: {folder}/neighbours.png and training.png", markup=False, soft_wrap=True)
 
     def train(self) -> TrainingOutcome:
-        """Recipe `notebook`; a training that an interrupted demo left is gone on with."""
+        """Recipe `notebook`; a training that a killed demo left is gone on with."""
         _heading("Train the Siamese network on the 60,000 training digits")
         seed = len(self.tv.towers()) if self.seed is None else self.seed
         try:
             job = self.tv.train(recipe="notebook", seed=seed)
         except TrainingRunning:
             running = next(job for job in self.tv.jobs() if job.kind == "train" and not job.final)
-            out.print("the training of an interrupted demo goes on")
+            out.print("the training of a demo that was killed goes on; its lease ends within a minute")
             job = TrainingJob(self.tv, running.id)
-        outcome = follow(job)
+        try:
+            outcome = follow(job)
+        except KeyboardInterrupt:
+            with suppress(TwinvecError):
+                job.cancel()  # or the next demo would find it under way
+            raise
         accuracy = outcome.metrics["pair_accuracy"]
         self.found["training"] = f"{accuracy:.4f} of the test pairs told apart, after {outcome.seconds:.0f} s"
         return outcome
@@ -166,8 +173,9 @@ class _Demo:
         _heading("Look up held-out digits among the 60,000 training digits")
         images, labels = self.data.test_images[:VOTERS], self.data.test_labels[:VOTERS]
         start = time.monotonic()
-        with err.status(f"looking up {VOTERS} digits"):
-            answers = self.tv.nearest_many(list(images), k=K, collection="mnist-train")
+        answers: list[Answer] = []
+        for image in track(images, f"looking up {VOTERS} digits", console=err):
+            answers.append(self.tv.nearest(image, k=K, collection="mnist-train"))
         each = 1000 * (time.monotonic() - start) / VOTERS
         right = sum(_winner(answer) == label for answer, label in zip(answers, labels, strict=True))
         self.found["look-up"] = (

@@ -56,6 +56,9 @@ class Epochs:
             self._finish(status.outcome.get("history") or {})
 
     def _move_to(self, progress: dict[str, Any]) -> None:
+        if self._at and progress["seconds"] < self._at["seconds"]:
+            self._write("\nthe worker was lost; another one starts over\n")
+            self._at, self._begun = {}, 0.0
         if progress["epoch"] != self._at.get("epoch"):
             if self._at:
                 self._close(self._at)

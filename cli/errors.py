@@ -28,7 +28,7 @@ def explain(error: Exception) -> tuple[str, int]:
     An error that nobody expected is named by its class, with how to see its traceback.
     """
     for kind in type(error).__mro__:
-        teller = _EXPECTED.get(f"{kind.__module__}.{kind.__qualname__}")
+        teller = EXPECTED.get(f"{kind.__module__}.{kind.__qualname__}")
         if teller is not None:
             return escape(_one_line(teller(error))), getattr(error, "code", None) or _code(error)
     sentence = f"unexpected {type(error).__name__}: {error} (TWINVEC_DEBUG=1 shows the traceback)"
@@ -66,7 +66,7 @@ def _url(error: Any) -> str:
     return f"TWINVEC_DATABASE_URL is no database URL: {masked(str(error))}"
 
 
-_EXPECTED: dict[str, Callable[[Any], str]] = {
+EXPECTED: dict[str, Callable[[Any], str]] = {
     "cli.errors.CommandError": str,
     "twinvec_client.errors.NoAnswer": _silence,
     "twinvec_client.errors.BrokerUnavailable": _silence,

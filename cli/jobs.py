@@ -1,8 +1,8 @@
-"""`twinvec jobs`, `job`, `failures` and `cancel`: what was asked for, and what became of it."""
+"""`twinvec jobs`, `job`, `failures`, `cancel` and `stop`: what was asked for, and what became of it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,6 +11,7 @@ from cli import status as exit_status
 from cli.broker import client
 from cli.console import err, out, pairs, print_json, table
 from cli.epochs import follow as follow_training
+from cli.errors import CommandError
 from twinvec_client import EmbedJob, JobStatus, TrainingJob
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `twinvec jobs` lists it.")]
@@ -103,6 +104,23 @@ def cancel(id: Id, json: Json = False) -> None:
         _describe(status)
 
 
+def stop(id: Id, json: Json = False) -> None:
+    """End a training early: its tower is the best that it has learnt so far. `cancel` would keep none.
+
+    \b
+    Example:
+      twinvec stop 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+    """
+    found = client().job(id)
+    if not isinstance(found, TrainingJob):
+        raise CommandError(f"job {id} is no training: `twinvec cancel {id}` ends it")
+    status = found.stop()
+    if json:
+        print_json(status)
+    else:
+        _describe(status)
+
+
 def exit_code(status: JobStatus) -> int:
     """What a script is told of a job."""
     if status.state in ("failed", "cancelled"):
@@ -122,7 +140,7 @@ def _describe(status: JobStatus) -> None:
             "cancelled": f"{status.cancelled:,}",
         }
     if status.progress and not status.final:
-        rows["epoch"] = f"{status.progress['epoch']} of {status.progress['epochs']}"
+        rows |= _progress(status.progress)
     if status.outcome:
         rows["tower"] = f"{status.outcome['tower']} ({status.outcome['fingerprint'][:12]})"
     if status.message:
@@ -130,6 +148,16 @@ def _describe(status: JobStatus) -> None:
     out.print(pairs(**rows, seconds=f"{status.seconds:,.1f}"))
     if status.failed:
         out.print(f"`twinvec failures {status.id}` lists what failed")
+
+
+def _progress(at: dict[str, Any]) -> dict[str, str]:
+    """How far a running training is."""
+    rows = {"epoch": f"{at['epoch']} of {at['epochs']}, step {at['step']:,} of {at['steps']:,}"}
+    rows |= {escape(name): f"{value:.4f}" for name, value in sorted(at["metrics"].items())}
+    rows["left"] = f"about {at['remaining']:,.0f} s, and the evaluation"
+    if at.get("attempt", 1) > 1:
+        rows["attempt"] = f"{at['attempt']}: started over after its worker was lost"
+    return rows
 
 
 def _state(status: JobStatus) -> str:

@@ -25,11 +25,12 @@ COMMANDS = {
     "embed": ("cli.embed", "Store and embed pictures, folders, .npz and IDX files."),
     "nearest": ("cli.nearest", "Find the nearest stored digits of a picture or a key."),
     "show": ("cli.show", "Show the 28x28 digit that is made of a picture."),
-    "towers": ("cli.towers", "List the towers that were trained."),
+    "towers": ("cli.towers", "List the towers that were trained, or show one."),
     "jobs": ("cli.jobs", "List the latest jobs."),
     "job": ("cli.jobs", "Show or follow one job."),
     "failures": ("cli.jobs", "List the pictures of a job that were not embedded, and why."),
     "cancel": ("cli.jobs", "Cancel what has not begun of a job."),
+    "stop": ("cli.jobs", "End a training early, with the best tower so far."),
     "worker": ("cli.worker", "Run one worker in the foreground."),
     "beat": ("cli.beat", "Run the scheduler in the foreground."),
     "health": ("cli.health", "Check that broker and database answer."),
@@ -53,16 +54,17 @@ Exit status:
 def main() -> None:
     """The console command. Exits with one of `cli.status`."""
     try:
-        _app(sys.argv[1:])(prog_name="twinvec")
+        app_for(sys.argv[1:])(prog_name="twinvec")
     except Exception as error:
         if os.environ.get("TWINVEC_DEBUG") == "1":
             raise
         sentence, code = explain(error)
+        sys.unraisablehook = lambda _: None  # a result that was waited for complains when it is thrown away
         err.print(f"[bold red]twinvec:[/] {sentence}", highlight=False, soft_wrap=True)
         sys.exit(code)
 
 
-def _app(words: list[str]) -> typer.Typer:
+def app_for(words: list[str]) -> typer.Typer:
     """All commands; the one that `words` call is real, the others are only listed."""
     called = next((word for word in words if not word.startswith("-")), None)
     app = typer.Typer(

@@ -20,7 +20,7 @@ from cli.interrupts import Interrupts
 from cli.runfile import MARK, RunFile, end, marked
 from db.engine import connect
 from db.schema import migrate
-from worker.embedded import Servers
+from worker.embedded import EmbeddedError, Servers
 from worker.settings import Settings
 
 GRACE = 45.0  # seconds that workers have for what they are doing
@@ -100,8 +100,7 @@ class Stack:
         looks = 0
         while not self._ending.wait(_LOOK):
             looks += 1
-            revived = self._servers.revive() if looks % _SERVERS_EVERY == 0 else []
-            lines = [f"{name} had died; started again" for name in revived]
+            lines = self._revive_servers() if looks % _SERVERS_EVERY == 0 else []
             lines += [line for child in self._children if (line := child.look_after()) is not None]
             for line in lines:
                 self._say(line)
@@ -129,6 +128,12 @@ class Stack:
             child.wait()
         self._servers.stop(hurry=interrupts.hurry)
         self._run_file.unlink(missing_ok=True)
+
+    def _revive_servers(self) -> list[str]:
+        try:
+            return [f"{name} had died; started again" for name in self._servers.revive()]
+        except EmbeddedError as error:  # its port may be free again at the next look
+            return [str(error)]
 
     def _environment(self) -> dict[str, str]:
         return {

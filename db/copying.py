@@ -67,7 +67,7 @@ def _copy_into(session: Session, columns: str) -> Iterator[Copy]:
         with cursor.copy(statement) as copy:
             yield copy
     except psycopg.Error as error:
-        lost = connection.dialect.is_disconnect(error, cursor.connection, cursor)
+        lost = cursor.connection.closed  # broken is closed, too
         if lost:
             connection.invalidate(error)
         raise DBAPIError.instance(

@@ -138,9 +138,22 @@ def start_training(session: Session, *, recipe: str, seed: int) -> tuple[uuid.UU
     return id, batch
 
 
-def report_progress(session: Session, id: uuid.UUID, progress: dict[str, Any]) -> None:
-    """Note how far a training is."""
-    session.execute(update(Job).where(Job.id == id).values(progress=progress))
+def report_progress(session: Session, id: uuid.UUID, progress: dict[str, Any]) -> bool:
+    """Note how far a training is; whether it was asked to stop."""
+    parameters = session.execute(
+        update(Job).where(Job.id == id).values(progress=progress).returning(Job.parameters)
+    ).scalar_one()
+    return bool(parameters.get("stop", False))
+
+
+def ask_to_stop(session: Session, id: uuid.UUID) -> None:
+    """Have a training end early with the best weights it has; read at its next report."""
+    flag = sql_cast({"stop": True}, Job.parameters.type)
+    session.execute(
+        update(Job)
+        .where(Job.id == id, Job.kind == "train", Job.ended.is_(None))
+        .values(parameters=Job.parameters.op("||")(flag))
+    )
 
 
 def end(session: Session, id: uuid.UUID, *, outcome: dict[str, Any] | None = None, message: str | None = None) -> None:

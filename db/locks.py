@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 _TOWERS = 7_360_002
 _SWEEP = 7_360_003
+_KEYS = 7_360  # the first half of a key; the second is the collection's
 
 
 def hold_towers(session: Session) -> None:
@@ -17,6 +18,17 @@ def hold_towers(session: Session) -> None:
 def change_towers(session: Session) -> None:
     """Alone with the set of towers: waits for every holder."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TOWERS})
+
+
+def change_keys(session: Session, collection: str) -> None:
+    """Alone with the keys of a collection: waits for whoever adds or replaces some.
+
+    Two that bring the same new keys would not see each other's rows, and of two that replace the same digits the
+    second would wait for rows that are gone then.
+    """
+    session.execute(
+        text("SELECT pg_advisory_xact_lock(:keys, hashtext(:collection))"), {"keys": _KEYS, "collection": collection}
+    )
 
 
 def try_sweep(session: Session) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from db import locks
 from db.copying import copy_digits
 from db.digits import abandon
 from db.embeddings import embedded_among
@@ -46,9 +47,9 @@ def submit(session: Session, chunk: Submission) -> int | None:
     """Store a chunk, once; the id of the batch that is to be embedded, or None where nothing is.
 
     A chunk accepted before changes nothing, and neither does one past the end of its job: it was cut from other
-    pictures, sent under the idempotency key of these. A key that is stored already with the same pixels is `unchanged` once it
-    has its vector; with other pixels it is replaced, and its vectors go with it. Raises IntegrityError where another
-    transaction stored one of the keys meanwhile: run it again.
+    pictures, sent under the idempotency key of these. A key that is stored already with the same pixels is
+    `unchanged` once it has its vector; with other pixels it is replaced, and its vectors go with it. Nobody else
+    stores in the collection until this transaction ends.
     """
     job = _open_job(session, chunk)
     if job.chunks is not None and chunk.seq >= job.chunks:
@@ -118,6 +119,7 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
     """Ids that are to be embedded, how many items were unchanged, and the items refused as duplicates."""
     if not chunk.items:
         return [], 0, []
+    locks.change_keys(session, chunk.collection)
     stored = {
         row.key: row
         for row in session.execute(
@@ -193,8 +195,7 @@ def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, byte
                 None if item.attributes is None else Jsonb(item.attributes),
                 chunk.job,
             )
-            # By key, so that two chunks that share new keys wait for each other in one order.
-            for id, (_, (item, digest)) in zip(ids, sorted(new.items()), strict=True)
+            for id, (item, digest) in zip(ids, new.values(), strict=True)
         ),
     )
     return ids

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from db.errors import UnknownJob
 from db.failures import FailedItem
 from db.submit import Item, Submission, submit
 from tasks.answering import job_id
@@ -18,18 +20,25 @@ from twinvec_client.messages import (
     GLYPH_BYTES,
     MAX_ATTRIBUTES_BYTES,
     MAX_CHUNK_ITEMS,
+    MAX_COLLECTION_CHARS,
     MAX_KEY_CHARS,
     MAX_LABEL,
-    NUL_ESCAPE,
     REFUSED,
     BadMessage,
     Intake,
+    holds_nul,
 )
 from worker.app import app
 from worker.bell import ring
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
+
+MAX_SEQ = 2**31 - 1  # chunks of a job; SQL's integer holds their count
+MAX_TOTAL = 2**63  # pictures of a job; SQL's bigint
+MAX_DIGEST_BYTES = 64
+MAX_REASON_CHARS = 64
+MAX_MESSAGE_CHARS = 1000  # of a refusal; what is longer is cut
 
 
 @app.task(name=Intake.task, throws=(BadMessage,))
@@ -39,12 +48,12 @@ def intake(**payload: Any) -> None:
 
 def take_in(chunk: Intake, runtime: Runtime) -> None:
     """Store a chunk, once. Raises BadMessage where it is not what a client sends; nothing is stored then."""
-    check(chunk)
+    job = check(chunk)
     start = time.perf_counter()
     items, failures = read(chunk)
     decoded = time.perf_counter()
     submission = Submission(
-        job=job_id(chunk.job),
+        job=job,
         seq=chunk.seq,
         collection=chunk.collection,
         items=items,
@@ -67,12 +76,23 @@ def take_in(chunk: Intake, runtime: Runtime) -> None:
         ring([(batch, "embed")])
 
 
-def check(chunk: Intake) -> None:
-    """Whoever may write to the broker may send anything: believe no field."""
+def check(chunk: Intake) -> uuid.UUID:
+    """Whoever may write to the broker may send anything: believe no field. The job's id. Raises BadMessage."""
+    try:
+        job = job_id(chunk.job)
+    except UnknownJob as error:
+        raise BadMessage(str(error)) from None
+    for name, kind in _TYPES.items():
+        if not isinstance(getattr(chunk, name), kind):
+            raise BadMessage(f"the {name} of a chunk is a {type(getattr(chunk, name)).__name__}")
     count = len(chunk.keys)
     kinds = chunk.kinds
-    if not isinstance(chunk.seq, int) or chunk.seq < 0 or count > MAX_CHUNK_ITEMS or len(kinds) != count:
-        raise BadMessage(f"chunk {chunk.seq!r} with {count} keys and {len(kinds)} kinds")
+    if not 0 <= chunk.seq < MAX_SEQ or count > MAX_CHUNK_ITEMS or len(kinds) != count:
+        raise BadMessage(f"chunk {chunk.seq!r:.40} with {count} keys and {len(kinds)} kinds")
+    if chunk.total is not None and not count <= chunk.total < MAX_TOTAL:
+        raise BadMessage(f"chunk {chunk.seq} has {count} keys of {chunk.total!r:.40} in all")
+    if not 0 < len(chunk.digest) <= MAX_DIGEST_BYTES:
+        raise BadMessage(f"chunk {chunk.seq} has a digest of {len(chunk.digest)} bytes")
     expected = {
         GLYPH: len(chunk.glyphs) // GLYPH_BYTES,
         ENCODED: len(chunk.encoded),
@@ -85,15 +105,46 @@ def check(chunk: Intake) -> None:
     for name, values in (("labels", chunk.labels), ("attributes", chunk.attributes)):
         if values is not None and len(values) != count:
             raise BadMessage(f"chunk {chunk.seq} has {len(values)} {name} for {count} keys")
-    for text in (chunk.collection, *chunk.keys):
-        if not isinstance(text, str) or not 0 < len(text) <= MAX_KEY_CHARS or "\0" in text:
+    for text, limit in ((chunk.collection, MAX_COLLECTION_CHARS), *((key, MAX_KEY_CHARS) for key in chunk.keys)):
+        if not isinstance(text, str) or not 0 < len(text) <= limit or "\0" in text:
             raise BadMessage(f"chunk {chunk.seq} has the key or collection {text!r:.80}")
+    for picture in chunk.encoded:
+        if not isinstance(picture, bytes):
+            raise BadMessage(f"chunk {chunk.seq} has a {type(picture).__name__} for a picture")
+    for refusal in chunk.refused:
+        if not _is_refusal(refusal):
+            raise BadMessage(f"chunk {chunk.seq} has the refusal {refusal!r:.80}")
     for label in chunk.labels or ():
         if label is not None and not (isinstance(label, int) and 0 <= label < MAX_LABEL):
             raise BadMessage(f"chunk {chunk.seq} has the label {label!r:.80}")
     for extra in chunk.attributes or ():
-        if extra is not None and (len(extra) > MAX_ATTRIBUTES_BYTES or NUL_ESCAPE in extra):
+        if extra is not None and not (isinstance(extra, str) and len(extra) <= MAX_ATTRIBUTES_BYTES):
             raise BadMessage(f"chunk {chunk.seq} has the attributes {extra!r:.80}")
+    return job
+
+
+_TYPES: dict[str, Any] = {
+    "seq": int,
+    "collection": str,
+    "keys": list,
+    "kinds": bytes,
+    "glyphs": bytes,
+    "encoded": list,
+    "refused": list,
+    "labels": list | None,
+    "attributes": list | None,
+    "normalise": bool,
+    "digest": bytes,
+    "total": int | None,
+}
+
+
+def _is_refusal(refusal: Any) -> bool:
+    if not isinstance(refusal, list | tuple) or len(refusal) != 2:
+        return False
+    reason, message = refusal
+    is_code = isinstance(reason, str) and len(reason) <= MAX_REASON_CHARS and "\0" not in reason
+    return is_code and isinstance(message, str)
 
 
 def read(chunk: Intake) -> tuple[list[Item], list[FailedItem]]:
@@ -114,17 +165,25 @@ def read(chunk: Intake) -> tuple[list[Item], list[FailedItem]]:
                 failures.append(FailedItem(key, error.reason, str(error), picture))
         else:
             reason, message = next(refused)
-            failures.append(FailedItem(key, str(reason), str(message), None))
+            failures.append(FailedItem(key, reason, message[:MAX_MESSAGE_CHARS], None))
     return items, failures
 
 
 def attributes_of(chunk: Intake) -> list[dict[str, Any] | None]:
     try:
-        return [
-            None if text is None else dict(json.loads(text)) for text in chunk.attributes or [None] * len(chunk.keys)
-        ]
-    except (TypeError, ValueError) as error:
-        raise BadMessage(f"chunk {chunk.seq} has attributes that are no JSON objects: {error}") from error
+        return [None if text is None else json_object(text) for text in chunk.attributes or [None] * len(chunk.keys)]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadMessage(f"chunk {chunk.seq} has attributes that SQL cannot store: {error}") from error
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Raises ValueError where it is none, or one that SQL cannot store: with NaN, NUL or half a character in it."""
+    value = json.loads(text)
+    stored = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    if not isinstance(value, dict) or holds_nul(stored):
+        raise ValueError(f"{text:.80}")
+    stored.encode()  # refuses lone surrogates
+    return value
 
 
 def glyphs_of(blob: bytes) -> Iterator[bytes]:

@@ -6,11 +6,13 @@ import logging
 import secrets
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from db import jobs, towers
 from db.errors import TrainingRunning
-from tasks.answering import InvalidRequest, answering
+from tasks.answering import InvalidRequest, answering, job_id
 from training.recipes import RECIPES
-from twinvec_client.messages import ListTowers, RetrainOnSchedule, StartTraining
+from twinvec_client.messages import ListTowers, RetrainOnSchedule, StartTraining, StopTraining
 from worker.app import app
 from worker.bell import ring
 from worker.runtime import Runtime, runtime
@@ -30,6 +32,12 @@ def start_training(**payload: Any) -> dict[str, Any]:
     return {"job": start(StartTraining.read(payload), runtime())}
 
 
+@app.task(name=StopTraining.task, ignore_result=False)
+@answering
+def stop_training(**payload: Any) -> dict[str, Any]:
+    return stop(StopTraining.read(payload), runtime())
+
+
 @app.task(name=RetrainOnSchedule.task)
 def retrain_on_schedule(**payload: Any) -> None:
     retrain(RetrainOnSchedule.read(payload), runtime())
@@ -37,7 +45,7 @@ def retrain_on_schedule(**payload: Any) -> None:
 
 def start(request: StartTraining, runtime: Runtime) -> str:
     """Open a training and ring for it; its job id. Raises TrainingRunning, InvalidRequest."""
-    if request.recipe not in RECIPES:
+    if not isinstance(request.recipe, str) or request.recipe not in RECIPES:
         raise InvalidRequest(f"no recipe {request.recipe!r:.40}: there are {', '.join(sorted(RECIPES))}")
     if not isinstance(request.seed, int) or not 0 <= request.seed < 2**32:
         raise InvalidRequest(f"the seed is {request.seed!r:.40}: an integer from 0 to {2**32 - 1}")
@@ -46,6 +54,25 @@ def start(request: StartTraining, runtime: Runtime) -> str:
     )
     ring([(batch, "train")])
     return str(job)
+
+
+def stop(request: StopTraining, runtime: Runtime) -> dict[str, Any]:
+    """Ask a training to end early; where its job stands. An ended one is left as it is.
+
+    Raises UnknownJob, and InvalidRequest where there is nothing to keep.
+    """
+    job = job_id(request.job)
+
+    def ask(session: Session) -> dict[str, Any]:
+        status = jobs.status(session, job)
+        if status["kind"] != "train":
+            raise InvalidRequest(f"job {job} is no training: `twinvec cancel {job}` ends it")
+        if status["state"] == "queued":
+            raise InvalidRequest(f"training {job} has learnt nothing yet: `twinvec cancel {job}` ends it")
+        jobs.ask_to_stop(session, job)
+        return status
+
+    return runtime.transact(ask)
 
 
 def retrain(request: RetrainOnSchedule, runtime: Runtime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
     """
     if not isinstance(request.k, int) or not 1 <= request.k <= MAX_K:
         raise InvalidRequest(f"k is {request.k!r:.40}: an integer from 1 to {MAX_K}")
+    if not isinstance(request.queries, list) or not all(isinstance(query, dict) for query in request.queries):
+        raise InvalidRequest("queries are a list of dicts")
     if len(request.queries) > MAX_QUERIES:
         raise InvalidRequest(f"{len(request.queries)} queries in one request: at most {MAX_QUERIES}")
     glyphs = {
@@ -50,19 +53,28 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
             found = embeddings.nearest(
                 session, tower.id, vector, k=request.k, collection=request.collection, leave_out=itself
             )
-            answers.append({"tower": tower.fingerprint, "exact": True, "neighbours": found})
+            answers.append(
+                {"tower": tower.fingerprint, "exact": True, "neighbours": [written(neighbour) for neighbour in found]}
+            )
         return answers
 
     return {"answers": runtime.transact(search)}
 
 
+def written(neighbour: dict[str, Any]) -> dict[str, Any]:
+    """A neighbour as it travels: with its attributes as JSON text."""
+    attributes = neighbour["attributes"]
+    return {**neighbour, "attributes": None if attributes is None else json.dumps(attributes)}
+
+
 def glyph_of(query: dict[str, Any], *, normalise: bool) -> Vector:
     """The (784,) uint8 pixels of a picture query."""
-    if "encoded" in query:
+    if isinstance(query.get("encoded"), bytes):
         return read_picture(query["encoded"], normalise=normalise).reshape(-1)
-    if not isinstance(query["glyph"], bytes) or len(query["glyph"]) != GLYPH_BYTES:
-        raise InvalidRequest(f"a glyph is {GLYPH_BYTES} bytes")
-    return np.frombuffer(query["glyph"], np.uint8)
+    glyph = query.get("glyph")
+    if not isinstance(glyph, bytes) or len(glyph) != GLYPH_BYTES:
+        raise InvalidRequest(f"a picture is bytes, and a glyph {GLYPH_BYTES} of them")
+    return np.frombuffer(glyph, np.uint8)
 
 
 def stored_or_given(session: Session, tower: int, query: dict[str, Any]) -> tuple[Vector, int | None]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
@@ -14,15 +16,17 @@ from sqlalchemy.orm import Session
 from db import jobs, towers
 from db.batches import Lease, close_training, renew
 from db.errors import Fenced
+from tasks.answering import first_line
 from tasks.upkeep import sweep
-from training import mnist
+from training import glyphs, mnist
 from training.recipes import RECIPES
 from twinvec_client.messages import TrainBatch
 from worker.app import app
 from worker.runtime import Runtime, runtime
 
 if TYPE_CHECKING:
-    from training.fit import Progress, Trained
+    from training.fit import Trained
+    from training.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +54,9 @@ def train(batch: int, runtime: Runtime) -> None:
         log.warning("dropped training %s: %s", lease.job, fenced)
     except Exception as error:
         log.exception("training %s failed", lease.job)
-        message = f"{type(error).__name__}: {error}"
-        runtime.transact(lambda session: fail(session, lease, message))
+        message = f"{type(error).__name__}: {first_line(error)}"
+        with suppress(Fenced):  # a cancelled training has its end already
+            runtime.transact(lambda session: fail(session, lease, message))
     else:
         log.info("trained tower %d (%.12s), now %s", tower["tower"], tower["fingerprint"], tower["status"])
         sweep(runtime)  # there may be digits that waited for a tower
@@ -62,22 +67,32 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
     # By name: only the pool process that trains loads TensorFlow, not its parent that registers this task.
     room = import_module("training.fit")
     settings = runtime.settings
-    data = mnist.load(settings.mnist) if settings.data is None else mnist.read(settings.data)
+    data = mnist.load(settings.mnist) if settings.data is None else glyphs.load(settings.data)
+    asked_to_stop = Event()
 
     def on_progress(progress: Progress) -> None:
-        runtime.transact(lambda session: report(session, lease, asdict(progress), runtime.settings.lease))
+        shown = asdict(progress) | {"attempt": lease.attempt}  # above 1: its worker died, and it was started over
+        if runtime.transact(lambda session: report(session, lease, shown, settings.lease)):
+            asked_to_stop.set()
 
     trained: Trained = room.train(
-        RECIPES[lease.parameters["recipe"]], data, seed=lease.parameters["seed"], on_progress=on_progress
+        RECIPES[lease.parameters["recipe"]],
+        data,
+        seed=lease.parameters["seed"],
+        on_progress=on_progress,
+        should_stop=asked_to_stop.is_set,
     )
     return trained
 
 
-def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: float) -> None:
-    """Show in the job's row how far the training is, and hold on to its lease. Raises Fenced."""
+def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: float) -> bool:
+    """Show in the job's row how far the training is, and hold on to its lease; whether it was asked to stop.
+
+    Raises Fenced.
+    """
     if not renew(session, lease, seconds):
         raise Fenced(f"the lease of batch {lease.batch} is lost")
-    jobs.report_progress(session, lease.job, progress)
+    return jobs.report_progress(session, lease.job, progress)
 
 
 def register(session: Session, lease: Lease, trained: Trained, seconds: dict[str, float]) -> dict[str, Any]:

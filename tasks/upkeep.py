@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import batches, embeddings, locks, towers
+from db.engine import transact
 from twinvec_client.messages import FillOwed, Sweep
 from worker.app import app
 from worker.bell import ring
@@ -62,7 +63,7 @@ def close_spaces(runtime: Runtime) -> None:
             log.info("dropped the vectors of tower %d", tower)
 
     try:
-        runtime.transact(close)
+        transact(runtime.engine, close, attempts=1)  # whoever waits to drop a table makes others wait
     except OperationalError as error:  # somebody reads or writes; the next sweep tries again
         log.info("vectors of old towers are still in use: %s", str(error.orig).strip().splitlines()[0])
 

@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from training.batches import ImageBatches, PairBatches
 from training.dataset import Dataset
-from training.losses import contrastive_loss
-from training.pairs import Pairs, draw_pairs
+from training.evaluation import evaluate
+from training.folding import folded
+from training.losses import all_pairs_accuracy, all_pairs_loss, contrastive_loss
+from training.networks import build_batch_model, build_network
+from training.pairs import draw_pairs
+from training.progress import Best, Progress, Reporter
 from training.recipes import Recipe
-from training.towers import build_tower, build_twins, fingerprint, save, scaled
+from training.towers import Embedder, build_twins, fingerprint, save, scaled
 
-Array = np.ndarray[Any, Any]
-
-REPORT_EVERY = 0.5  # seconds, at most
 STEPS_PER_EXECUTION = 25  # batches a call of the backend: the same sums, a quarter of the CPU time less
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a training is. epoch and step count from 1; seconds so far, and remaining as it goes now."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    metrics: dict[str, float]
-    seconds: float
-    remaining: float
+VALIDATION_BATCH = 1000  # pairs
 
 
 @dataclass(frozen=True)
@@ -51,10 +41,20 @@ class Trained:
     data_digest: str
     versions: dict[str, str]
     history: dict[str, list[float]]  # a value an epoch
-    metrics: dict[str, float]
-    threshold: float
+    metrics: dict[str, Any]  # as `evaluation.evaluate` names them, with what the training took
+    threshold: float  # the distance that splits same from different best
     seconds: float
     cpu_seconds: float
+
+
+class Exercise(NamedTuple):
+    """What is fitted: the model that makes distances of the network's embeddings, and what it is fed with."""
+
+    model: Any
+    loss: Callable[[Any, Any], Any]
+    accuracy: Callable[[Any, Any], Any]
+    batches: Any
+    validation: Any = None
 
 
 def train(
@@ -66,37 +66,20 @@ def train(
     verbose: int | str = 0,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Train by a recipe, the same way for the same seed.
+    """Train by a recipe, the same way for the same seed, and evaluate on the test images.
 
     on_progress: called at the end of every epoch, and in between at most twice a second; what it raises ends the
-    training and is raised here. should_stop: asked as often; once it says so, no further batch is trained on and
-    the tower is returned as it is. verbose: as Keras's `fit`, 1 prints a bar an epoch.
+    training and is raised here. should_stop: asked as often; once it says so, no further batch is trained on, and the
+    tower is the best so far: that of the epoch with the lowest loss. verbose: as Keras's `fit`, 1 prints a bar an
+    epoch. Raises DataError where the labels hold one class only.
     """
-
-    def loss(different: Any, distance: Any) -> Any:
-        return contrastive_loss(different, distance, recipe.margin)
-
     start, cpu_start = time.perf_counter(), time.process_time()
-    rng = np.random.default_rng(seed)
-    train_pixels, test_pixels = scaled(data.train_images), scaled(data.test_images)
-    train_pairs, test_pairs = draw_pairs(data.train_labels, rng), draw_pairs(data.test_labels, rng)
-    tower = build_tower(seed=seed)
-    twins = build_twins(tower)
-    twins.compile(
-        loss=loss,
-        optimizer=keras.optimizers.Adam(recipe.learning_rate),
-        metrics=[keras.metrics.BinaryAccuracy(threshold=recipe.threshold)],
-        steps_per_execution=STEPS_PER_EXECUTION,
-    )
-    history = twins.fit(
-        _PairBatches(train_pixels, train_pairs, recipe.batch_size, rng),
-        validation_data=_PairBatches(test_pixels, test_pairs, 1000, None),
-        epochs=recipe.epochs,
-        callbacks=[_Reporter(on_progress, should_stop)],
-        shuffle=False,  # the batches shuffle themselves, by the seed
-        verbose=verbose,
-    ).history
-    history = {name: [float(value) for value in values] for name, values in history.items()}
+    network = build_network(recipe, seed=seed)
+    exercise = EXERCISES[recipe.pairs](recipe, network, data, np.random.default_rng(seed))
+    history, kept = _fit(recipe, network, exercise, [Reporter(on_progress, should_stop)], verbose)
+    tower = folded(network)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    metrics = measure(tower, data, threshold=recipe.threshold)
     return Trained(
         tower=tower,
         file=save(tower),
@@ -107,11 +90,79 @@ def train(
         data_digest=data.digest,
         versions=versions(),
         history=history,
-        metrics={"pair_accuracy": history["val_binary_accuracy"][-1]},
-        threshold=recipe.threshold,
-        seconds=time.perf_counter() - start,
-        cpu_seconds=time.process_time() - cpu_start,
+        metrics=metrics | {"seconds": seconds, "cpu_seconds": cpu_seconds, "epochs": len(history["loss"])} | kept,
+        threshold=metrics["best_threshold"],
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
     )
+
+
+def drawn_pairs(recipe: Recipe, network: Any, data: Dataset, rng: np.random.Generator) -> Exercise:
+    """Two images a pair, drawn once, and validated on pairs of the test images."""
+    train_pairs, test_pairs = draw_pairs(data.train_labels, rng), draw_pairs(data.test_labels, rng)
+    accuracy = keras.metrics.BinaryAccuracy(threshold=recipe.threshold)
+    return Exercise(
+        model=build_twins(network),
+        loss=partial(contrastive_loss, margin=recipe.margin),
+        accuracy=accuracy,
+        batches=PairBatches(scaled(data.train_images), train_pairs, recipe.batch_size, rng),
+        validation=PairBatches(scaled(data.test_images), test_pairs, VALIDATION_BATCH, None),
+    )
+
+
+def batch_pairs(recipe: Recipe, network: Any, data: Dataset, rng: np.random.Generator) -> Exercise:
+    """All pairs inside each batch of images. The test images are not looked at before the end."""
+    return Exercise(
+        model=build_batch_model(network),
+        loss=partial(all_pairs_loss, margin=recipe.margin, hardness=recipe.hardness),
+        accuracy=partial(all_pairs_accuracy, threshold=recipe.threshold),
+        batches=ImageBatches(data.train_images, data.train_labels, recipe.batch_size, recipe.warp, rng),
+    )
+
+
+EXERCISES = {"drawn": drawn_pairs, "batch": batch_pairs}
+
+
+def _fit(
+    recipe: Recipe, network: Any, exercise: Exercise, callbacks: list[Any], verbose: int | str
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """The history, and of a training that was stopped the epoch whose weights were kept."""
+    model, best = exercise.model, Best(network)
+    rate = recipe.learning_rate
+    if recipe.cosine:
+        rate = keras.optimizers.schedules.CosineDecay(rate, recipe.epochs * len(exercise.batches))
+    model.compile(
+        loss=exercise.loss,
+        optimizer=keras.optimizers.Adam(rate),
+        metrics=[named(exercise.accuracy, "binary_accuracy")],
+        # PyTorch takes one batch at a time.
+        steps_per_execution=1 if keras.backend.backend() == "torch" else STEPS_PER_EXECUTION,
+    )
+    history = model.fit(
+        exercise.batches,
+        validation_data=exercise.validation,
+        epochs=recipe.epochs,
+        callbacks=[best, *callbacks],
+        shuffle=False,  # the batches shuffle themselves, by the seed
+        verbose=verbose,
+    ).history
+    kept = {}
+    if model.stop_training:
+        best.restore()
+        kept = {"kept_epoch": best.epoch}
+    return {name: [float(value) for value in values] for name, values in history.items()}, kept
+
+
+def named(measure: Any, name: str) -> Any:
+    """A metric under the name that Keras shows it by."""
+    return measure if isinstance(measure, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(measure, name=name)
+
+
+def measure(tower: Any, data: Dataset, *, threshold: float) -> dict[str, Any]:
+    """Evaluate a tower: the test images among themselves, and among the training images."""
+    embed = Embedder(tower)
+    gallery, queries = embed(data.train_images), embed(data.test_images)
+    return evaluate(gallery, data.train_labels, queries, data.test_labels, threshold=threshold)
 
 
 def versions() -> dict[str, str]:
@@ -124,65 +175,3 @@ def versions() -> dict[str, str]:
         "backend": backend,
         backend: sys.modules[backend].__version__,  # loaded by Keras, whichever it is
     }
-
-
-class _PairBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-    """Batches of pairs, gathered when asked for: 120,000 pairs of float32 would be 750 MB."""
-
-    def __init__(self, pixels: Array, pairs: Pairs, batch_size: int, rng: np.random.Generator | None) -> None:
-        super().__init__()
-        self.pixels, self.pairs, self.batch_size, self.rng = pixels, pairs, batch_size, rng
-        self.order = np.arange(len(pairs.one))
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.order) / self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[tuple[Array, Array], Array]:
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        one, other = self.pixels[self.pairs.one[chosen]], self.pixels[self.pairs.other[chosen]]
-        return (one, other), self.pairs.different[chosen]
-
-    def on_epoch_end(self) -> None:
-        if self.rng is not None:
-            self.rng.shuffle(self.order)
-
-
-class _Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Tells how far the training is, and ends it when asked to."""
-
-    def __init__(self, report: Callable[[Progress], None] | None, should_stop: Callable[[], bool]) -> None:
-        super().__init__()
-        self.report, self.should_stop = report, should_stop
-        self.start = self.reported = time.perf_counter()
-        self.epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.epoch = epoch + 1
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if time.perf_counter() - self.reported >= REPORT_EVERY and batch + 1 < self.params["steps"]:
-            self._report(batch + 1, logs or {})
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._report(self.params["steps"], logs or {})
-
-    def _report(self, step: int, logs: dict[str, float]) -> None:
-        self.reported = time.perf_counter()
-        self.model.stop_training = self.should_stop()
-        if self.report is None:
-            return
-        seconds = self.reported - self.start
-        epochs, steps = self.params["epochs"], self.params["steps"]
-        done = (self.epoch - 1) * steps + step
-        self.report(
-            Progress(
-                epoch=self.epoch,
-                epochs=epochs,
-                step=step,
-                steps=steps,
-                metrics={name: float(value) for name, value in logs.items()},
-                seconds=seconds,
-                remaining=seconds / done * (epochs * steps - done),
-            )
-        )

@@ -16,7 +16,8 @@ from keras import layers, ops
 
 from training.errors import TowerError
 
-PIXELS = 28 * 28
+SIDE = 28
+PIXELS = SIDE * SIDE
 DIMENSIONS = 128
 MAX_FILE_BYTES = 256 * 2**20
 

@@ -19,15 +19,16 @@ class Tables(NamedTuple):
     """Where each pixel of an image comes from: four neighbouring pixels, by bilinear weights."""
 
     corners: Array  # (n, 784) int64: the upper left of the four
-    weights: Array  # (n, 4, 784) float32: upper left, upper right, lower left, lower right; they add up to 1
+    weights: Array  # (n, 4, 784) float32: of upper left, upper right, lower left, lower right; their sum is 1
 
 
 def warped(images: Array, warp: Warp, rng: np.random.Generator) -> Array:
     """(n, 784) uint8 -> (n, 784) float32 in 0..1, every `warp.group` images distorted alike."""
     starts = range(0, len(images), warp.group)
-    tables = draw_tables(len(starts), warp, rng)
+    corners_of, weights_of = draw_tables(len(starts), warp, rng)
+    weights_of /= 255
     result = np.empty(images.shape, np.float32)
-    for start, corners, weights in zip(starts, *tables, strict=True):
+    for start, corners, weights in zip(starts, corners_of, weights_of, strict=True):
         group = slice(start, start + warp.group)
         result[group] = _moved(images[group], corners, weights).T
     return result
@@ -39,7 +40,7 @@ def draw_tables(count: int, warp: Warp, rng: np.random.Generator) -> Tables:
     upper, left = np.floor(rows), np.floor(columns)
     down, right = rows - upper, columns - left
     weights = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=1)
-    return Tables((upper * SIDE + left).astype(np.int64), weights / np.float32(255))
+    return Tables((upper * SIDE + left).astype(np.int64), weights)
 
 
 def _sources(count: int, warp: Warp, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -66,7 +67,8 @@ def _bends(count: int, warp: Warp, rng: np.random.Generator) -> Array:
     bell = np.exp(-0.5 * np.square(offsets / warp.smoothness))
     bell = (bell / np.sqrt(np.square(bell).sum(axis=1, keepdims=True))).astype(np.float32)  # keeps the noise's variance
     noise = rng.standard_normal((count, 2, SIDE, SIDE), dtype=np.float32)
-    return np.float32(warp.elastic) * (bell @ noise @ bell.T).reshape(count, 2, -1)
+    bends: Array = np.float32(warp.elastic) * (bell @ noise @ bell.T).reshape(count, 2, -1)
+    return bends
 
 
 def _moved(images: Array, corners: Array, weights: Array) -> Array:

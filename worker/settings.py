@@ -41,7 +41,8 @@ class Settings(BaseSettings):
     )
     data: Path | None = Field(
         None,
-        description="Glyphs to train on instead of MNIST: an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`",
+        description="Glyphs to train on instead of MNIST: an `.npz`, a folder of IDX files or of class folders, "
+        "`fashion-mnist` or `kuzushiji-mnist`",
     )
     train_cron: str | None = Field(
         None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`. Unset: never"

@@ -18,9 +18,9 @@ from twinvec_client.messages import (
     MAX_CHUNK_ITEMS,
     MAX_KEY_CHARS,
     MAX_LABEL,
-    NUL_ESCAPE,
     REFUSED,
     Intake,
+    holds_nul,
 )
 from twinvec_client.pictures import Digit, encode
 
@@ -199,6 +199,6 @@ def _json(attributes: dict[str, Any] | None) -> tuple[str | None, Refusal | None
         return None, ("bad_attributes", f"no JSON: {error}")
     if size > MAX_ATTRIBUTES_BYTES:
         return None, ("bad_attributes", f"{size:,} bytes of JSON: at most {MAX_ATTRIBUTES_BYTES:,} are taken")
-    if NUL_ESCAPE in text:
+    if holds_nul(text):
         return None, ("bad_attributes", "a string in them holds NUL, which SQL cannot store")
     return text, None

@@ -230,7 +230,10 @@ def _picture_query(picture: Any) -> dict[str, Any]:
 
 
 def _vector_query(vector: Any) -> dict[str, Any]:
-    values = np.asarray(vector, dtype=np.float64)
+    try:
+        values = np.asarray(vector, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"vector: {error}") from None
     if values.shape != (128,) or not np.isfinite(values).all():
         raise InvalidRequest(f"vector has shape {values.shape}: expected 128 finite numbers")
     return {"vector": values.tolist()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from twinvec_client import progress as bars
 from twinvec_client.errors import NotReady, TrainingFailed
-from twinvec_client.messages import Cancel, FailuresOf, StatusOf
+from twinvec_client.messages import Cancel, FailuresOf, StatusOf, StopTraining
 from twinvec_client.results import EmbedOutcome, Failure, JobStatus, TrainingOutcome
 
 if TYPE_CHECKING:
@@ -79,6 +79,13 @@ class EmbedJob(_Job):
 
 class TrainingJob(_Job):
     """A training on a worker."""
+
+    def stop(self) -> JobStatus:
+        """End the training early: the tower is what it has learnt best so far. `cancel` keeps none.
+
+        It stops within seconds; `wait` returns its tower. Raises InvalidRequest before it has begun.
+        """
+        return JobStatus.read(self._client.ask(StopTraining(job=self.id)))
 
     def wait(
         self,

@@ -21,12 +21,16 @@ MAX_PICTURE_BYTES = 16 * 1024 * 1024
 MAX_KEY_CHARS = 512
 MAX_COLLECTION_CHARS = 128
 MAX_ATTRIBUTES_BYTES = 4096  # of one digit's attributes as JSON
-NUL_ESCAPE = r"\u0000"  # JSON may hold it, PostgreSQL may not
 MAX_LABEL = 2**31  # labels are below this
 MAX_K = 1000
 MAX_QUERIES = 1000  # of one `nearest_many`
 
 GLYPH, ENCODED, REFUSED = 0, 1, 2  # the kinds of an item in a chunk
+
+
+def holds_nul(json_text: str) -> bool:
+    """Whether a string in JSON holds NUL, which PostgreSQL cannot store."""
+    return r"\u0000" in json_text.replace(r"\\", "")  # an escaped backslash before u0000 is none
 
 
 class BadMessage(ValueError):
@@ -206,6 +210,16 @@ class StartTraining(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StopTraining(Message):
+    """End a running training early; the tower is what it has learnt best so far."""
+
+    task = "twinvec.stop_training"
+    lane = "control"
+
+    job: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ListTowers(Message):
     task = "twinvec.towers"
     lane = "control"
@@ -226,5 +240,6 @@ MESSAGES: tuple[type[Message], ...] = (
     FailuresOf,
     Cancel,
     StartTraining,
+    StopTraining,
     ListTowers,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,17 @@ def _png(image: Image.Image) -> tuple[int, bytes | tuple[str, str]]:
 
 
 def _path(path: Path) -> tuple[int, bytes | tuple[str, str]]:
+    name = f"{os.fspath(path)!r:.200}"  # quoted: not every path is text
     try:
-        size = path.stat().st_size  # before reading: a disk image is no picture
-        return _too_large(size) if size > MAX_PICTURE_BYTES else _file(path.read_bytes())
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe may have no end
+            return REFUSED, ("unreadable", f"{name} is no file")
+        # The size before reading: a disk image is no picture.
+        return _too_large(found.st_size) if found.st_size > MAX_PICTURE_BYTES else _file(path.read_bytes())
     except OSError as error:
-        return REFUSED, ("unreadable", f"{path}: {error.strerror or error}")
+        return REFUSED, ("unreadable", f"{name}: {error.strerror}")
+    except ValueError as error:  # NUL, or half a character
+        return REFUSED, ("unreadable", f"{name}: {error}")
 
 
 def _file(data: bytes) -> tuple[int, bytes | tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
@@ -24,6 +25,12 @@ class Neighbour(_Record):
     distance: float
     label: int | None
     attributes: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        """Attributes travel as JSON text, both ways: msgpack does not hold every number that JSON does."""
+        text = answer["attributes"]
+        return super().read({**answer, "attributes": None if text is None else json.loads(text)})
 
 
 @dataclass(frozen=True)

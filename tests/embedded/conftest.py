@@ -1,5 +1,6 @@
 """Homes of embedded servers that are gone when the test is."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,14 @@ from worker.embedded import Servers
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "home"
-    Servers(tmp_path / "home").stop(hurry=True)
+def folder() -> Iterator[Path]:
+    """A folder that is not pytest's: each start of pytest closes its own to all but their owner, and root's
+    PostgreSQL runs as another user."""
+    with tempfile.TemporaryDirectory(prefix="twinvec-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def home(folder: Path) -> Iterator[Path]:
+    yield folder / "home"
+    Servers(folder / "home").stop(hurry=True)

@@ -139,8 +139,8 @@ def test_a_home_in_a_closed_folder_is_refused_in_one_sentence(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["long" * 40, "with a space, a comma and 100%"])
-def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
-    with Servers(tmp_path / name) as servers:
+def test_any_folder_name_will_do(folder: Path, name: str) -> None:
+    with Servers(folder / name) as servers:
         write(servers, "kept")
         assert read(servers) == ("kept", ["kept"])
 

@@ -7,7 +7,8 @@ import pytest
 
 from training.dataset import Dataset
 from training.errors import DataError
-from training.fit import Progress, train
+from training.fit import train
+from training.progress import Progress
 from training.recipes import NOTEBOOK, RECIPES
 from training.towers import Embedder, fingerprint, load
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from training.dataset import Dataset
 from training.pictures import FORMATS, PictureError, glyph_of, read_picture
@@ -122,17 +122,32 @@ def test_a_shaded_noisy_photograph_shows_the_same_digit(digits: Grey) -> None:
     off = []
     for digit in digits[:40]:
         share = np.pad(enlarged(digit, 100), 30) / 255
-        photograph = 170 + 30 * down - 25 * across - 90 * share + random.normal(0, 5, share.shape)
+        photograph = 160 + 45 * down - 40 * across - 70 * share + random.normal(0, 5, share.shape)
         jpeg = encoded(photograph.clip(0, 255).astype(np.uint8), "JPEG", quality=75)
         off.append(off_by(read_picture(jpeg), digit))
     assert np.median(off) < 10
 
 
+def test_a_small_digit_on_a_large_sheet_keeps_its_detail(digits: Grey) -> None:
+    for digit in digits[:10]:
+        sheet = np.zeros((2000, 2000), np.uint8)
+        sheet[1500:1560, 300:360] = enlarged(digit, 60)
+        assert off_by(read_picture(encoded(sheet)), read_picture(encoded(enlarged(digit, 60)))) < 5
+
+
+def test_dirt_beside_the_digit_is_left_out(digits: Grey) -> None:
+    for digit in digits[:10]:
+        clean = np.pad(enlarged(digit, 100), 30)
+        dirty = clean.copy()
+        dirty[5:8, 5:8] = dirty[150, 80:83] = 255
+        assert off_by(read_picture(encoded(dirty)), read_picture(encoded(clean))) < 1
+
+
 def test_a_hair_line_is_still_seen() -> None:
-    picture = np.full((400, 400), 255, np.uint8)
-    picture[50:350, 200] = 0
-    glyph = read_picture(encoded(picture))
-    assert glyph[5:23].max(axis=1).min() > 200
+    sheet = Image.new("L", (400, 400), 255)
+    ImageDraw.Draw(sheet).ellipse((50, 50, 350, 350), outline=0, width=1)
+    glyph = read_picture(encoded(sheet))
+    assert glyph[5:24].max(axis=1).min() > 200
 
 
 def test_without_normalising_nothing_is_inverted_or_moved(five: Grey) -> None:
@@ -222,6 +237,12 @@ def test_a_truncated_picture_is_damaged(form: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     whole = encoded(noise, form)
     assert reason_of(whole[: len(whole) // 2]) == "damaged"
+
+
+def test_whatever_the_decoder_raises_means_damage(five: Grey) -> None:
+    data = bytearray(encoded(five))
+    data[11] = 1  # the length of the header, over which Pillow raises no OSError
+    assert reason_of(bytes(data)) == "damaged"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,261 @@
+"""A client and a worker over a broker that loses, repeats and shuffles: every picture is accepted once."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+
+from db import batches, jobs
+from tasks.answering import answering, job_id
+from tasks.embed import embed
+from tasks.intake import take_in
+from tasks.jobs import cancel_job, failures_of, receipts_of
+from tasks.query import look_up
+from tests.makers import Ledger, counts, failures, register, stored, vectors
+from twinvec_client import (
+    Digit,
+    IdempotencyConflict,
+    InvalidRequest,
+    NoAnswer,
+    NotEmbedded,
+    NoTower,
+    PictureRefused,
+    Twinvec,
+    UnknownKey,
+)
+from twinvec_client import chunks as cutting
+from twinvec_client.errors import revive
+from twinvec_client.messages import Cancel, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
+from worker.runtime import Runtime
+
+WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
+    Receipts: receipts_of,
+    FailuresOf: failures_of,
+    Cancel: cancel_job,
+    Nearest: look_up,
+    StatusOf: lambda request, runtime: runtime.transact(lambda session: jobs.status(session, job_id(request.job))),
+}
+
+
+def over_the_wire(message: Any) -> Any:
+    return msgpack.unpackb(msgpack.packb(message))
+
+
+class Direct(Twinvec):
+    """A client whose broker and worker are a function call, and whose luck is `deliver`: chunk -> times it arrives."""
+
+    resend_after = 0.01
+    accept_timeout = 5.0
+
+    def __init__(self, runtime: Runtime, deliver: Callable[[Intake], int] = lambda chunk: 1) -> None:
+        super().__init__("redis://nowhere")
+        self.runtime, self.deliver = runtime, deliver
+        self.sent: list[int] = []
+
+    def send(self, message: Message) -> None:
+        assert isinstance(message, Intake)
+        self.sent.append(message.seq)
+        for _ in range(self.deliver(message)):
+            take_in(Intake.read(over_the_wire(message.write())), self.runtime)
+
+    def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+        request = type(message).read(over_the_wire(message.write()))
+        answer = over_the_wire(answering(WORK[type(message)])(request, self.runtime))
+        if "error" in answer:
+            raise revive(answer["error"], answer["message"])
+        return answer
+
+    def work(self) -> None:
+        """Embed all that is queued."""
+        while due := self.runtime.transact(
+            lambda session: batches.to_ring(session, republish_after=0, in_flight=64)
+        ):
+            for batch, _ in due:
+                embed(batch, self.runtime)
+
+
+def picture(seed: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, (28, 28), np.uint8)
+
+
+def stream(count: int) -> Iterator[tuple[str, Any]]:
+    return ((f"key {at:03}", picture(at)) for at in range(count))
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten pictures a chunk."""
+    monkeypatch.setattr(cutting, "MAX_CHUNK_ITEMS", 10)
+
+
+@pytest.fixture
+def ledger(runtime: Runtime) -> Ledger:
+    """The runtime's."""
+    return runtime.transact
+
+
+def test_every_picture_is_embedded_and_its_vector_is_its_own(runtime: Runtime, ledger: Ledger, small_chunks: None) -> None:
+    tower = register(ledger)
+    client = Direct(runtime)
+    job = client.embed(stream(205), labels=lambda key: int(key[-1]))
+    client.work()
+    outcome = job.wait(timeout=5)
+    assert (outcome.state, outcome.succeeded) == ("finished", 205)
+    found = vectors(ledger, tower)
+    for at in (0, 9, 10, 204):
+        assert found[f"key {at:03}"] == pytest.approx(runtime.towers[tower](picture(at))[0])
+    assert client.sent == list(range(21))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_chunks_that_are_lost_or_repeated_are_accepted_once(
+    runtime: Runtime, ledger: Ledger, small_chunks: None, seed: int
+) -> None:
+    luck = np.random.default_rng(seed)
+    client = Direct(runtime, lambda chunk: int(luck.integers(0, 3)))
+    job = client.embed(stream(205))
+    assert counts(ledger, uuid.UUID(job.id)) == {"accepted": 205}
+    assert {key: pixels for key, pixels in stored(ledger).items()} == {
+        key: pixels.tobytes() for key, pixels in stream(205)
+    }
+
+
+def test_the_client_gives_up_where_nothing_is_ever_accepted(runtime: Runtime) -> None:
+    client = Direct(runtime, lambda chunk: 0)
+    client.accept_timeout = 0.1
+    with pytest.raises(NoAnswer, match="intake"):
+        client.embed({"a": picture(1)})
+
+
+def test_the_same_pictures_under_the_same_idempotency_key_are_the_same_job(
+    runtime: Runtime, ledger: Ledger, small_chunks: None
+) -> None:
+    register(ledger)
+    client = Direct(runtime)
+    first = client.embed(stream(25), idempotency_key="monday")
+    client.work()
+    again = client.embed(stream(25), idempotency_key="monday")
+    assert again.id == first.id
+    assert counts(ledger, uuid.UUID(first.id)) == {"accepted": 25, "succeeded": 25}
+    assert client.embed(stream(25), idempotency_key="tuesday").id != first.id
+
+
+@pytest.mark.parametrize("count", [5, 20, 24, 26, 30, 31, 99])
+def test_other_pictures_under_a_used_idempotency_key_are_refused_and_change_nothing(
+    runtime: Runtime, ledger: Ledger, small_chunks: None, count: int
+) -> None:
+    client = Direct(runtime)
+    job = client.embed(stream(25), idempotency_key="monday")
+    before = client.embed(stream(25), idempotency_key="monday").status()
+    with pytest.raises(IdempotencyConflict):
+        client.embed(stream(count), idempotency_key="monday")
+    after = job.status()
+    assert (after.total, after.accepted, after.state) == (before.total, before.accepted, before.state)
+    assert len(stored(ledger)) == 25
+
+
+def test_a_stream_that_breaks_off_can_be_sent_again(runtime: Runtime, ledger: Ledger, small_chunks: None) -> None:
+    def broken() -> Iterator[tuple[str, Any]]:
+        yield from stream(35)
+        raise ConnectionResetError("the scanner is gone")
+
+    client = Direct(runtime)
+    with pytest.raises(ConnectionResetError) as broke_off:
+        client.embed(broken(), idempotency_key="monday")
+    assert "idempotency_key" in broke_off.value.__notes__[0]
+    job = client.embed(stream(47), idempotency_key="monday")
+    assert counts(ledger, uuid.UUID(job.id)) == {"accepted": 47}
+
+
+def test_the_client_waits_while_the_backlog_is_full(runtime: Runtime, ledger: Ledger, small_chunks: None) -> None:
+    register(ledger)
+    runtime.settings = runtime.settings.model_copy(update={"backlog": 40})
+    deepest = 0
+
+    class Watched(Direct):
+        def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+            nonlocal deepest
+            answer = super().ask(message)
+            if isinstance(message, Receipts):
+                deepest = max(deepest, answer["backlog"])
+                if answer["backlog"] >= answer["backlog_limit"]:
+                    self.work()
+            return answer
+
+    client = Watched(runtime)
+    client.window = 2
+    client.embed(stream(305))
+    assert 40 <= deepest <= 40 + 2 * 10
+
+
+def test_bad_pictures_are_listed_and_the_rest_goes_on(runtime: Runtime, ledger: Ledger) -> None:
+    job = Direct(runtime).embed(
+        {"good": picture(1), "empty": b"", "odd": Digit(picture(2), label=-1), "gone": "/no such file", "": picture(3)}
+    )
+    reasons = {failure.key: failure.reason for failure in job.failures()}
+    assert reasons == {"empty": "empty", "odd": "bad_label", "gone": "unreadable", "#4": "bad_key"}
+    assert failures(ledger, uuid.UUID(job.id)) == reasons
+    assert set(stored(ledger)) == {"good"}
+
+
+def test_failures_of_many_pages_come_once_each(runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinvec_client.job._PAGE", 5)
+    job = Direct(runtime).embed((f"key {at:02}", b"") for at in range(20))
+    assert [failure.key for failure in job.failures()] == [f"key {at:02}" for at in range(20)]
+
+
+def test_a_cancelled_job_says_so(runtime: Runtime, ledger: Ledger) -> None:
+    job = Direct(runtime).embed(stream(3))
+    assert job.cancel().state == "cancelled"
+    assert job.wait(timeout=5).cancelled == 3
+    assert stored(ledger) == {}
+
+
+def test_neighbours_carry_what_was_sent_with_them(runtime: Runtime, ledger: Ledger) -> None:
+    register(ledger)
+    client = Direct(runtime)
+    odd = {"mass": 1e25, "count": 10**30, "path": "C:\\u0000", "deep": [{"née": None}]}
+    client.embed({"a": picture(1), "b": picture(2)}, labels={"a": 7}, attributes={"a": odd}, collection="cheques")
+    client.work()
+    answer = client.nearest(picture(1), k=2)
+    first, second = answer
+    assert (first.key, first.collection, first.label, first.attributes) == ("a", "cheques", 7, odd)
+    assert (second.key, second.label, second.attributes) == ("b", None, None)
+    assert [neighbour.key for neighbour in client.nearest(key="a", k=2)] == ["b"]
+    assert [len(answer) for answer in client.nearest_many([picture(1), picture(3)], k=1)] == [1, 1]
+
+
+def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger: Ledger) -> None:
+    client = Direct(runtime)
+    with pytest.raises(NoTower):
+        client.nearest(picture(1))
+    register(ledger)
+    client.embed({"owed": picture(1)})
+    with pytest.raises(NotEmbedded):
+        client.nearest(key="owed")
+    with pytest.raises(UnknownKey):
+        client.nearest(key="none such")
+    for bad in (b"text", "no such file"):
+        with pytest.raises(PictureRefused):
+            client.nearest(bad)
+    for arguments in (
+        {"k": 0},
+        {"k": 1001},
+        {"k": True},
+        {"key": "a"},
+        {"picture": None},
+    ):
+        with pytest.raises(InvalidRequest):
+            client.nearest(**({"picture": picture(1)} | arguments))
+    for vector in ([0.0] * 127, [float("nan")] * 128, "text", [[1], [2, 3]], ["a"] * 128, 7):
+        with pytest.raises(InvalidRequest):
+            client.nearest(vector=vector)
+
+
+@pytest.mark.parametrize("collection", ["", "c" * 129, "nul\0", "\ud800", None, 7])
+def test_what_is_no_collection_is_refused(runtime: Runtime, collection: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        Direct(runtime).embed({}, collection=collection)

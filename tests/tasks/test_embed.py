@@ -1,0 +1,187 @@
+"""A worker's whole step: claim, read, compute, write; under whatever happens meanwhile."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select, update
+
+from db.tables import Batch
+from tasks.embed import embed
+from tests.makers import (
+    Array,
+    PickedPixels,
+    claim,
+    counts,
+    eventually,
+    expire,
+    failures,
+    finish,
+    item,
+    picked,
+    register,
+    rescue,
+    send,
+    states,
+    vector,
+    vectors,
+)
+from worker.heart import Heart
+from worker.runtime import Runtime
+
+
+class Interrupted(PickedPixels):
+    """A tower during whose first call something happens."""
+
+    def __init__(self, meanwhile: Callable[[], Any]) -> None:
+        self.meanwhile: Callable[[], Any] | None = meanwhile
+
+    def __getitem__(self, tower: int) -> Callable[[Array], Array]:
+        def call(pixels: Array) -> Array:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            if meanwhile is not None:
+                meanwhile()
+            return picked(tower, pixels)
+
+        return call
+
+
+@pytest.fixture
+def tower(runtime: Runtime) -> int:
+    """A live tower."""
+    return register(runtime.transact)
+
+
+def test_a_batch_is_embedded_under_every_tower_that_is_live_or_being_filled(runtime: Runtime, tower: int) -> None:
+    newer = register(runtime.transact, "newer")
+    batch = send(runtime.transact, item("a", 1), item("b", 2))
+    embed(batch, runtime)
+    for each in (tower, newer):
+        found = vectors(runtime.transact, each)
+        assert found["a"] == pytest.approx(vector(each, 1))
+        assert found["b"] == pytest.approx(vector(each, 2))
+
+
+def test_a_bell_for_a_batch_that_is_done_changes_nothing(runtime: Runtime, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(runtime.transact, item("a", 1), job=job)
+    for _ in range(3):
+        embed(batch, runtime)
+    assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
+
+
+def test_a_tower_that_comes_up_while_another_computes_is_embedded_under_as_well(runtime: Runtime, tower: int) -> None:
+    batch = send(runtime.transact, item("a", 1), item("b", 2))
+    new: list[int] = []
+    runtime.towers = Interrupted(lambda: new.append(register(runtime.transact, "newer")))
+    embed(batch, runtime)
+    assert vectors(runtime.transact, new[0])["b"] == pytest.approx(vector(new[0], 2))
+    assert len(vectors(runtime.transact, tower)) == 2
+
+
+def test_a_worker_that_lost_its_lease_drops_its_work(runtime: Runtime, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(runtime.transact, item("a", 1), job=job)
+
+    def another_takes_it() -> None:
+        expire(runtime.transact, batch)
+        lease = claim(runtime.transact, batch, worker="another")
+        assert lease is not None
+        finish(runtime.transact, lease)
+
+    runtime.towers = Interrupted(another_takes_it)
+    embed(batch, runtime)
+    assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
+    assert states(runtime.transact, job) == ["done"]
+
+
+def test_a_picture_replaced_while_it_is_computed_gets_its_own_vector(runtime: Runtime, tower: int) -> None:
+    old = uuid.uuid4()
+    new: list[int | None] = []
+    batch = send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(6)), job=old)
+    runtime.towers = Interrupted(lambda: new.append(send(runtime.transact, item("key 2", 22), item("key 4", 44))))
+    embed(batch, runtime)
+    embed(new[0], runtime)
+    found = vectors(runtime.transact, tower)
+    for key, seed in {"key 0": 0, "key 1": 1, "key 2": 22, "key 3": 3, "key 4": 44, "key 5": 5}.items():
+        assert found[key] == pytest.approx(vector(tower, seed))
+    assert failures(runtime.transact, old) == {"key 2": "superseded", "key 4": "superseded"}
+
+
+def test_work_that_fails_is_given_back_for_another_try(runtime: Runtime, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(runtime.transact, item("a", 1), job=job)
+
+    def fail() -> None:
+        raise MemoryError("no room on the card")
+
+    runtime.towers = Interrupted(fail)
+    with pytest.raises(MemoryError):
+        embed(batch, runtime)
+    assert states(runtime.transact, job) == ["queued"]
+    embed(batch, runtime)
+    assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
+
+
+def test_a_lease_is_renewed_while_the_work_lasts(runtime: Runtime, tower: int) -> None:
+    runtime.heart = Heart(runtime._renew, every=0.02)
+    batch = send(runtime.transact, item("a", 1))
+
+    def leased_until() -> Any:
+        return runtime.transact(
+            lambda session: session.execute(select(Batch.lease_until).where(Batch.id == batch)).scalar_one()
+        )
+
+    def outlive_the_lease() -> None:
+        expire(runtime.transact, batch)
+        expired = leased_until()
+        eventually(lambda: leased_until() > expired, "the lease is renewed")
+        rescue(runtime.transact)
+
+    runtime.towers = Interrupted(outlive_the_lease)
+    embed(batch, runtime)
+    assert len(vectors(runtime.transact, tower)) == 1
+
+
+def test_a_lease_is_not_renewed_after_the_work(runtime: Runtime, tower: int) -> None:
+    renewed: list[int] = []
+    heart = Heart(lambda lease: renewed.append(lease.batch) or True, every=0.01)
+    batches = [send(runtime.transact, item(key, 1)) for key in "ab"]
+    first, second = (claim(runtime.transact, batch) for batch in batches)
+    assert first is not None
+    assert second is not None
+    with heart.beating_for(first):
+        eventually(lambda: bool(renewed), "the first lease is renewed")
+    with heart.beating_for(second):
+        eventually(lambda: second.batch in renewed, "the second lease is renewed")
+        after = renewed.index(second.batch)
+        eventually(lambda: len(renewed) > after + 3, "it is renewed again")
+    assert first.batch not in renewed[after:]
+
+
+def test_a_heart_goes_on_when_a_renewal_fails(runtime: Runtime, tower: int) -> None:
+    beats: list[int] = []
+
+    def renew(_: Any) -> bool:
+        beats.append(1)
+        if len(beats) == 1:
+            raise ConnectionError("the database is away")
+        return True
+
+    lease = claim(runtime.transact, send(runtime.transact, item("a", 1)))
+    assert lease is not None
+    with Heart(renew, every=0.01).beating_for(lease):
+        eventually(lambda: len(beats) > 2, "it beats again")
+
+
+def test_shuffled_ids_in_a_batch_change_no_pairing(runtime: Runtime, tower: int) -> None:
+    batch = send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(30)))
+    ids = runtime.transact(lambda session: session.execute(select(Batch.digits)).scalar_one())
+    order = np.random.default_rng(3).permutation(ids).tolist()
+    runtime.transact(lambda session: session.execute(update(Batch).values(digits=order)))
+    embed(batch, runtime)
+    found = vectors(runtime.transact, tower)
+    for seed in range(30):
+        assert found[f"key {seed}"] == pytest.approx(vector(tower, seed))

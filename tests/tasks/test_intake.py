@@ -1,0 +1,212 @@
+"""A chunk is stored as it was sent, a bad picture costs only itself, and no field is believed."""
+
+import json
+import uuid
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from redis import Redis
+from sqlalchemy import select, text
+
+from db.tables import Digit, Failure
+from tasks.intake import check, take_in
+from tests.makers import counts, failures, glyph, register, status, stored
+from twinvec_client.messages import (
+    ENCODED,
+    GLYPH,
+    MAX_CHUNK_ITEMS,
+    MAX_COLLECTION_CHARS,
+    MAX_KEY_CHARS,
+    REFUSED,
+    BadMessage,
+    Intake,
+)
+from worker.runtime import Runtime
+
+JOB = str(uuid.UUID(int=7))
+
+
+def png(seed: int) -> bytes:
+    """A 28x28 PNG of glyph(seed)."""
+    file = BytesIO()
+    Image.fromarray(np.frombuffer(glyph(seed), np.uint8).reshape(28, 28)).save(file, "PNG")
+    return file.getvalue()
+
+
+def chunk(**changes: Any) -> Intake:
+    """A glyph, an encoded picture and a refused one, with `changes`."""
+    fields: dict[str, Any] = {
+        "job": JOB,
+        "seq": 0,
+        "collection": "default",
+        "keys": ["glyph", "encoded", "refused"],
+        "kinds": bytes([GLYPH, ENCODED, REFUSED]),
+        "glyphs": glyph(1),
+        "encoded": [png(2)],
+        "refused": [("unreadable", "no such file")],
+        "labels": [3, None, None],
+        "attributes": ['{"page": 1}', None, None],
+        "normalise": False,
+        "digest": b"digest",
+        "total": 3,
+    }
+    return Intake(**(fields | changes))
+
+
+def test_a_chunk_is_stored_as_it_was_sent_and_rung_for(runtime: Runtime, broker: Redis) -> None:
+    take_in(chunk(), runtime)
+    assert stored(runtime.transact) == {"glyph": glyph(1), "encoded": glyph(2)}
+    assert failures(runtime.transact, uuid.UUID(JOB)) == {"refused": "unreadable"}
+    label, attributes = runtime.transact(
+        lambda session: session.execute(select(Digit.label, Digit.attributes).where(Digit.key == "glyph")).one()
+    )
+    assert (label, attributes) == (3, {"page": 1})
+    assert broker.llen("twinvec:embed") == 1
+
+
+def test_a_chunk_delivered_twice_is_stored_and_rung_for_once(runtime: Runtime, broker: Redis) -> None:
+    for _ in range(2):
+        take_in(chunk(), runtime)
+    assert counts(runtime.transact, uuid.UUID(JOB)) == {"accepted": 3, "failed": 1}
+    assert broker.llen("twinvec:embed") == 1
+
+
+def test_a_chunk_is_accepted_without_a_broker(runtime: Runtime, broker: Redis) -> None:
+    """A full Redis refuses to be rung."""
+    broker.config_set("maxmemory", 1)
+    try:
+        take_in(chunk(), runtime)
+    finally:
+        broker.config_set("maxmemory", 0)
+    assert len(stored(runtime.transact)) == 2
+
+
+def test_a_bad_picture_costs_only_itself_and_is_kept_to_look_at(runtime: Runtime) -> None:
+    bad = {"empty": b"", "text": b"hello", "truncated": png(3)[:60]}
+    take_in(
+        chunk(
+            keys=["good", *bad, "last"],
+            kinds=bytes([ENCODED] * 5),
+            glyphs=b"",
+            encoded=[png(1), *bad.values(), png(2)],
+            refused=[],
+            labels=None,
+            attributes=None,
+            total=5,
+        ),
+        runtime,
+    )
+    assert stored(runtime.transact) == {"good": glyph(1), "last": glyph(2)}
+    assert failures(runtime.transact, uuid.UUID(JOB)) == {
+        "empty": "empty",
+        "text": "not_a_picture",
+        "truncated": "damaged",
+    }
+    kept = runtime.transact(lambda session: session.execute(select(Failure.key, Failure.picture)).all())
+    assert dict(kept) == bad
+
+
+def test_pictures_keep_their_keys_whatever_their_kinds(runtime: Runtime) -> None:
+    kinds = [GLYPH, REFUSED, ENCODED, GLYPH, ENCODED, ENCODED, REFUSED, GLYPH]
+    take_in(
+        chunk(
+            keys=[f"key {at}" for at in range(8)],
+            kinds=bytes(kinds),
+            glyphs=b"".join(glyph(at) for at in range(8) if kinds[at] == GLYPH),
+            encoded=[png(at) for at in range(8) if kinds[at] == ENCODED],
+            refused=[("bad_picture", f"{at}") for at in range(8) if kinds[at] == REFUSED],
+            labels=None,
+            attributes=None,
+            total=8,
+        ),
+        runtime,
+    )
+    assert stored(runtime.transact) == {f"key {at}": glyph(at) for at in range(8) if kinds[at] != REFUSED}
+    messages = runtime.transact(lambda session: session.execute(select(Failure.key, Failure.message)).all())
+    assert dict(messages) == {"key 1": "1", "key 6": "6"}
+
+
+def test_the_longest_key_and_collection_fit(runtime: Runtime) -> None:
+    rng = np.random.default_rng(0)
+
+    def characters(count: int) -> str:
+        return "".join(map(chr, rng.integers(0x10000, 0x10FFFF, count)))
+
+    keys = [characters(MAX_KEY_CHARS) for _ in range(3)]
+    take_in(chunk(keys=keys, collection=characters(MAX_COLLECTION_CHARS)), runtime)
+    assert counts(runtime.transact, uuid.UUID(JOB)) == {"accepted": 3, "failed": 1}
+
+
+JUNK: list[Any] = [
+    None, True, -1, 2**31, 2**63, 2**70, 1.5, float("nan"), "", "text", "nul\0", "x" * 3000, b"", b"bytes", b"x" * 100,
+    [], [None], [[]], [None] * 3, ["a"] * 3, [b"a"] * 3, [-1] * 3, [2**31] * 3, ["{}", "[]", "null"], ["{"] * 3,
+    ['{"a": NaN}'] * 3, ['{"a": 1e999}'] * 3, ['{"a": "\\u0000"}'] * 3, ['{"a": "\\ud800"}'] * 3,
+    ["[" * 4000] * 3, ['{"a": ' + "[" * 2000 + "]" * 2000 + "}"] * 3, [["a"]], [["a", "b", "c"]], [["a", 1]], [[1, "a"]],
+    [["a\0", "b"]], [["a", "b\0"]], {}, {"a": 1}, ["a", "b", "c\0"], ["a", "b", ""], ["a", "b", "c" * 513], ["a", "b", 3],
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.dictionaries(
+        st.sampled_from(sorted(chunk().write())), st.sampled_from(JUNK), min_size=1, max_size=2
+    )
+)
+def test_junk_in_any_field_is_refused_or_stored_and_never_an_error(runtime: Runtime, changes: dict[str, Any]) -> None:
+    message = chunk(job=str(uuid.uuid4()), **changes) if "job" not in changes else chunk(**changes)
+    before = runtime.transact(lambda session: session.execute(text("SELECT count(*) FROM batches")).scalar_one())
+    try:
+        take_in(message, runtime)
+    except BadMessage:
+        after = runtime.transact(lambda session: session.execute(text("SELECT count(*) FROM batches")).scalar_one())
+        assert after == before, "a refused chunk has stored something"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"glyphs": glyph(1) + b"x"},
+        {"glyphs": b""},
+        {"encoded": []},
+        {"refused": []},
+        {"kinds": bytes([GLYPH, ENCODED, 3])},
+        {"kinds": bytes([GLYPH, ENCODED])},
+        {"labels": [1]},
+        {"attributes": [None]},
+        {"keys": ["a"] * (MAX_CHUNK_ITEMS + 1)},
+        {"collection": "c" * (MAX_COLLECTION_CHARS + 1)},
+        {"total": 2},
+    ],
+    ids=lambda changes: ", ".join(changes),
+)
+def test_fields_that_do_not_agree_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(BadMessage):
+        check(replace(chunk(), **changes))
+
+
+def test_what_msgpack_makes_of_a_chunk_is_taken(runtime: Runtime) -> None:
+    take_in(Intake.read(msgpack.unpackb(msgpack.packb(chunk().write()))), runtime)
+    assert len(stored(runtime.transact)) == 2
+
+
+def test_odd_attributes_are_stored_as_they_are(runtime: Runtime) -> None:
+    odd = {"mass": 1e25, "count": 10**30, "path": "C:\\u0000", "name": "née 🎉", "deep": [[[{"a": None}]]], "tiny": 5e-324}
+    take_in(chunk(attributes=[json.dumps(odd), None, None]), runtime)
+    found = runtime.transact(lambda session: session.execute(select(Digit.attributes).where(Digit.key == "glyph")))
+    kept = found.scalar_one()
+    assert float(kept.pop("mass")) == odd.pop("mass")  # SQL gives it back without an exponent
+    assert kept == odd
+
+
+def test_a_job_waits_for_a_tower_and_says_so(runtime: Runtime) -> None:
+    take_in(chunk(), runtime)
+    assert status(runtime.transact, uuid.UUID(JOB))["state"] == "waiting_for_tower"
+    register(runtime.transact)
+    assert status(runtime.transact, uuid.UUID(JOB))["state"] == "queued"

@@ -1,0 +1,187 @@
+"""A training registers its tower with the end of its job, or says why not; one goes at a time.
+
+The network is a stand-in: what is tested is the ledger around it.
+"""
+
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from db import jobs
+from db.errors import TrainingRunning
+from tasks.answering import InvalidRequest
+from tasks.lifecycle import retrain, start
+from tasks.train import train
+from tests.makers import MAX_ATTEMPTS, expire, item, rescue, send, status, tower_statuses, trained
+from twinvec_client.messages import RetrainOnSchedule, StartTraining
+from worker.runtime import Runtime
+from worker.settings import Settings
+
+
+@dataclass(frozen=True)
+class Progress:
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    metrics: dict[str, float]
+    seconds: float
+    remaining: float
+
+
+class Room:
+    """Stands where `training.fit` does: one epoch, during which something may happen."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], Any] = lambda: None
+
+    def train(self, recipe: Any, data: Any, *, seed: int, on_progress: Callable[[Any], None], **_: Any) -> Any:
+        on_progress(Progress(1, 1, 1, 2, {"loss": 0.5}, 1.0, 1.0))
+        self.meanwhile()
+        on_progress(Progress(1, 1, 2, 2, {"loss": 0.1}, 2.0, 0.0))
+        return SimpleNamespace(**trained(f"{recipe.name} {seed}"))
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    """The stand-in, and no data to look for."""
+    room = Room()
+    monkeypatch.setitem(sys.modules, "training.fit", room)
+    monkeypatch.setattr("training.mnist.load", lambda path: None)
+    return room
+
+
+def started(runtime: Runtime, seed: int = 0) -> tuple[uuid.UUID, int]:
+    return runtime.transact(lambda session: jobs.start_training(session, recipe="notebook", seed=seed))
+
+
+def test_a_training_registers_its_tower_and_ends_its_job_with_it(runtime: Runtime, room: Room) -> None:
+    job, batch = started(runtime)
+    shown: list[Any] = []
+    room.meanwhile = lambda: shown.append(status(runtime.transact, job))
+    train(batch, runtime)
+    assert (shown[0]["state"], shown[0]["progress"]["step"]) == ("running", 1)
+    found = status(runtime.transact, job)
+    assert found["state"] == "finished"
+    assert found["outcome"]["status"] == "live"
+    assert tower_statuses(runtime.transact) == {found["outcome"]["tower"]: "live"}
+
+
+def test_digits_that_waited_are_rung_for_after_the_first_training(runtime: Runtime, room: Room, broker: Redis) -> None:
+    send(runtime.transact, item("a", 1))
+    runtime.transact(lambda session: session.query(jobs.Batch).update({"rung": None}))
+    train(started(runtime)[1], runtime)
+    assert broker.llen("twinvec:embed") == 1
+
+
+def test_the_tower_of_a_second_training_is_a_candidate(runtime: Runtime, room: Room) -> None:
+    for seed, expected in ((0, "live"), (1, "candidate")):
+        job, batch = started(runtime, seed)
+        send(runtime.transact, item("a", 1))
+        room.meanwhile = lambda: None
+        train(batch, runtime)
+        assert status(runtime.transact, job)["outcome"]["status"] == expected
+
+
+def test_a_training_that_fails_says_why_in_a_sentence(runtime: Runtime, room: Room) -> None:
+    def fail() -> None:
+        raise MemoryError("no room on the card\nand a second line")
+
+    job, batch = started(runtime)
+    room.meanwhile = fail
+    train(batch, runtime)
+    found = status(runtime.transact, job)
+    assert (found["state"], found["message"]) == ("failed", "MemoryError: no room on the card")
+    assert tower_statuses(runtime.transact) == {}
+    started(runtime)
+
+
+@pytest.mark.parametrize("setting", ["mnist", "data"])
+def test_a_training_without_its_data_says_so(
+    runtime: Runtime, broker_url: str, database_url: str, tmp_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "training.fit", Room())
+    runtime.settings = Settings(
+        broker_url=broker_url, database_url=database_url, **{setting: tmp_path / "nothing.npz"}
+    )
+    job, batch = started(runtime)
+    train(batch, runtime)
+    found = status(runtime.transact, job)
+    assert found["state"] == "failed"
+    assert "nothing.npz" in found["message"]
+
+
+def test_a_fenced_training_leaves_no_tower(runtime: Runtime, room: Room) -> None:
+    job, batch = started(runtime)
+
+    def lose_the_lease() -> None:
+        expire(runtime.transact, batch)
+        rescue(runtime.transact)
+
+    room.meanwhile = lose_the_lease
+    train(batch, runtime)
+    assert tower_statuses(runtime.transact) == {}
+    assert status(runtime.transact, job)["state"] == "queued"
+    room.meanwhile = lambda: None
+    train(batch, runtime)
+    assert status(runtime.transact, job)["state"] == "finished"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_cancelled_training_leaves_no_tower(runtime: Runtime, room: Room, fails: bool) -> None:
+    job, batch = started(runtime)
+
+    def cancel() -> None:
+        runtime.transact(lambda session: jobs.cancel(session, job))
+        if fails:
+            raise ValueError("the network exploded")
+
+    room.meanwhile = cancel
+    train(batch, runtime)
+    assert tower_statuses(runtime.transact) == {}
+    assert (status(runtime.transact, job)["state"], status(runtime.transact, job)["message"]) == ("cancelled", None)
+
+
+def test_a_bell_for_a_training_that_ended_trains_nothing(runtime: Runtime, room: Room) -> None:
+    _, batch = started(runtime)
+    train(batch, runtime)
+    train(batch, runtime)
+    assert len(tower_statuses(runtime.transact)) == 1
+
+
+def test_a_training_whose_process_dies_again_and_again_is_given_up(runtime: Runtime) -> None:
+    job, batch = started(runtime)
+    for _ in range(MAX_ATTEMPTS):
+        assert runtime.claim(batch) is not None
+        expire(runtime.transact, batch)
+        rescue(runtime.transact)
+    assert status(runtime.transact, job)["state"] == "failed"
+
+
+def test_starting_rings_for_the_training_and_a_second_one_is_refused(runtime: Runtime, broker: Redis) -> None:
+    job = start(StartTraining(recipe="notebook", seed=3), runtime)
+    assert broker.llen("twinvec:train") == 1
+    with pytest.raises(TrainingRunning, match=job):
+        start(StartTraining(recipe="notebook", seed=4), runtime)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "seed"),
+    [("no such", 0), (["notebook"], 0), (None, 0), ("notebook", -1), ("notebook", 2**32), ("notebook", "1")],
+)
+def test_a_training_that_cannot_be_is_refused(runtime: Runtime, recipe: Any, seed: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        start(StartTraining(recipe=recipe, seed=seed), runtime)
+
+
+def test_the_schedule_leaves_it_where_a_training_is_under_way(runtime: Runtime, broker: Redis) -> None:
+    retrain(RetrainOnSchedule(recipe="notebook"), runtime)
+    retrain(RetrainOnSchedule(recipe="notebook"), runtime)
+    assert broker.llen("twinvec:train") == 1

@@ -1,0 +1,134 @@
+"""The sweep: what was left is rung for again, a tower that is ready goes live, and what is owed is filled."""
+
+import uuid
+
+import pytest
+from redis import Redis
+from sqlalchemy import text
+
+from db import locks, towers
+from tasks.embed import embed
+from tasks.upkeep import fill, sweep
+from tests.makers import (
+    claim,
+    counts,
+    expire,
+    item,
+    register,
+    send,
+    states,
+    stored,
+    together,
+    tower_statuses,
+    vectors,
+)
+from worker.runtime import Runtime
+
+
+def queued(runtime: Runtime) -> list[int]:
+    query = text("SELECT id FROM batches WHERE state = 'queued' ORDER BY id")
+    return list(runtime.transact(lambda session: session.execute(query).scalars().all()))
+
+
+def work(runtime: Runtime) -> None:
+    """Embed all there is."""
+    for batch in queued(runtime):
+        embed(batch, runtime)
+
+
+def bells(broker: Redis) -> dict[str, int]:
+    """How many messages wait, by lane."""
+    return {lane: broker.llen(f"twinvec:{lane}") for lane in ("embed", "reembed", "train")}
+
+
+@pytest.fixture
+def tower(runtime: Runtime) -> int:
+    """A live tower."""
+    return register(runtime.transact)
+
+
+def test_what_a_dead_worker_left_is_rung_for_again_and_done(runtime: Runtime, broker: Redis, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(runtime.transact, item("a", 1), job=job)
+    claim(runtime.transact, batch)
+    expire(runtime.transact, batch)
+    sweep(runtime)
+    assert bells(broker) == {"embed": 1, "reembed": 0, "train": 0}
+    embed(batch, runtime)
+    assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
+
+
+def test_digits_that_waited_for_a_tower_are_rung_for_when_it_comes(runtime: Runtime, broker: Redis) -> None:
+    send(runtime.transact, item("a", 1))
+    runtime.transact(lambda session: session.execute(text("UPDATE batches SET rung = NULL")))
+    sweep(runtime)
+    assert bells(broker)["embed"] == 0
+    register(runtime.transact)
+    sweep(runtime)
+    assert bells(broker)["embed"] == 1
+
+
+def test_a_tower_is_filled_promoted_and_its_grandparent_dropped(runtime: Runtime, broker: Redis, tower: int) -> None:
+    embed(send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(5))), runtime)
+    generations = [tower]
+    for name in ("second", "third"):
+        generations.append(register(runtime.transact, name))
+        broker.flushdb()
+        sweep(runtime)
+        assert bells(broker) == {"embed": 0, "reembed": 1, "train": 0}
+        assert tower_statuses(runtime.transact)[generations[-1]] == "candidate"
+        work(runtime)
+        sweep(runtime)
+        assert tower_statuses(runtime.transact)[generations[-1]] == "live"
+    assert [tower_statuses(runtime.transact)[each] for each in generations] == ["retired", "previous", "live"]
+    assert [len(vectors(runtime.transact, each)) for each in generations] == [0, 5, 5]
+    assert runtime.transact(towers.spaces_to_close) == []
+
+
+def test_vectors_in_use_are_dropped_by_a_later_sweep(runtime: Runtime, tower: int) -> None:
+    embed(send(runtime.transact, item("a", 1)), runtime)
+    register(runtime.transact, "second")
+    register(runtime.transact, "third")
+    with runtime.engine.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM embeddings"))
+        sweep(runtime)
+        assert runtime.transact(towers.spaces_to_close) != []
+    sweep(runtime)
+    assert runtime.transact(towers.spaces_to_close) == []
+
+
+def test_of_two_sweeps_at_once_one_goes_home(runtime: Runtime, broker: Redis, tower: int) -> None:
+    send(runtime.transact, item("a", 1))
+    runtime.transact(lambda session: session.execute(text("UPDATE batches SET rung = NULL")))
+    with runtime.engine.begin() as other:
+        other.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": locks._SWEEP})
+        sweep(runtime)
+        assert bells(broker)["embed"] == 0
+    together(lambda: sweep(runtime), lambda: sweep(runtime))
+    assert bells(broker)["embed"] == 1
+
+
+def test_vectors_that_were_lost_are_filled(runtime: Runtime, broker: Redis, tower: int) -> None:
+    embed(send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(5))), runtime)
+    runtime.transact(lambda session: session.execute(text("DELETE FROM embeddings")))
+    broker.flushdb()
+    fill(runtime)
+    assert bells(broker) == {"embed": 0, "reembed": 1, "train": 0}
+    fill(runtime)
+    work(runtime)
+    assert set(vectors(runtime.transact, tower)) == set(stored(runtime.transact))
+    fill(runtime)
+    assert queued(runtime) == []
+
+
+def test_a_sweep_without_a_broker_still_keeps_the_ledger(runtime: Runtime, broker: Redis, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(runtime.transact, item("a", 1), job=job)
+    claim(runtime.transact, batch)
+    expire(runtime.transact, batch)
+    broker.config_set("maxmemory", 1)
+    try:
+        sweep(runtime)
+    finally:
+        broker.config_set("maxmemory", 0)
+    assert states(runtime.transact, job) == ["queued"]

@@ -1,0 +1,77 @@
+"""All pairs inside a batch: the same are pulled, the different pushed, and each pair counts as it should."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.losses import all_pairs_accuracy, all_pairs_loss
+from training.networks import AllDistances
+
+
+def loss_of(labels: list[int], distances: list[list[float]], *, margin: float = 0.75, hardness: float = 0.5) -> float:
+    found = all_pairs_loss(
+        np.array(labels, np.float32)[:, None], np.array(distances, np.float32), margin=margin, hardness=hardness
+    )
+    return float(found)
+
+
+@pytest.mark.parametrize(
+    ("other", "distance", "loss"),
+    [
+        (1, 0.0, 0.0),  # same and near: content
+        (1, 2.0, 2.0),  # same and far: pulled
+        (2, 0.0, 0.28125),  # different and near: pushed
+        (2, 2.0, 0.0),  # different and far: content
+    ],
+)
+def test_same_pulls_and_different_pushes(other: int, distance: float, loss: float) -> None:
+    assert loss_of([1, other], [[0, distance], [distance, 0]]) == pytest.approx(loss)
+
+
+def test_hardness_weighs_the_push_between_all_pairs_and_those_that_push() -> None:
+    distances = [[0, 0.25, 2, 2], [0.25, 0, 2, 2], [2, 2, 0, 2], [2, 2, 2, 0]]
+    push = 2 * 0.5**2 / 2  # one pair of twelve pushes, counted both ways
+    for hardness, weight in ((0, 12), (0.5, np.sqrt(12 * 2)), (1, 2)):
+        assert loss_of([0, 1, 2, 3], distances, hardness=hardness) == pytest.approx(push / weight)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12))
+def test_the_loss_is_the_sum_over_pairs_written_out(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, spots = rng.integers(0, 3, count), rng.normal(0, 0.4, (count, 3))
+    distances = np.linalg.norm(spots[:, None] - spots[None], axis=2)
+    pulls, pushes = [], []
+    for one in range(count):
+        for other in range(count):
+            if one == other:
+                continue
+            if labels[one] == labels[other]:
+                pulls.append(distances[one, other] ** 2)
+            else:
+                pushes.append(max(0.0, 0.75 - distances[one, other]) ** 2)
+    pushing = sum(push > 0 for push in pushes)
+    pull = np.sum(pulls) / max(len(pulls), 1)
+    push = np.sum(pushes) / max(np.sqrt(len(pushes) * pushing), 1)
+    assert loss_of(labels.tolist(), distances.tolist()) == pytest.approx((pull + push) / 2, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[4, 4, 4], [1, 2, 3]])
+def test_a_batch_without_same_or_without_different_pairs_has_a_finite_loss(labels: list[int]) -> None:
+    assert np.isfinite(loss_of(labels, [[0, 0.1, 0.2], [0.1, 0, 0.3], [0.2, 0.3, 0]]))
+
+
+def test_accuracy_weighs_same_and_different_alike() -> None:
+    # Same: 0-1 near, rightly. Different: 0-2 near, wrongly; 1-2 far, rightly.
+    distances = np.array([[0, 0.1, 0.4], [0.1, 0, 0.9], [0.4, 0.9, 0]], np.float32)
+    found = all_pairs_accuracy(np.array([[7], [7], [8]], np.float32), distances, threshold=0.5)
+    assert float(found) == pytest.approx((1 + 0.5) / 2)
+
+
+def test_distances_are_of_all_to_all() -> None:
+    spots = np.random.default_rng(0).normal(0, 0.1, (20, 128)).astype(np.float32)
+    found = keras.ops.convert_to_numpy(AllDistances()(spots))
+    expected = np.linalg.norm(spots[:, None] - spots[None], axis=2)
+    np.testing.assert_allclose(found, expected, atol=2e-3)

@@ -1,0 +1,200 @@
+"""How good embeddings are: as judges of pairs, and as neighbours. NumPy alone, exact, nothing is sampled.
+
+Distances are Euclidean. Pairs are weighted as the notebook draws them: for each test image one partner of its class
+(which may be the image itself) and one of another class, every such partner equally likely; an accuracy is what that
+draw comes to on average.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FINE = 1024  # bins a unit of distance: a power of two, so that a bin's edge is an exact float
+BINS = 4 * FINE  # distances of 4 and more share the last
+CURVE = np.arange(0.0, 1.5001, 0.05)  # thresholds at which the error rates are kept
+BLOCK_BYTES = 32 * 2**20  # of a block of distances
+
+Array = np.ndarray[Any, Any]
+
+
+def evaluate(
+    gallery: Array, gallery_labels: Array, queries: Array, query_labels: Array, *, threshold: float
+) -> dict[str, Any]:
+    """Every measure of a tower, JSON-ready.
+
+    gallery: (n, d) float32 embeddings of the training images; queries: (m, d) of the test images, n and m at least 2.
+    `pair_accuracy` is at `threshold`; `best_threshold` is where it is highest on these same pairs.
+    """
+    start = time.perf_counter()
+    pairs = judge_pairs(queries, query_labels)
+    best = pairs.best_threshold()
+    nearest = neighbours(gallery, queries, 5)  # (m, 5), of the gallery
+    found = gallery_labels[nearest]
+    return {
+        "pair_accuracy": pairs.accuracy(threshold),
+        "best_threshold": best,
+        "best_pair_accuracy": pairs.accuracy(best),
+        "nearest_1": float(np.mean(found[:, 0] == query_labels)),
+        "nearest_5": float(np.mean(votes(found) == query_labels)),
+        **retrieval(queries, query_labels),
+        "curve": pairs.curve(),
+        "confusion": confusion(query_labels, found[:, 0]),
+        "evaluation_seconds": time.perf_counter() - start,
+    }
+
+
+@dataclass(frozen=True)
+class JudgedPairs:
+    """How often a threshold errs, by distance bins of 1 / FINE.
+
+    same_below, different_below: (BINS + 1,) float64, the share of same and of different pairs whose distance is below
+    the bin's lower edge.
+    """
+
+    same_below: Array
+    different_below: Array
+
+    def accuracy(self, threshold: float) -> float:
+        """Pairs judged rightly, `same` below the threshold, to the bin (exact for multiples of 1 / FINE)."""
+        edge = self._edge(threshold)
+        return float((self.same_below[edge] + 1 - self.different_below[edge]) / 2)
+
+    def best_threshold(self) -> float:
+        """The lowest threshold of the highest accuracy."""
+        return int(np.argmax(self.same_below[:-1] - self.different_below[:-1])) / FINE
+
+    def curve(self) -> dict[str, list[float]]:
+        """False accepts (different judged same) and false rejects (same judged different) at CURVE's thresholds."""
+        edges = [self._edge(threshold) for threshold in CURVE]
+        return {
+            "threshold": [round(float(threshold), 2) for threshold in CURVE],
+            "false_accept": [round(float(self.different_below[edge]), 6) for edge in edges],
+            "false_reject": [round(float(1 - self.same_below[edge]), 6) for edge in edges],
+        }
+
+    def _edge(self, threshold: float) -> int:
+        return min(max(round(threshold * FINE), 0), BINS)
+
+
+def judge_pairs(embeddings: Array, labels: Array) -> JudgedPairs:
+    """The distances of all pairs of (m, d) embeddings, counted. At least two classes."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    groups = [embeddings[labels == label] for label in classes]
+    count = len(labels)
+    same, different = np.zeros(BINS), np.zeros(BINS)
+    for one, group in enumerate(groups):
+        size = sizes[one]
+        same += _histogram(group, group, itself=True) / (size * count)
+        for two in range(one):
+            # Each image draws among the others of its own class and of all the rest: one weight for either twin.
+            weight = 1 / (count - size) + 1 / (count - sizes[two])
+            different += _histogram(group, groups[two]) * weight / count
+    return JudgedPairs(_below(same), _below(different))
+
+
+def _histogram(one: Array, two: Array, *, itself: bool = False) -> Array:
+    """(BINS,) int64: how many of the (n, d) x (m, d) distances lie in each bin."""
+    counts = np.zeros(BINS, np.int64)
+    for rows, squares in squared_distances(one, two):
+        if itself:
+            squares[np.arange(len(rows)), rows] = 0  # else rounding leaves an image at some distance from itself
+        bins = np.minimum(np.sqrt(squares, out=squares) * FINE, BINS - 1).astype(np.intp)
+        counts += np.bincount(bins.ravel(), minlength=BINS)
+    return counts
+
+
+def _below(shares: Array) -> Array:
+    return np.concatenate([[0.0], np.cumsum(shares)])
+
+
+def squared_distances(one: Array, two: Array) -> Iterator[tuple[Array, Array]]:
+    """Blocks of rows of the (n, m) matrix: the rows' positions (b,), and (b, m) float32 of 0 and more."""
+    two_squares = np.einsum("ij,ij->i", two, two)
+    for rows in _blocks(len(one), len(two)):
+        part = one[rows]
+        block = part @ two.T
+        block *= -2
+        block += np.einsum("ij,ij->i", part, part)[:, None]
+        block += two_squares
+        yield rows, np.maximum(block, 0, out=block)
+
+
+def _blocks(rows: int, columns: int) -> Iterator[Array]:
+    """The rows' positions, so many at a time that a float32 block of them stays small."""
+    size = max(1, BLOCK_BYTES // (4 * columns))
+    for start in range(0, rows, size):
+        yield np.arange(start, min(start + size, rows))
+
+
+def neighbours(gallery: Array, queries: Array, count: int) -> Array:
+    """(m, count) positions in the gallery, nearest first; fewer columns where the gallery is smaller."""
+    count = min(count, len(gallery))
+    found = np.empty((len(queries), count), np.intp)
+    # |g|^2 / 2 - q.g orders a query's neighbours as distances do, and is one matrix product.
+    half_squares = np.einsum("ij,ij->i", gallery, gallery)[:, None] / 2
+    keys = np.concatenate([-gallery, half_squares], axis=1).T
+    asked = np.concatenate([queries, np.ones((len(queries), 1), queries.dtype)], axis=1)
+    for rows in _blocks(len(queries), len(gallery)):
+        scores = asked[rows] @ keys
+        for column in range(count):
+            nearest = np.argmin(scores, axis=1)  # a few passes cost less than a partition of 60,000
+            found[rows, column] = nearest
+            scores[np.arange(len(rows)), nearest] = np.inf
+    return found
+
+
+def votes(labels: Array) -> Array:
+    """(m, k) labels of the nearest, nearest first -> (m,) the most frequent; of equals, whose is nearest."""
+    agreeing = (labels[:, :, None] == labels[:, None, :]).sum(axis=2)
+    winner: Array = labels[np.arange(len(labels)), np.argmax(agreeing, axis=1)]
+    return winner
+
+
+def retrieval(embeddings: Array, labels: Array) -> dict[str, float]:
+    """Every image asks for the others of its class, itself left out. Images alone in their class do not ask.
+
+    recall_1, recall_10: how often one of the nearest 1 and 10 is of the class. map_at_r: the mean average precision at
+    R of Musgrave, Belongie and Lim, "A Metric Learning Reality Check", ECCV 2020: with R others of the class, the mean
+    over ranks 1..R of the precision at that rank, counting ranks where the class is right.
+    """
+    recall_1, recall_10, precision, asked = 0, 0, 0.0, 0
+    _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    others = sizes[codes] - 1
+    deepest = min(max(int(others.max()), 10), len(labels) - 1)
+    ranks = np.arange(1, deepest + 1)
+    for rows, squares in squared_distances(embeddings, embeddings):
+        squares[np.arange(len(rows)), rows] = np.inf
+        order = _first(squares, deepest)
+        asking = others[rows] > 0
+        right = (codes[order] == codes[rows, None])[asking]
+        counted = others[rows][asking, None]
+        recall_1 += int(right[:, 0].sum())
+        recall_10 += int(right[:, :10].any(axis=1).sum())
+        hits = right & (ranks <= counted)
+        precision += float((np.cumsum(hits, axis=1) * hits / ranks / counted).sum())
+        asked += int(asking.sum())
+    asked = max(asked, 1)
+    return {"recall_1": recall_1 / asked, "recall_10": recall_10 / asked, "map_at_r": precision / asked}
+
+
+def _first(squares: Array, count: int) -> Array:
+    """(b, m) -> (b, count) columns of the smallest, in order."""
+    rows = np.arange(len(squares))[:, None]
+    if count < squares.shape[1]:
+        candidates = np.argpartition(squares, count - 1, axis=1)[:, :count]
+    else:
+        candidates = np.broadcast_to(np.arange(count), squares.shape)
+    return candidates[rows, np.argsort(squares[rows, candidates], axis=1, kind="stable")]
+
+
+def confusion(labels: Array, found: Array) -> dict[str, list[Any]]:
+    """`labels`, in order, and `counts`, a row a label: how often its images were found to be each label."""
+    names = np.union1d(labels, found)
+    counts = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(counts, (np.searchsorted(names, labels), np.searchsorted(names, found)), 1)
+    return {"labels": names.tolist(), "counts": counts.tolist()}
