@@ -59,7 +59,6 @@ def main() -> None:
         if os.environ.get("TWINVEC_DEBUG") == "1":
             raise
         sentence, code = explain(error)
-        sys.unraisablehook = lambda _: None  # a result that was waited for complains when it is thrown away
         err.print(f"[bold red]twinvec:[/] {sentence}", highlight=False, soft_wrap=True)
         sys.exit(code)
 

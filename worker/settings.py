@@ -106,6 +106,9 @@ class Settings(BaseSettings):
                 "socket_connect_timeout": 3,
                 "socket_keepalive": True,
                 "health_check_interval": 25,
+                "max_retries": 2,  # of a connection that rings; the sweep is the next try
+                "interval_start": 0.1,
+                "interval_max": 0.5,
             },
             "result_backend": url,
             "result_backend_transport_options": {"global_keyprefix": KEY_PREFIX},
@@ -130,7 +133,6 @@ class Settings(BaseSettings):
             "worker_proc_alive_timeout": 300,
             "worker_cancel_long_running_tasks_on_connection_loss": False,  # the fence makes it needless
             "worker_soft_shutdown_timeout": 30,
-            "worker_enable_soft_shutdown_on_idle": True,
             "worker_enable_remote_control": False,
             "worker_send_task_events": False,
             "worker_hijack_root_logger": True,

@@ -160,14 +160,17 @@ def _prepare(key: Any, picture: Any, *, place: int, label_of: Any, attributes_of
 
 
 def _bad_key(key: Any) -> Refusal | None:
-    if isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARS and "\0" not in key and _is_text(key):
+    if is_name(key, MAX_KEY_CHARS):
         return None
     return "bad_key", f"{key!r:.80}: a key is a string of 1 to {MAX_KEY_CHARS} characters without NUL"
 
 
-def _is_text(key: str) -> bool:
+def is_name(value: Any, limit: int) -> bool:
+    """Whether `value` can be a key or a collection of at most `limit` characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= limit or "\0" in value:
+        return False
     try:
-        key.encode()
+        value.encode()
     except UnicodeEncodeError:  # a lone surrogate
         return False
     return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import suppress
 from typing import Any
 
 import celery.exceptions
@@ -14,7 +15,7 @@ import redis.exceptions
 from celery import Celery
 
 from twinvec_client import progress
-from twinvec_client.chunks import Attributes, Labels, chunks
+from twinvec_client.chunks import Attributes, Labels, chunks, is_name
 from twinvec_client.errors import (
     BrokerUnavailable,
     IdempotencyConflict,
@@ -30,7 +31,7 @@ from twinvec_client.messages import (
     KEY_PREFIX,
     MAX_COLLECTION_CHARS,
     MAX_K,
-    MAX_QUERIES,
+    MAX_KEY_CHARS,
     REFUSED,
     SERIALIZER,
     Intake,
@@ -45,7 +46,13 @@ from twinvec_client.messages import (
 from twinvec_client.pictures import encode
 from twinvec_client.results import Answer, JobStatus, Tower
 
-_DOWN = (kombu.exceptions.OperationalError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+_DOWN = (
+    kombu.exceptions.OperationalError,
+    redis.exceptions.RedisError,
+    RuntimeError,  # how Celery's result backend says that it gave up
+)
+_PATIENCE = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}  # with a broker
+_QUERIES_A_REQUEST = 100
 _JOBS = uuid.UUID("6f0e9c62-8a0b-5ad0-9e1c-2f5c1f0d7a11")  # the namespace of idempotency keys
 
 
@@ -68,13 +75,17 @@ class Twinvec:
             "socket_timeout": 10,
             "socket_connect_timeout": 3,
             "visibility_timeout": 600,
+            **_PATIENCE,
         }
         self._app.conf.update(
             task_serializer=SERIALIZER,
             result_serializer=SERIALIZER,
             accept_content=[SERIALIZER],
             broker_transport_options=transport,
-            result_backend_transport_options={"global_keyprefix": KEY_PREFIX},
+            result_backend_transport_options={
+                "global_keyprefix": KEY_PREFIX,
+                "retry_policy": _PATIENCE,
+            },
             redis_socket_connect_timeout=3,
             redis_socket_timeout=10,
             task_publish_retry=False,
@@ -105,8 +116,7 @@ class Twinvec:
         A picture that cannot be taken becomes one of the job's failures; the rest goes on.
         Raises BrokerUnavailable, NoAnswer (no worker runs), IdempotencyConflict, InvalidRequest.
         """
-        if not isinstance(collection, str) or not 0 < len(collection) <= MAX_COLLECTION_CHARS or "\0" in collection:
-            raise InvalidRequest(f"collection {collection!r:.80}: a string of 1 to {MAX_COLLECTION_CHARS} characters")
+        _check_collection(collection)
         job = str(uuid.uuid5(_JOBS, idempotency_key) if idempotency_key is not None else uuid.uuid4())
         stream = chunks(
             pictures,
@@ -117,7 +127,8 @@ class Twinvec:
             normalise=normalise,
         )
         try:
-            _Delivery(self, job).run(stream, show=progress)
+            total = len(pictures) if isinstance(pictures, Sized) else None
+            _Delivery(self, job).run(stream, show=progress, total=total)
         except BaseException as error:
             error.add_note(
                 f"Job {job} keeps what was accepted. Send the same pictures with the same idempotency_key to go on, "
@@ -144,6 +155,8 @@ class Twinvec:
         given = [name for name, value in (("picture", picture), ("key", key), ("vector", vector)) if value is not None]
         if len(given) != 1:
             raise InvalidRequest(f"give one of picture, key and vector; got {' and '.join(given) or 'none'}")
+        if key is not None and not is_name(key, MAX_KEY_CHARS):
+            raise InvalidRequest(f"key {key!r:.80}: a string of 1 to {MAX_KEY_CHARS} characters without NUL")
         if key is not None:
             query = {"key": key, "collection": collection}
         else:
@@ -181,11 +194,9 @@ class Twinvec:
     def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
         """Send a message and wait for its answer. Raises what the worker refused it with."""
         seconds = self.answer_timeout if timeout is None else timeout
+        result = None
         try:
             result = self._app.send_task(message.task, kwargs=message.write(), queue=message.lane, expires=seconds)
-        except _DOWN as error:
-            raise self._broker_down(error) from error
-        try:
             answer: dict[str, Any] = result.get(timeout=seconds, interval=0.005)
         except celery.exceptions.TimeoutError:
             raise NoAnswer(
@@ -193,6 +204,9 @@ class Twinvec:
             ) from None
         except _DOWN as error:
             raise self._broker_down(error) from error
+        finally:
+            if result is not None:
+                _let_go(result)
         if "error" in answer:
             raise revive(answer["error"], answer["message"])
         return answer
@@ -201,7 +215,7 @@ class Twinvec:
         """Send a message that nobody answers. Raises BrokerUnavailable."""
         try:
             self._app.send_task(message.task, kwargs=message.write(), queue=message.lane, ignore_result=True)
-        except (*_DOWN, redis.exceptions.ResponseError) as error:  # a full Redis answers with an error
+        except _DOWN as error:
             raise self._broker_down(error) from error
 
     def _nearest(
@@ -209,16 +223,33 @@ class Twinvec:
     ) -> list[Answer]:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             raise InvalidRequest(f"k is {k!r:.40}: an integer from 1 to {MAX_K}")
+        if collection is not None:
+            _check_collection(collection)
         answers: list[Answer] = []
-        for start in range(0, len(queries), MAX_QUERIES):
-            part = queries[start : start + MAX_QUERIES]
+        for start in range(0, len(queries), _QUERIES_A_REQUEST):
+            part = queries[start : start + _QUERIES_A_REQUEST]
             found = self.ask(Nearest(queries=part, k=k, collection=collection, normalise=normalise))
             answers += [Answer.read(answer) for answer in found["answers"]]
         return answers
 
     def _broker_down(self, error: Exception) -> BrokerUnavailable:
         url = self._app.connection_for_write().as_uri()  # the password is masked
-        return BrokerUnavailable(f"no broker at {url}: {error}")
+        cause = error.__cause__ or error.__context__ or error
+        return BrokerUnavailable(f"no broker at {url}: {str(cause).strip().rstrip('.')}")
+
+
+def _check_collection(collection: Any) -> None:
+    if not is_name(collection, MAX_COLLECTION_CHARS):
+        raise InvalidRequest(
+            f"collection {collection!r:.80}: a string of 1 to {MAX_COLLECTION_CHARS} characters without NUL"
+        )
+
+
+def _let_go(result: Any) -> None:
+    """Forget an answer that came or never will; left to the garbage collector, it complains on a lost connection."""
+    with suppress(Exception):
+        result.backend.remove_pending_result(result)
+    result.backend = None
 
 
 def _picture_query(picture: Any) -> dict[str, Any]:
@@ -249,8 +280,8 @@ class _Delivery:
         self.room = True  # whether the backlog of accepted and not yet embedded digits is below its limit
         self.heard = time.monotonic()  # when a chunk was last accepted, or none was due
 
-    def run(self, stream: Iterator[Intake], *, show: bool) -> None:
-        with progress.accepting(show) as bar:
+    def run(self, stream: Iterator[Intake], *, show: bool, total: int | None) -> None:
+        with progress.bar(show, "send", total=total) as bar:
             for chunk in stream:
                 self.client.send(chunk)
                 self.waiting[chunk.seq] = _Sent(chunk, self.client.resend_after)

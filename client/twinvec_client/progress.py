@@ -92,8 +92,3 @@ def bar(show: bool, description: str, *, total: int | None = None) -> Iterator[B
     )
     with Progress(*columns, console=console) as progress:
         yield _RichBar(progress, description, total)
-
-
-def accepting(show: bool) -> Any:
-    """The bar of pictures that are accepted."""
-    return bar(show, "send")

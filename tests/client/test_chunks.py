@@ -120,7 +120,15 @@ def test_any_item_is_sent_or_refused_and_costs_only_itself(key: Any, picture: An
 
 @pytest.mark.parametrize(
     ("key", "listed_as"),
-    [("", "#1"), ("x" * (MAX_KEY_CHARS + 1), "#1"), ("nul\0", "#1"), ("\ud800", "#1"), (7, "#1"), (None, "#1"), ([], "#1")],
+    [
+        ("", "#1"),
+        ("x" * (MAX_KEY_CHARS + 1), "#1"),
+        ("nul\0", "#1"),
+        ("\ud800", "#1"),
+        (7, "#1"),
+        (None, "#1"),
+        ([], "#1"),
+    ],
 )
 def test_what_cannot_be_a_key_is_listed_under_its_place(key: Any, listed_as: str) -> None:
     found = cut([("good", ZEROS), (key, ZEROS)])
@@ -192,9 +200,7 @@ def test_a_generator_is_read_in_constant_memory() -> None:
     def peak(count: int) -> int:
         tracemalloc.start()
         try:
-            for _ in chunks(
-                stream(count), job="7", collection="c", labels=None, attributes=None, normalise=True
-            ):
+            for _ in chunks(stream(count), job="7", collection="c", labels=None, attributes=None, normalise=True):
                 pass
             return tracemalloc.get_traced_memory()[1]
         finally:

@@ -154,11 +154,7 @@ JUNK: list[Any] = [
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    changes=st.dictionaries(
-        st.sampled_from(sorted(chunk().write())), st.sampled_from(JUNK), min_size=1, max_size=2
-    )
-)
+@given(changes=st.dictionaries(st.sampled_from(sorted(chunk().write())), st.sampled_from(JUNK), min_size=1, max_size=2))
 def test_junk_in_any_field_is_refused_or_stored_and_never_an_error(runtime: Runtime, changes: dict[str, Any]) -> None:
     message = chunk(job=str(uuid.uuid4()), **changes) if "job" not in changes else chunk(**changes)
     before = runtime.transact(lambda session: session.execute(text("SELECT count(*) FROM batches")).scalar_one())
@@ -197,7 +193,14 @@ def test_what_msgpack_makes_of_a_chunk_is_taken(runtime: Runtime) -> None:
 
 
 def test_odd_attributes_are_stored_as_they_are(runtime: Runtime) -> None:
-    odd = {"mass": 1e25, "count": 10**30, "path": "C:\\u0000", "name": "née 🎉", "deep": [[[{"a": None}]]], "tiny": 5e-324}
+    odd = {
+        "mass": 1e25,
+        "count": 10**30,
+        "path": "C:\\u0000",
+        "name": "née 🎉",
+        "deep": [[[{"a": None}]]],
+        "tiny": 5e-324,
+    }
     take_in(chunk(attributes=[json.dumps(odd), None, None]), runtime)
     found = runtime.transact(lambda session: session.execute(select(Digit.attributes).where(Digit.key == "glyph")))
     kept = found.scalar_one()

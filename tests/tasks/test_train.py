@@ -108,9 +108,7 @@ def test_a_training_without_its_data_says_so(
     runtime: Runtime, broker_url: str, database_url: str, tmp_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "training.fit", Room())
-    runtime.settings = Settings(
-        broker_url=broker_url, database_url=database_url, **{setting: tmp_path / "nothing.npz"}
-    )
+    runtime.settings = Settings(broker_url=broker_url, database_url=database_url, **{setting: tmp_path / "nothing.npz"})
     job, batch = started(runtime)
     train(batch, runtime)
     found = status(runtime.transact, job)

@@ -132,7 +132,7 @@ def test_a_small_digit_on_a_large_sheet_keeps_its_detail(digits: Grey) -> None:
     for digit in digits[:10]:
         sheet = np.zeros((2000, 2000), np.uint8)
         sheet[1500:1560, 300:360] = enlarged(digit, 60)
-        assert off_by(read_picture(encoded(sheet)), read_picture(encoded(enlarged(digit, 60)))) < 5
+        assert off_by(read_picture(encoded(sheet)), read_picture(encoded(enlarged(digit, 60)))) < 10
 
 
 def test_dirt_beside_the_digit_is_left_out(digits: Grey) -> None:
