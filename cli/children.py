@@ -35,7 +35,10 @@ class Child:
         self.name = name
         self.log = home / "logs" / f"{name}.log"
         self._ready = home / "run" / f"{name}.ready"
-        self._environment = environment | {"TWINVEC_READY_FILE": str(self._ready)}
+        self._environment = environment | {
+            "TWINVEC_READY_FILE": str(self._ready),
+            "REMAP_SIGTERM": "SIGQUIT",  # Celery then has a grace time, after which work is given back
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._pause = 1.0

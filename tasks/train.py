@@ -11,6 +11,7 @@ from importlib import import_module
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db import jobs, towers
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from training.progress import Progress
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 60  # attempts to store what took minutes to make: about as many seconds of a database that is down
 
 
 @app.task(name=TrainBatch.task)
@@ -49,14 +52,17 @@ def train(batch: int, runtime: Runtime) -> None:
             start = time.perf_counter()
             trained = fit(lease, runtime)
             seconds = {"wait": lease.waited, "train": time.perf_counter() - start}
-            tower = runtime.transact(lambda session: register(session, lease, trained, seconds))
+            tower = runtime.transact(lambda session: register(session, lease, trained, seconds), attempts=PATIENCE)
     except Fenced as fenced:
         log.warning("dropped training %s: %s", lease.job, fenced)
     except Exception as error:
         log.exception("training %s failed", lease.job)
         message = f"{type(error).__name__}: {first_line(error)}"
         with suppress(Fenced):  # a cancelled training has its end already
-            runtime.transact(lambda session: fail(session, lease, message))
+            runtime.transact(lambda session: fail(session, lease, message), attempts=PATIENCE)
+    except BaseException:  # told to stop: another worker starts it over
+        runtime.give_back(lease)
+        raise
     else:
         log.info("trained tower %d (%.12s), now %s", tower["tower"], tower["fingerprint"], tower["status"])
         sweep(runtime)  # there may be digits that waited for a tower
@@ -72,8 +78,11 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
 
     def on_progress(progress: Progress) -> None:
         shown = asdict(progress) | {"attempt": lease.attempt}  # above 1: its worker died, and it was started over
-        if runtime.transact(lambda session: report(session, lease, shown, settings.lease)):
-            asked_to_stop.set()
+        try:
+            if runtime.transact(lambda session: report(session, lease, shown, settings.lease), attempts=1):
+                asked_to_stop.set()
+        except DBAPIError as error:  # a training outlives a database that is down for a while
+            log.warning("could not report the progress of training %s: %s", lease.job, first_line(error))
 
     trained: Trained = room.train(
         RECIPES[lease.parameters["recipe"]],

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from worker.embedded import Servers
 from worker.runtime import Runtime
 from worker.settings import Settings
 
-_numbers = count()
+COPY = "ledger_copy"  # the database of the test that runs
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +68,10 @@ def operator(server_url: URL) -> Iterator[Engine]:
 @pytest.fixture
 def empty_database_url(operator: Engine, server_url: URL) -> Iterator[str]:
     """A database of the test's own, not migrated."""
-    yield from _database(operator, server_url, template="template1")
+    with operator.connect() as connection:
+        connection.execute(text("CREATE DATABASE empty"))
+        yield _url(server_url, "empty")
+        connection.execute(text("DROP DATABASE empty WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")
@@ -83,18 +85,28 @@ def template(operator: Engine, server_url: URL) -> str:
     return "ledger"
 
 
-@pytest.fixture
-def database_url(operator: Engine, server_url: URL, template: str) -> Iterator[str]:
-    """A migrated database of the test's own."""
-    yield from _database(operator, server_url, template=template)
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """An engine of a migrated database of the test's own."""
-    engine = connect(database_url)
+@pytest.fixture(scope="session")
+def engine_of_copies(server_url: URL) -> Iterator[Engine]:
+    """Kept between tests for what it has compiled; the database behind it is another one each time."""
+    engine = connect(_url(server_url, COPY))
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def engine(engine_of_copies: Engine, operator: Engine, template: str) -> Iterator[Engine]:
+    """An engine of a migrated database of the test's own."""
+    with operator.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {COPY} TEMPLATE {template}"))
+        yield engine_of_copies
+        engine_of_copies.dispose()
+        connection.execute(text(f"DROP DATABASE {COPY} WITH (FORCE)"))
+
+
+@pytest.fixture
+def database_url(engine: Engine) -> str:
+    """A migrated database of the test's own."""
+    return engine.url.render_as_string(hide_password=False)
 
 
 @pytest.fixture
@@ -104,20 +116,11 @@ def ledger(engine: Engine) -> Callable[[Callable[[Session], Any]], Any]:
 
 
 @pytest.fixture
-def runtime(broker: "redis.Redis", broker_url: str, database_url: str) -> Iterator[Runtime]:
+def runtime(broker: "redis.Redis", broker_url: str, database_url: str, engine: Engine) -> Runtime:
     """A worker's runtime on a fresh ledger, its towers stand-ins, its broker empty."""
     runtime = Runtime(Settings(broker_url=broker_url, database_url=database_url))
-    runtime.towers = PickedPixels()
-    yield runtime
-    runtime.engine.dispose()
-
-
-def _database(operator: Engine, server_url: URL, *, template: str) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
-    with operator.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-        yield _url(server_url, name)
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    runtime.engine, runtime.towers = engine, PickedPixels()
+    return runtime
 
 
 def _url(server_url: URL, database: str) -> str:

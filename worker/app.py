@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ def quieten(**_: Any) -> None:
 @worker_process_init.connect
 def warm_up(**_: Any) -> None:
     """Load what the lanes of this pool process need before it takes its first task, then say so."""
+    # Celery ends a pool process that outlasts the grace time with SIGTERM, which by default lets go of nothing.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if {"embed", "query"} & set(os.environ.get("TWINVEC_LANES", "").split(",")):
         runtime().warm_up()
     if ready := os.environ.get("TWINVEC_READY_FILE"):

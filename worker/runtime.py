@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db import batches
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from worker.towers import Towers
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -46,9 +50,9 @@ class Runtime:
         towers: Towers = import_module("worker.towers").Towers(self)
         return towers
 
-    def transact(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in one transaction of its own."""
-        return transact(self.engine, work)
+    def transact(self, work: Callable[[Session], T], *, attempts: int = 5) -> T:
+        """Run `work` in one transaction of its own; see `db.engine.transact`."""
+        return transact(self.engine, work, attempts=attempts)
 
     def claim(self, batch: int) -> Lease | None:
         """Lease a batch, or None where it is not to be had."""
@@ -61,13 +65,20 @@ class Runtime:
 
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[None]:
-        """Keep a lease alive while the block works; on an error give the batch back, for another try."""
+        """Keep a lease alive while the block works; on an error, or told to stop, give the batch back for another."""
         try:
             with self.heart.beating_for(lease):
                 yield
-        except Exception:
-            self.transact(lambda session: batches.give_back(session, lease))
+        except BaseException:
+            self.give_back(lease)
             raise
+
+    def give_back(self, lease: Lease) -> None:
+        """Give a batch back at once. Where the database does not answer, its lease runs out instead."""
+        try:
+            self.transact(lambda session: batches.give_back(session, lease))
+        except DBAPIError as error:
+            log.warning("could not give batch %d back: %s", lease.batch, error.orig)
 
     def warm_up(self) -> None:
         """Load the towers that work will need."""

@@ -1,0 +1,101 @@
+"""Every recipe learns, does the same again for the same seed, and stops with the best it had."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training.dataset import Dataset
+from training.fit import train
+from training.progress import Progress
+from training.recipes import RECIPES
+from training.towers import Embedder, fingerprint, load
+
+SMALL = {
+    name: replace(RECIPES[name], epochs=epochs, batch_size=50)
+    for name, epochs in (("quick", 6), ("default", 8), ("conv", 8))
+}
+
+
+def test_reading_recipes_loads_no_keras() -> None:
+    code = "import training.recipes, sys; print('keras' in sys.modules, 'numpy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
+
+
+def test_a_recipe_goes_by_its_name_and_says_what_it_does() -> None:
+    assert list(RECIPES) == [recipe.name for recipe in RECIPES.values()]
+    assert {"notebook", "quick", "default", "conv"} <= RECIPES.keys()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_recipe_learns_from_a_few_hundred_digits(name: str, sample: Dataset) -> None:
+    trained = train(SMALL[name], sample, seed=0)
+    assert trained.metrics["pair_accuracy"] > 0.85
+    assert trained.metrics["nearest_1"] > 0.85
+    assert trained.history["loss"][-1] < trained.history["loss"][0]
+    assert trained.history["binary_accuracy"][-1] > trained.history["binary_accuracy"][0]
+    # What was measured is what is stored.
+    embed = Embedder(load(trained.file))
+    gallery, asked = embed(sample.train_images), embed(sample.test_images)
+    nearest = np.linalg.norm(asked[:, None] - gallery[None], axis=2).argmin(axis=1)
+    right = np.mean(sample.train_labels[nearest] == sample.test_labels)
+    assert trained.metrics["nearest_1"] == pytest.approx(right, abs=2 / len(asked))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_same_seed_trains_the_same_tower(name: str, sample: Dataset) -> None:
+    recipe = replace(SMALL[name], epochs=1)
+    first, again, other = (train(recipe, sample, seed=seed) for seed in (3, 3, 4))
+    assert first.fingerprint == again.fingerprint
+    assert first.history == again.history
+    assert first.fingerprint != other.fingerprint
+
+
+def test_what_was_measured_is_small_and_json(sample: Dataset) -> None:
+    metrics = train(replace(SMALL["quick"], epochs=1), sample, seed=0).metrics
+    assert len(json.dumps(metrics)) < 8192
+    assert metrics["epochs"] == 1
+    assert "kept_epoch" not in metrics
+
+
+def test_the_stored_threshold_is_the_best_one(sample: Dataset) -> None:
+    trained = train(replace(SMALL["quick"], epochs=2), sample, seed=0)
+    assert trained.threshold == trained.metrics["best_threshold"]
+    assert trained.metrics["best_pair_accuracy"] >= trained.metrics["pair_accuracy"]
+
+
+def test_a_training_asked_to_stop_keeps_its_best_epoch(sample: Dataset) -> None:
+    """At a learning rate that ruins the weights after the first epochs, the last are not the best."""
+    recipe = replace(SMALL["quick"], epochs=30, cosine=False, learning_rate=0.3, normalised=False)
+    losses: list[float] = []
+
+    def note(progress: Progress) -> None:
+        if progress.step == progress.steps:
+            losses.append(progress.metrics["loss"])
+
+    def risen() -> bool:
+        return len(losses) > 2 and losses[-1] > min(losses)
+
+    trained = train(recipe, sample, seed=0, on_progress=note, should_stop=risen)
+    kept = int(np.argmin(trained.history["loss"])) + 1
+    assert trained.metrics["kept_epoch"] == kept < trained.metrics["epochs"] < 30
+    whole = train(replace(recipe, epochs=kept), sample, seed=0)
+    assert trained.fingerprint == whole.fingerprint
+
+
+def test_a_training_that_runs_to_its_end_keeps_its_last_epoch(sample: Dataset) -> None:
+    trained = train(replace(SMALL["quick"], epochs=2), sample, seed=0)
+    assert len(trained.history["loss"]) == 2
+    assert trained.fingerprint == fingerprint(load(trained.file))
+
+
+def test_a_batch_is_never_larger_than_the_data(sample: Dataset) -> None:
+    recipe = replace(RECIPES["quick"], epochs=1, batch_size=10_000)
+    seen: list[Any] = []
+    train(recipe, sample, seed=0, on_progress=seen.append)
+    assert seen[-1].steps == 1
