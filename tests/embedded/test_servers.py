@@ -130,14 +130,6 @@ def test_a_home_below_a_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_home_in_a_closed_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    with pytest.raises(EmbeddedError, match=r"cannot write to .*Permission denied.*TWINVEC_HOME"):
-        Servers(closed / "home").start()
-
-
 @pytest.mark.parametrize("name", ["long" * 40, "with a space, a comma and 100%"])
 def test_any_folder_name_will_do(folder: Path, name: str) -> None:
     with Servers(folder / name) as servers:

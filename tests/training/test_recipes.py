@@ -47,7 +47,7 @@ def test_a_recipe_learns_from_a_few_hundred_digits(name: str, sample: Dataset) -
     assert trained.metrics["nearest_1"] == pytest.approx(right, abs=2 / len(asked))
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["default", "conv"])
 def test_the_same_seed_trains_the_same_tower(name: str, sample: Dataset) -> None:
     recipe = replace(SMALL[name], epochs=1)
     first, again, other = (train(recipe, sample, seed=seed) for seed in (3, 3, 4))
@@ -56,17 +56,15 @@ def test_the_same_seed_trains_the_same_tower(name: str, sample: Dataset) -> None
     assert first.fingerprint != other.fingerprint
 
 
-def test_what_was_measured_is_small_and_json(sample: Dataset) -> None:
-    metrics = train(replace(SMALL["quick"], epochs=1), sample, seed=0).metrics
-    assert len(json.dumps(metrics)) < 8192
-    assert metrics["epochs"] == 1
-    assert "kept_epoch" not in metrics
-
-
-def test_the_stored_threshold_is_the_best_one(sample: Dataset) -> None:
+def test_what_is_known_of_a_whole_training_is_small_and_json(sample: Dataset) -> None:
     trained = train(replace(SMALL["quick"], epochs=2), sample, seed=0)
-    assert trained.threshold == trained.metrics["best_threshold"]
-    assert trained.metrics["best_pair_accuracy"] >= trained.metrics["pair_accuracy"]
+    metrics = trained.metrics
+    assert len(json.dumps(metrics)) < 8192
+    assert metrics["epochs"] == len(trained.history["loss"]) == 2
+    assert "kept_epoch" not in metrics
+    assert trained.threshold == metrics["best_threshold"]
+    assert metrics["best_pair_accuracy"] >= metrics["pair_accuracy"]
+    assert trained.fingerprint == fingerprint(load(trained.file))
 
 
 def test_a_training_asked_to_stop_keeps_its_best_epoch(sample: Dataset) -> None:
@@ -86,12 +84,6 @@ def test_a_training_asked_to_stop_keeps_its_best_epoch(sample: Dataset) -> None:
     assert trained.metrics["kept_epoch"] == kept < trained.metrics["epochs"] < 30
     whole = train(replace(recipe, epochs=kept), sample, seed=0)
     assert trained.fingerprint == whole.fingerprint
-
-
-def test_a_training_that_runs_to_its_end_keeps_its_last_epoch(sample: Dataset) -> None:
-    trained = train(replace(SMALL["quick"], epochs=2), sample, seed=0)
-    assert len(trained.history["loss"]) == 2
-    assert trained.fingerprint == fingerprint(load(trained.file))
 
 
 def test_a_batch_is_never_larger_than_the_data(sample: Dataset) -> None:
