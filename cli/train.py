@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +42,7 @@ def train(
         print_json({"job": job.id}) if json else out.print(job.id)
         return
     outcome = job.wait() if json else follow(job)
-    drawn = [] if plots is None else import_module("cli.album").draw(outcome.tower, plots)
+    drawn = [] if plots is None else _draw(outcome.tower, plots)
     if json:
         print_json({"job": job.id, "outcome": outcome, "plots": drawn})
         return
@@ -52,3 +53,10 @@ def train(
     )
     for path in drawn:
         out.print(str(path), markup=False, soft_wrap=True)
+
+
+def _draw(tower: int, folder: Path) -> list[Path]:
+    """Imported by name and only here: TensorFlow takes seconds, and tells all about the machine unless told not to."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    drawn: list[Path] = import_module("cli.album").draw(tower, folder)
+    return drawn

@@ -218,7 +218,7 @@ def _isolate(session: Session, batch: Batch, max_attempts: int) -> None:
         abandon(session, batch.digits, "poison", why)
     else:
         job.message, job.ended = f"batch {batch.id}: {why}", func.now()
-    batch.failed = len(batch.digits)
+    batch.failed += len(batch.digits)
     _end(batch, "dead")
 
 
@@ -291,13 +291,14 @@ def drop_open(session: Session, job: uuid.UUID) -> None:
         batch.dropped = len(batch.digits)
     # Locked before it is looked who else waits for them: whoever comes to wait locks them as well.
     listed = [id for batch in open_batches for id in batch.digits]
-    query = select(Digit.id).where(Digit.id == func.any(listed), Digit.job == job).order_by(Digit.id).with_for_update()
-    own = set(session.execute(query).scalars())
-    own.difference_update(*waiting_for(session, list(own)).values())
+    brought = Digit.job.in_(select(Job.id).where(Job.cancelled.isnot(None)))  # by this job, or one cancelled before
+    query = select(Digit.id).where(Digit.id == func.any(listed), brought).order_by(Digit.id).with_for_update(of=Digit)
+    unwanted = set(session.execute(query).scalars())
+    unwanted.difference_update(*waiting_for(session, list(unwanted)).values())
     has_vector = exists(
         select(Embedding.digit).where(
             Embedding.tower.in_(select(Tower.id).where(Tower.status.in_(["live", "candidate"]))),
             Embedding.digit == Digit.id,
         )
     )
-    session.execute(delete(Digit).where(Digit.id == func.any(list(own)), ~has_vector))
+    session.execute(delete(Digit).where(Digit.id == func.any(list(unwanted)), ~has_vector))

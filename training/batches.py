@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from training.pairs import Pairs
-from training.recipes import Warp
+from training.recipes import Recipe
 from training.towers import PIXELS, scaled
-from training.warps import warped
+from training.warps import warped, weakened
 
 Array = np.ndarray[Any, Any]
 
@@ -49,21 +49,27 @@ class ImageBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
     the same shape and is compiled once.
     """
 
-    def __init__(
-        self, images: Array, labels: Array, batch_size: int, warp: Warp | None, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, images: Array, labels: Array, recipe: Recipe, rng: np.random.Generator) -> None:
         super().__init__()
         self.images, self.labels = images.reshape(-1, PIXELS), labels.reshape(-1, 1)
-        self.batch_size, self.warp, self.rng = min(batch_size, len(images)), warp, rng
+        self.recipe, self.rng = recipe, rng
+        self.batch_size = min(recipe.batch_size, len(images))
         self.order = rng.permutation(len(images))
+        self.epochs_done = 0
 
     def __len__(self) -> int:
         return len(self.order) // self.batch_size
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        images = self.images[chosen]
-        return scaled(images) if self.warp is None else warped(images, self.warp, self.rng), self.labels[chosen]
+        return self._pixels(self.images[chosen]), self.labels[chosen]
 
     def on_epoch_end(self) -> None:
         self.rng.shuffle(self.order)
+        self.epochs_done += 1
+
+    def _pixels(self, images: Array) -> Array:
+        warp = self.recipe.warp
+        if warp is None:
+            return scaled(images)
+        return warped(images, weakened(warp, self.epochs_done / self.recipe.epochs), self.rng)

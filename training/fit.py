@@ -114,9 +114,9 @@ def batch_pairs(recipe: Recipe, network: Any, data: Dataset, rng: np.random.Gene
     """All pairs inside each batch of images. The test images are not looked at before the end."""
     return Exercise(
         model=build_batch_model(network),
-        loss=partial(all_pairs_loss, margin=recipe.margin, hardness=recipe.hardness),
+        loss=partial(all_pairs_loss, margin=recipe.margin, slack=recipe.slack, hardness=recipe.hardness),
         accuracy=partial(all_pairs_accuracy, threshold=recipe.threshold),
-        batches=ImageBatches(data.train_images, data.train_labels, recipe.batch_size, recipe.warp, rng),
+        batches=ImageBatches(data.train_images, data.train_labels, recipe, rng),
     )
 
 

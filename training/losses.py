@@ -19,12 +19,13 @@ def contrastive_loss(different: Any, distance: Any, margin: float = 1.0) -> Any:
     return pull + push
 
 
-def all_pairs_loss(labels: Any, distances: Any, *, margin: float, hardness: float) -> Any:
+def all_pairs_loss(labels: Any, distances: Any, *, margin: float, slack: float, hardness: float) -> Any:
     """(n, 1) labels, (n, n) distances of all images to all -> the loss of all pairs, one number.
 
-    Half the mean pull of the same pairs (no image paired with itself) and half the push of the different ones. Most
-    different pairs soon lie beyond the margin and push no more: their mean would let the few that do starve, the mean
-    over those few alone would blow the distances up. The sum is divided by all^(1 - hardness) * pushing^hardness.
+    Half the mean pull of the same pairs (no image paired with itself), as far as they lie beyond the slack, and half
+    the push of the different ones, as far as they lie within the margin. Most different pairs soon push no more: their
+    mean would let the few that do starve, the mean over those few alone would blow the distances up. The sum is divided
+    by all^(1 - hardness) * pushing^hardness.
     """
     same = same_pairs(labels, distances.dtype)
     count = ops.cast(ops.shape(distances)[0], distances.dtype)
@@ -32,7 +33,7 @@ def all_pairs_loss(labels: Any, distances: Any, *, margin: float, hardness: floa
     shortfall = (1 - same) * ops.maximum(0.0, margin - distances)
     pushing = ops.sum(ops.cast(shortfall > 0, distances.dtype))
     weight = ops.power(count * count - same_count, 1 - hardness) * ops.power(pushing, hardness)
-    pull = ops.sum(same * ops.square(distances)) / ops.maximum(same_count - count, 1.0)
+    pull = ops.sum(same * ops.square(ops.maximum(0.0, distances - slack))) / ops.maximum(same_count - count, 1.0)
     push = ops.sum(ops.square(shortfall)) / ops.maximum(weight, 1.0)
     return (pull + push) / 2
 

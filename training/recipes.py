@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -17,6 +17,8 @@ class Warp:
     elastic: float = 0.0  # pixels; standard deviation of a random displacement of each pixel
     smoothness: float = 4.0  # pixels; of the elastic displacement: standard deviation of the bell it is blurred by
     group: int = 25
+    fade: float = 0.0  # the share of the epochs, the last ones, over which the distortion weakens
+    rest: float = 1.0  # what is left of it then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class Recipe:
     cosine: bool = False  # whether the learning rate falls to 0 by half a cosine
     margin: float  # of the contrastive loss
     threshold: float  # the distance that splits same from different while pair accuracy is counted in training
+    slack: float = 0.0  # same pairs nearer than this are not pulled nearer, where all pairs of a batch are looked at
     hardness: float = 0.0  # 0: the push is a mean over all different pairs, 1: over those inside the margin
     scale: float = 1.0  # that embeddings are multiplied by while training; folded into the last layer afterwards
     normalised: bool = False  # whether batches are normalised in training; folded likewise
@@ -63,32 +66,19 @@ QUICK = Recipe(
 DEFAULT = Recipe(
     name="default",
     pairs="batch",
-    epochs=40,
+    epochs=33,
     batch_size=200,
     learning_rate=3e-3,
     cosine=True,
-    margin=0.75,
+    margin=0.6,
+    slack=0.2,
     threshold=0.5,
     hardness=0.5,
     scale=0.02,
     normalised=True,
-    warp=Warp(rotation=8, stretch=0.08, shear=0.1, shift=1.2, elastic=0.5),
+    warp=Warp(rotation=8, stretch=0.08, shear=0.1, shift=1.2, elastic=0.5, fade=0.3, rest=0.4),
 )
 
-CONV = Recipe(
-    name="conv",
-    tower="conv",
-    pairs="batch",
-    epochs=20,
-    batch_size=200,
-    learning_rate=3e-3,
-    cosine=True,
-    margin=0.75,
-    threshold=0.5,
-    hardness=0.5,
-    scale=0.02,
-    normalised=True,
-    warp=Warp(rotation=10, stretch=0.1, shear=0.1, shift=1.5, elastic=0.5),
-)
+CONV = replace(DEFAULT, name="conv", tower="conv", epochs=36)
 
 RECIPES = {recipe.name: recipe for recipe in (NOTEBOOK, QUICK, DEFAULT, CONV)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,19 @@ def warped(images: Array, warp: Warp, rng: np.random.Generator) -> Array:
         group = slice(start, start + warp.group)
         result[group] = _moved(images[group], corners, weights).T
     return result
+
+
+def weakened(warp: Warp, share: float) -> Warp:
+    """The warp as it is when `share` of the epochs are over."""
+    left = min(1.0, max(warp.rest, (1 - share) / warp.fade)) if warp.fade else 1.0
+    return replace(
+        warp,
+        rotation=left * warp.rotation,
+        stretch=left * warp.stretch,
+        shear=left * warp.shear,
+        shift=left * warp.shift,
+        elastic=left * warp.elastic,
+    )
 
 
 def draw_tables(count: int, warp: Warp, rng: np.random.Generator) -> Tables:

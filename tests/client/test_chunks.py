@@ -104,7 +104,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(key=ANYTHING, picture=ANYTHING, label=ANYTHING, attributes=ANYTHING)
 def test_any_item_is_sent_or_refused_and_costs_only_itself(key: Any, picture: Any, label: Any, attributes: Any) -> None:
     good = ("good", ZEROS)
@@ -119,20 +119,10 @@ def test_any_item_is_sent_or_refused_and_costs_only_itself(key: Any, picture: An
 
 
 @pytest.mark.parametrize(
-    ("key", "listed_as"),
-    [
-        ("", "#1"),
-        ("x" * (MAX_KEY_CHARS + 1), "#1"),
-        ("nul\0", "#1"),
-        ("\ud800", "#1"),
-        (7, "#1"),
-        (None, "#1"),
-        ([], "#1"),
-    ],
+    "key", ["", "x" * (MAX_KEY_CHARS + 1), "nul\0", "\ud800", 7, None, []], ids=lambda key: f"{key!r:.10}"
 )
-def test_what_cannot_be_a_key_is_listed_under_its_place(key: Any, listed_as: str) -> None:
-    found = cut([("good", ZEROS), (key, ZEROS)])
-    assert refusals(found) == {listed_as: "bad_key"}
+def test_what_cannot_be_a_key_is_listed_under_its_place(key: Any) -> None:
+    assert refusals(cut([("good", ZEROS), (key, ZEROS)])) == {"#1": "bad_key"}
 
 
 @pytest.mark.parametrize("label", [-1, MAX_LABEL, 1.0, "7", True, [7]])
@@ -151,7 +141,7 @@ def test_what_are_no_attributes_are_refused(attributes: Any) -> None:
 
 def test_labels_and_attributes_come_by_key_from_a_mapping_or_a_function_and_the_digits_own_come_first() -> None:
     pictures = {"a": ZEROS, "b": Digit(ZEROS, label=9), "c": ZEROS}
-    for labels in ({"a": 1, "b": 2}, lambda key: {"a": np.int64(1), "b": 2}.get(key)):
+    for labels in ({"a": 1, "b": 2}, {"a": np.int64(1), "b": 2}.get):
         (chunk,) = cut(pictures, labels=labels, attributes={"c": {"page": 3}})
         assert chunk.labels == [1, 9, None]
         assert chunk.attributes == [None, None, '{"page": 3}']

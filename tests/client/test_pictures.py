@@ -59,7 +59,7 @@ def test_arrays_of_other_values_are_refused(value: Any) -> None:
     assert reason(np.full((28, 28), value)) == "bad_array"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(array=arrays.arrays(dtype=arrays.array_dtypes() | arrays.scalar_dtypes(), shape=arrays.array_shapes(min_side=0)))
 def test_any_array_is_taken_or_refused(array: np.ndarray[Any, Any]) -> None:
     kind, content = encode(array)

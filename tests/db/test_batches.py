@@ -4,11 +4,12 @@ import uuid
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from db import batches, jobs
 from db.errors import Fenced, TowersChanged
-from db.tables import Batch, Digit, Failure
+from db.failures import FailedItem
+from db.tables import Batch, Digit, Embedding, Failure
 from tests.makers import (
     MAX_ATTEMPTS,
     Ledger,
@@ -240,6 +241,24 @@ def test_cancelling_a_job_keeps_what_another_job_waits_for(ledger: Ledger, tower
     assert set(stored(ledger)) == set(vectors(ledger, tower)) == {"shared"}
 
 
+def test_the_last_of_two_cancelled_jobs_forgets_what_both_waited_for(ledger: Ledger, tower: int) -> None:
+    first, second = uuid.uuid4(), uuid.uuid4()
+    for job in (first, second):
+        send(ledger, item("shared", 1), job=job)
+    for job in (first, second):
+        ledger(lambda session, job=job: jobs.cancel(session, job))
+    assert stored(ledger) == {}
+
+
+def test_cancelling_a_job_keeps_a_finished_jobs_digit_whose_vector_was_lost(ledger: Ledger, tower: int) -> None:
+    embed(ledger, send(ledger, item("a", 1)))
+    ledger(lambda session: session.execute(delete(Embedding).where(Embedding.tower == tower)))
+    job = uuid.uuid4()
+    send(ledger, item("a", 1), job=job)
+    ledger(lambda session: jobs.cancel(session, job))
+    assert set(stored(ledger)) == {"a"}
+
+
 def test_cancelling_a_finished_job_changes_nothing(ledger: Ledger, tower: int) -> None:
     job = uuid.uuid4()
     embed(ledger, send(ledger, item("a", 1), job=job))
@@ -323,6 +342,16 @@ def test_poison_is_a_failure_of_every_job_that_waits_for_it(ledger: Ledger, towe
     assert failures(ledger, first) == failures(ledger, second) == {"a": "poison"}
     assert counts(ledger, first) == {"accepted": 1, "failed": 1}
     assert counts(ledger, second) == {"accepted": 2, "succeeded": 1, "failed": 1}
+
+
+def test_a_buried_picture_adds_to_those_refused_with_it(ledger: Ledger, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(ledger, item("a", 1), job=job, failures=[FailedItem("bad", "damaged", "half a file", None)])
+    for _ in range(MAX_ATTEMPTS):
+        die_on(ledger, batch)
+        rescue(ledger)
+    assert counts(ledger, job) == {"accepted": 2, "failed": 2}
+    assert failures(ledger, job) == {"a": "poison", "bad": "damaged"}
 
 
 def test_a_bell_is_rung_once_until_it_is_due_again(ledger: Ledger, tower: int) -> None:

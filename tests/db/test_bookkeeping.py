@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select, text
@@ -215,6 +215,7 @@ def test_the_ledger_adds_up_after_any_history(ledger: Ledger) -> None:
             max_examples=25,
             stateful_step_count=25,
             deadline=None,
+            phases=[Phase.reuse, Phase.generate],  # to shrink a history takes minutes, and tells little more
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )

@@ -14,7 +14,21 @@ from db import digits, embeddings
 from db.copying import copy_embeddings
 from db.errors import NotEmbedded, UnknownKey
 from db.tables import Embedding
-from tests.makers import Array, Ledger, claim, embed, finish, item, picked, register, send, stored, together, vector
+from tests.makers import (
+    Array,
+    Ledger,
+    claim,
+    embed,
+    finish,
+    glyph,
+    item,
+    picked,
+    register,
+    send,
+    stored,
+    together,
+    vector,
+)
 
 FINITE = arrays.arrays(np.float32, 128, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 DISTANT = 1e-3  # relative: pgvector adds up float32
@@ -158,11 +172,12 @@ def test_a_vector_that_is_owed_is_said_to_be(ledger: Ledger, tower: int) -> None
 
 
 def test_pixels_come_with_their_ids_in_ascending_order(ledger: Ledger) -> None:
-    send(ledger, *(item(f"d{seed}", seed) for seed in range(9)))
+    send(ledger, *(item(f"d{9 - seed}", seed) for seed in range(9)))
     all_ids = ledger(lambda session: session.execute(text("SELECT id FROM digits ORDER BY id")).scalars().all())
     wanted = [all_ids[at] for at in (7, 0, 4, 4)]
     ids, pixels = ledger(lambda session: digits.pixels_of(session, [*wanted, 10**9]))
     assert ids.tolist() == sorted(set(wanted))
-    assert (pixels.shape, pixels.dtype) == ((3, 784), np.uint8)
+    assert pixels.dtype == np.uint8
+    assert [row.tobytes() for row in pixels] == [glyph(seed) for seed in (0, 4, 7)]
     none, no_pixels = ledger(lambda session: digits.pixels_of(session, []))
     assert (none.shape, no_pixels.shape) == ((0,), (0, 784))

@@ -10,11 +10,9 @@ from training.losses import all_pairs_accuracy, all_pairs_loss
 from training.networks import AllDistances
 
 
-def loss_of(labels: list[int], distances: list[list[float]], *, margin: float = 0.75, hardness: float = 0.5) -> float:
-    found = all_pairs_loss(
-        np.array(labels, np.float32)[:, None], np.array(distances, np.float32), margin=margin, hardness=hardness
-    )
-    return float(found)
+def loss_of(labels: list[int], distances: list[list[float]], *, slack: float = 0.0, hardness: float = 0.5) -> float:
+    columns, square = np.array(labels, np.float32)[:, None], np.array(distances, np.float32)
+    return float(all_pairs_loss(columns, square, margin=0.75, slack=slack, hardness=hardness))
 
 
 @pytest.mark.parametrize(
@@ -28,6 +26,11 @@ def loss_of(labels: list[int], distances: list[list[float]], *, margin: float = 
 )
 def test_same_pulls_and_different_pushes(other: int, distance: float, loss: float) -> None:
     assert loss_of([1, other], [[0, distance], [distance, 0]]) == pytest.approx(loss)
+
+
+def test_what_is_near_enough_is_not_pulled() -> None:
+    assert loss_of([1, 1], [[0, 0.2], [0.2, 0]], slack=0.25) == 0
+    assert loss_of([1, 1], [[0, 0.65], [0.65, 0]], slack=0.25) == pytest.approx(0.4**2 / 2)
 
 
 def test_hardness_weighs_the_push_between_all_pairs_and_those_that_push() -> None:

@@ -35,8 +35,8 @@ def test_a_recipe_goes_by_its_name_and_says_what_it_does() -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_a_recipe_learns_from_a_few_hundred_digits(name: str, sample: Dataset) -> None:
     trained = train(SMALL[name], sample, seed=0)
-    assert trained.metrics["pair_accuracy"] > 0.85
-    assert trained.metrics["nearest_1"] > 0.85
+    assert trained.metrics["pair_accuracy"] > 0.8
+    assert trained.metrics["nearest_1"] > 0.8
     assert trained.history["loss"][-1] < trained.history["loss"][0]
     assert trained.history["binary_accuracy"][-1] > trained.history["binary_accuracy"][0]
     # What was measured is what is stored.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from training.dataset import Dataset
 from training.recipes import RECIPES, Warp
-from training.warps import draw_tables, warped
+from training.warps import draw_tables, warped, weakened
 
 STILL = Warp(rotation=0, stretch=0, shear=0, shift=0)
 WARPS = [recipe.warp for recipe in RECIPES.values() if recipe.warp is not None]
@@ -79,3 +79,12 @@ def test_elastic_bends_as_far_as_it_says() -> None:
     rows = corners // 28 + weights[:, 2] + weights[:, 3]
     inner = (rows.reshape(-1, 28, 28) - np.arange(28)[:, None])[:, 8:20, 8:20]
     assert inner.std() == pytest.approx(1.5, rel=0.1)
+
+
+def test_a_fading_warp_weakens_over_the_last_epochs_to_what_rests() -> None:
+    warp = replace(WARPS[0], rotation=8, fade=0.5, rest=0.25)
+    assert [weakened(warp, share).rotation for share in (0, 0.4, 0.5, 0.75, 0.9, 1)] == pytest.approx(
+        [8, 8, 8, 4, 2, 2]
+    )
+    assert weakened(warp, 0.75).elastic == pytest.approx(warp.elastic / 2)
+    assert weakened(replace(warp, fade=0), 1).rotation == 8

@@ -1,0 +1,103 @@
+"""A training that is asked to stop ends at its next report, and its tower stands like any other."""
+
+import sys
+import uuid
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from db import jobs
+from db.errors import UnknownJob
+from tasks.answering import InvalidRequest
+from tasks.lifecycle import stop
+from tasks.train import train
+from tests.makers import expire, item, rescue, send, status, trained
+from training.progress import Progress
+from twinvec_client.messages import StopTraining
+from worker.runtime import Runtime
+
+
+class Room:
+    """Stands where `training.fit` does: it trains until it is asked to stop, and counts its reports."""
+
+    def __init__(self) -> None:
+        self.reports = 0
+        self.after: dict[int, Callable[[], Any]] = {}  # what happens after which report
+
+    def train(
+        self,
+        recipe: Any,
+        data: Any,
+        *,
+        seed: int,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> Any:
+        while not should_stop():
+            self.reports += 1
+            assert self.reports < 100, "nobody stopped it"
+            on_progress(Progress(1, 9, self.reports, 100, {"loss": 0.5}, 1.0, 1.0))
+            self.after.pop(self.reports, lambda: None)()
+        return SimpleNamespace(**trained(f"{recipe.name} {seed}"))
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    """The stand-in, and no data to look for."""
+    room = Room()
+    monkeypatch.setitem(sys.modules, "training.fit", room)
+    monkeypatch.setattr("training.mnist.load", lambda path: None)
+    return room
+
+
+def started(runtime: Runtime) -> tuple[uuid.UUID, int]:
+    return runtime.transact(lambda session: jobs.start_training(session, recipe="notebook", seed=0))
+
+
+def ask(runtime: Runtime, job: uuid.UUID) -> dict[str, Any]:
+    return stop(StopTraining(job=str(job)), runtime)
+
+
+def test_a_training_stops_at_the_report_after_it_was_asked_to(runtime: Runtime, room: Room) -> None:
+    job, batch = started(runtime)
+    room.after[2] = lambda: ask(runtime, job)
+    train(batch, runtime)
+    assert room.reports == 3
+    found = status(runtime.transact, job)
+    assert (found["state"], found["outcome"]["status"]) == ("finished", "live")
+
+
+def test_a_training_that_ended_is_left_as_it_is(runtime: Runtime, room: Room) -> None:
+    job, batch = started(runtime)
+    room.after[1] = lambda: ask(runtime, job)
+    train(batch, runtime)
+    ended = status(runtime.transact, job)
+    assert ask(runtime, job)["state"] == "finished"
+    assert status(runtime.transact, job) == ended
+
+
+def test_what_has_learnt_nothing_cannot_be_stopped(runtime: Runtime) -> None:
+    job, _ = started(runtime)
+    with pytest.raises(InvalidRequest, match="twinvec cancel"):
+        ask(runtime, job)
+    send(runtime.transact, item("a", 1))
+    listed = runtime.transact(lambda session: jobs.latest(session, limit=2))
+    embedding = next(uuid.UUID(found["id"]) for found in listed if found["kind"] == "embed")
+    with pytest.raises(InvalidRequest, match="no training"):
+        ask(runtime, embedding)
+    for unknown in (str(uuid.uuid4()), "no id"):
+        with pytest.raises(UnknownJob):
+            stop(StopTraining(job=unknown), runtime)
+
+
+def test_a_training_that_was_started_over_says_so(runtime: Runtime, room: Room) -> None:
+    job, batch = started(runtime)
+    assert runtime.claim(batch) is not None
+    expire(runtime.transact, batch)
+    rescue(runtime.transact)
+    room.after[1] = lambda: ask(runtime, job)
+    train(batch, runtime)
+    progress = status(runtime.transact, job)["progress"]
+    assert (progress["attempt"], progress["step"]) == (2, 2)
