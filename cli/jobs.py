@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
+from PIL import Image
 from rich.markup import escape
 
 from cli import status as exit_status
@@ -12,7 +16,7 @@ from cli.broker import client
 from cli.console import err, out, pairs, print_json, table
 from cli.epochs import follow as follow_training
 from cli.errors import CommandError
-from twinvec_client import EmbedJob, JobStatus, TrainingJob
+from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `twinvec jobs` lists it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -69,17 +73,26 @@ def job(
     raise typer.Exit(exit_code(status))
 
 
-def failures(id: Id, json: Json = False) -> None:
+def failures(
+    id: Id,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FOLDER", help="Write what was sent there, to look at.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """List the pictures of a job that were not embedded, and why.
 
     \b
     Example:
-      twinvec failures 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+      twinvec failures 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1 --save bad/
     """
     job = client().job(id)
-    found = list(job.failures()) if isinstance(job, EmbedJob) else []
+    found = list(job.failures(pictures=save is not None)) if isinstance(job, EmbedJob) else []
+    if save is not None:
+        kept = [saved(failure, save) for failure in found if failure.picture is not None]
+        err.print(f"{len(kept):,} of {len(found):,} pictures were kept and are in {save}", markup=False)
     if json:
-        print_json(found)
+        print_json([{**asdict(failure), "picture": None} for failure in found])
         return
     if not found:
         err.print("no failures")
@@ -88,6 +101,31 @@ def failures(id: Id, json: Json = False) -> None:
     for failure in found:
         rows.add_row(escape(failure.key), failure.reason, escape(failure.message), str(failure.attempts))
     out.print(rows)
+
+
+def retry(
+    id: Id,
+    normalise: Annotated[bool, typer.Option(help="Set pictures as MNIST's digits were set.")] = True,
+    json: Json = False,
+) -> None:
+    """Send the failed pictures of a job again, as a new job; the old one keeps its list.
+
+    \b
+    Example:
+      twinvec retry 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+    """
+    job = client().job(id)
+    if not isinstance(job, EmbedJob):
+        raise CommandError(f"job {id} is a training: start another with `twinvec train`")
+    again = job.retry(normalise=normalise, progress=not json)
+    if again.status().state != "waiting_for_tower":
+        again.wait(progress=not json)
+    status = again.status()
+    if json:
+        print_json(status)
+    else:
+        _describe(status)
+    raise typer.Exit(exit_code(status))
 
 
 def cancel(id: Id, json: Json = False) -> None:
@@ -121,6 +159,23 @@ def stop(id: Id, json: Json = False) -> None:
         _describe(status)
 
 
+def saved(failure: Failure, folder: Path) -> Path:
+    """Write a kept picture into a folder, under its key made safe for any file system. Raises CommandError."""
+    name = quote(failure.key, safe=" ()+,=@")[:150].lstrip(".") or "picture"
+    picture = failure.picture or b""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if failure.is_glyph:
+            path = folder / f"{name}.png"
+            Image.frombytes("L", (28, 28), picture).save(path)
+        else:
+            path = folder / name
+            path.write_bytes(picture)
+    except OSError as error:
+        raise CommandError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return path
+
+
 def exit_code(status: JobStatus) -> int:
     """What a script is told of a job."""
     if status.state in ("failed", "cancelled"):
@@ -147,7 +202,7 @@ def _describe(status: JobStatus) -> None:
         rows["message"] = escape(status.message)
     out.print(pairs(**rows, seconds=f"{status.seconds:,.1f}"))
     if status.failed:
-        out.print(f"`twinvec failures {status.id}` lists what failed")
+        out.print(f"`twinvec failures {status.id}` lists what failed, `twinvec retry` sends it again")
 
 
 def _progress(at: dict[str, Any]) -> dict[str, str]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "jobs": ("cli.jobs", "List the latest jobs."),
     "job": ("cli.jobs", "Show or follow one job."),
     "failures": ("cli.jobs", "List the pictures of a job that were not embedded, and why."),
+    "retry": ("cli.jobs", "Send the failed pictures of a job again."),
     "cancel": ("cli.jobs", "Cancel what has not begun of a job."),
     "stop": ("cli.jobs", "End a training early, with the best tower so far."),
     "worker": ("cli.worker", "Run one worker in the foreground."),

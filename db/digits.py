@@ -52,10 +52,14 @@ def abandon(session: Session, ids: Sequence[int], reason: str, message: str) -> 
     """
     waiting = waiting_for(session, ids)
     owed = {digit for lost in waiting.values() for digit in lost}
-    query = select(Digit.id, Digit.key, Digit.pixels).where(Digit.id == func.any(list(owed)))
+    query = select(Digit.id, Digit.key, Digit.pixels, Digit.label, Digit.attributes).where(
+        Digit.id == func.any(list(owed))
+    )
     rows = {row.id: row for row in session.execute(query)}
     for job, lost in sorted(waiting.items()):
-        record(session, job, [FailedItem(rows[id].key, reason, message, rows[id].pixels) for id in lost])
+        found = [rows[id] for id in lost]
+        items = [FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes) for row in found]
+        record(session, job, items)
     embeddings.forget(session, ids)
     session.execute(delete(Digit).where(Digit.id == func.any(list(ids))))
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from db.tables import Failure
 
 
 class FailedItem(NamedTuple):
-    """A key, a stable reason code, a sentence, and the bytes at fault where there are any."""
+    """A key, a stable reason code, a sentence, and what was sent where there are bytes of it."""
 
     key: str
     reason: str
     message: str
     picture: bytes | None
+    is_glyph: bool = False  # whether `picture` is 28x28 uint8, not a file
+    label: int | None = None
+    attributes: dict[str, Any] | None = None
 
 
 def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem]) -> None:
@@ -30,31 +33,29 @@ def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem]) -> Non
     by_key: dict[str, list[FailedItem]] = {}
     for item in items:
         by_key.setdefault(item.key, []).append(item)
-    statement = insert(Failure).values(
-        [
-            {
-                "job": job,
-                **same[-1]._asdict(),
-                "attempts": len(same),
-                "message": same[-1].message.replace("\0", ""),
-            }
-            for _, same in sorted(by_key.items())
-        ]
+    rows = [
+        {"job": job, **same[-1]._asdict(), "attempts": len(same), "message": same[-1].message.replace("\0", "")}
+        for _, same in sorted(by_key.items())
+    ]
+    statement = insert(Failure)
+    statement = statement.on_conflict_do_update(
+        index_elements=["job", "key"],
+        set_={
+            "reason": statement.excluded.reason,
+            "message": statement.excluded.message,
+            "picture": statement.excluded.picture,
+            "is_glyph": statement.excluded.is_glyph,
+            "label": statement.excluded.label,
+            "attributes": statement.excluded.attributes,
+            "attempts": Failure.attempts + statement.excluded.attempts,
+        },
     )
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["job", "key"],
-            set_={
-                "reason": statement.excluded.reason,
-                "message": statement.excluded.message,
-                "picture": statement.excluded.picture,
-                "attempts": Failure.attempts + statement.excluded.attempts,
-            },
-        )
-    )
+    session.execute(statement, rows)
 
 
-def page(session: Session, job: uuid.UUID, *, after: str, limit: int) -> list[Failure]:
-    """At most `limit` failures of a job, by key, after the key `after`; without the pictures."""
+def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: bool = False) -> list[Failure]:
+    """At most `limit` failures of a job, by key, after the key `after`; with what was sent, if asked for."""
     query = select(Failure).where(Failure.job == job, Failure.key > after).order_by(Failure.key).limit(limit)
+    if pictures:
+        query = query.options(undefer(Failure.picture))
     return list(session.execute(query).scalars())

@@ -155,7 +155,9 @@ def _plan(chunk: Submission, stored: dict[str, Any]) -> _Plan:
             continue
         if not first or (row is not None and row.job == chunk.job and row.sha256 != digest):
             message = "this key came before in the same job, with other pixels: the first one is kept"
-            plan.duplicates.append(FailedItem(item.key, "duplicate_key", message, item.pixels))
+            plan.duplicates.append(
+                FailedItem(item.key, "duplicate_key", message, item.pixels, True, item.label, item.attributes)
+            )
         elif row is None:
             plan.new[item.key] = item, digest
         elif row.sha256 == digest:

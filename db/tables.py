@@ -143,4 +143,7 @@ class Failure(Base):
     message: Mapped[str]
     attempts: Mapped[int] = mapped_column(default=1)
     picture: Mapped[bytes | None] = mapped_column(deferred=True)
+    is_glyph: Mapped[bool]  # whether `picture` is 28x28 uint8, not a file
+    label: Mapped[int | None]
+    attributes: Mapped[dict[str, Any] | None]
     created: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -162,7 +162,7 @@ def read(chunk: Intake) -> tuple[list[Item], list[FailedItem]]:
             try:
                 items.append(Item(key, read_picture(picture, normalise=chunk.normalise).tobytes(), label, extra))
             except PictureError as error:
-                failures.append(FailedItem(key, error.reason, str(error), picture))
+                failures.append(FailedItem(key, error.reason, str(error), picture, False, label, extra))
         else:
             reason, message = next(refused)
             failures.append(FailedItem(key, reason, message[:MAX_MESSAGE_CHARS], None))

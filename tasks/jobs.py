@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from db import batches, failures, jobs
@@ -57,8 +58,17 @@ def failures_of(request: FailuresOf, runtime: Runtime) -> dict[str, Any]:
     def page(session: Any) -> list[dict[str, Any]]:
         jobs.status(session, job)
         return [
-            {"key": row.key, "reason": row.reason, "message": row.message, "attempts": row.attempts}
-            for row in failures.page(session, job, after=request.after, limit=limit)
+            {
+                "key": row.key,
+                "reason": row.reason,
+                "message": row.message,
+                "attempts": row.attempts,
+                "picture": row.picture if request.pictures else None,
+                "is_glyph": row.is_glyph,
+                "label": row.label,
+                "attributes": None if row.attributes is None else json.dumps(row.attributes),
+            }
+            for row in failures.page(session, job, after=request.after, limit=limit, pictures=request.pictures)
         ]
 
     return {"failures": runtime.transact(page)}

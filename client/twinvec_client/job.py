@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from twinvec_client import progress as bars
 from twinvec_client.errors import NotReady, TrainingFailed
 from twinvec_client.messages import Cancel, FailuresOf, StatusOf, StopTraining
+from twinvec_client.pictures import Digit
 from twinvec_client.results import EmbedOutcome, Failure, JobStatus, TrainingOutcome
 
 if TYPE_CHECKING:
     from twinvec_client.client import Twinvec
 
 _PAGE = 500  # failures a request
+_PICTURES_A_PAGE = 20
+
+
+def _sent(failure: Failure) -> Any:
+    """A kept picture, as it was sent."""
+    if failure.is_glyph:
+        return np.frombuffer(failure.picture or b"", np.uint8).reshape(28, 28)
+    return failure.picture
 
 
 class _Job:
@@ -66,15 +77,29 @@ class EmbedJob(_Job):
             seconds=status.seconds,
         )
 
-    def failures(self) -> Iterator[Failure]:
-        """The pictures that were not embedded, by key, fetched page by page."""
-        after = ""
+    def failures(self, *, pictures: bool = False) -> Iterator[Failure]:
+        """The pictures that were not embedded, by key, fetched page by page; with what was sent, if asked for."""
+        after, limit = "", _PICTURES_A_PAGE if pictures else _PAGE
         while True:
-            page = self._client.ask(FailuresOf(job=self.id, after=after, limit=_PAGE))["failures"]
+            request = FailuresOf(job=self.id, after=after, limit=limit, pictures=pictures)
+            page = self._client.ask(request)["failures"]
             yield from map(Failure.read, page)
-            if len(page) < _PAGE:
+            if len(page) < limit:
                 return
             after = page[-1]["key"]
+
+    def retry(self, *, normalise: bool = True, progress: bool = False) -> EmbedJob:
+        """Send again, as a new job, just the pictures that failed; this job keeps its list.
+
+        What the client could not read or send is not kept anywhere, so it is left out. Raises as `embed` does.
+        """
+        again = (
+            (failure.key, Digit(_sent(failure), failure.label, failure.attributes))
+            for failure in self.failures(pictures=True)
+            if failure.picture is not None
+        )
+        collection = self.status().collection or "default"
+        return self._client.embed(again, collection=collection, normalise=normalise, progress=progress)
 
 
 class TrainingJob(_Job):

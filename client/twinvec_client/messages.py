@@ -182,7 +182,7 @@ class ListJobs(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class FailuresOf(Message):
-    """One page of a job's failures, by key, after the key `after`."""
+    """One page of a job's failures, by key, after the key `after`; with what was sent, if `pictures`."""
 
     task = "twinvec.failures"
     lane = "control"
@@ -190,6 +190,7 @@ class FailuresOf(Message):
     job: str
     after: str
     limit: int
+    pictures: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 
@@ -62,12 +62,25 @@ class Answer(_Record):
 
 @dataclass(frozen=True)
 class Failure(_Record):
-    """A picture that was not embedded: its key, a stable reason code, a sentence, and how often it was tried."""
+    """A picture that was not embedded: its key, a stable reason code, a sentence, and how often it was tried.
+
+    picture: what was sent, where `failures(pictures=True)` asked for it and it was kept: the bytes of a file, or
+    784 pixels where `is_glyph`.
+    """
 
     key: str
     reason: str
     message: str
     attempts: int
+    label: int | None = None
+    attributes: dict[str, Any] | None = None
+    is_glyph: bool = False
+    picture: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        text = answer["attributes"]
+        return super().read({**answer, "attributes": None if text is None else json.loads(text)})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.stack.conftest import Stack, until
 from twinvec_client import (
+    Digit,
     IdempotencyConflict,
     InvalidRequest,
     NoTower,
@@ -108,6 +109,35 @@ def test_a_bad_picture_costs_only_itself(stack: Stack, tower: dict[str, Any], di
         "cube": "bad_array",
     }
     assert all(failure.message for failure in job.failures())
+
+
+def test_what_failed_can_be_looked_at_and_sent_again(
+    stack: Stack, tower: dict[str, Any], digits: Digits, tmp_path: Path
+) -> None:
+    images, _ = digits
+    tv = stack.client()
+    truncated = png(images[1])[:150]
+    pictures = [("../twice", images[0]), ("../twice", images[1]), ("half", Digit(truncated, 3, {"page": 2}))]
+    job = tv.embed([*pictures, ("gone", tmp_path / "gone.png")], collection="again")
+    assert job.wait(timeout=60).failed == 3
+
+    kept = {failure.key: failure for failure in job.failures(pictures=True)}
+    assert kept["half"].picture == truncated
+    assert (kept["half"].label, kept["half"].attributes) == (3, {"page": 2})
+    assert kept["../twice"].picture == images[1].tobytes()
+    assert kept["gone"].picture is None
+    stack.command("failures", job.id, "--save", str(tmp_path / "saved"))
+    saved = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    assert saved["half"] == truncated
+    with Image.open(tmp_path / "saved" / "%2Ftwice.png") as picture:
+        assert (np.asarray(picture) == images[1]).all()
+
+    again = job.retry()
+    assert again.id != job.id
+    outcome = again.wait(timeout=60)
+    assert (outcome.succeeded, outcome.failed) == (1, 1)  # the second of the twice-sent now has the key to itself
+    assert tv.nearest(images[1], k=1, collection="again").neighbours[0].key == "../twice"
+    assert len(list(job.failures())) == 3
 
 
 def test_an_encoded_picture_gets_the_vector_of_its_array(stack: Stack, tower: dict[str, Any], digits: Digits) -> None:

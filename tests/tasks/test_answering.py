@@ -108,14 +108,14 @@ def test_failures_come_page_by_page_without_their_pictures(runtime: Runtime) -> 
     failed = [FailedItem(f"key {at:02}", "damaged", "half", b"bytes") for at in range(7)]
     send(runtime.transact, item("a", 1), job=job, failures=failed)
     after, found = "", []
-    while page := failures_of(FailuresOf(job=str(job), after=after, limit=3), runtime)["failures"]:
+    while page := failures_of(FailuresOf(job=str(job), after=after, limit=3, pictures=False), runtime)["failures"]:
         assert len(page) <= 3
         found += page
         after = page[-1]["key"]
     assert [failure["key"] for failure in found] == [f"key {at:02}" for at in range(7)]
-    assert set(found[0]) == {"key", "reason", "message", "attempts"}
+    assert all(failure["picture"] is None for failure in found)
 
 
 def test_failures_of_an_unknown_job_are_refused(runtime: Runtime) -> None:
     with pytest.raises(errors.UnknownJob):
-        failures_of(FailuresOf(job=str(uuid.uuid4()), after="", limit=3), runtime)
+        failures_of(FailuresOf(job=str(uuid.uuid4()), after="", limit=3, pictures=False), runtime)

@@ -102,6 +102,9 @@ CREATE TABLE failures (
     message text NOT NULL,
     attempts integer NOT NULL DEFAULT 1,
     picture bytea,
+    is_glyph boolean NOT NULL,
+    label integer,
+    attributes jsonb,
     created timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (job, key)
 );
