@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -59,7 +60,8 @@ def main() -> None:
         for recipe in wanted.recipes.split(","):
             if (recipe, wanted.backend, seed) not in done:
                 append(results, measured(recipe, seed, wanted.backend, wanted.python, data))
-    table = "\n".join(lines(read(results)))
+    runs = read(results)
+    table = "\n".join([*lines(runs), "", circumstances(runs)])
     print(table)
     if not wanted.no_page:
         write_page(table)
@@ -121,6 +123,18 @@ def lines(runs: list[Run]) -> Iterator[str]:
             cells = [recipe, backend, str(len(some)), spread([run["wall"] for run in some], 1), spread(cpu, 1), ratio]
             cells += [spread([run["metrics"][name] for run in some], 4) for name in MEASURES]
             yield f"| {' | '.join(cells)} |"
+
+
+def circumstances(runs: list[Run]) -> str:
+    """Where this ran, and how busy it was."""
+    cpu = Path("/proc/cpuinfo")
+    models = [line for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
+    model = models[0].partition(":")[2].strip() if models else platform.machine()
+    loads = [run["load"] for run in runs]
+    return (
+        f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}. The load average before a run was "
+        f"{min(loads):.1f} to {max(loads):.1f}: above 0, other work took its share of the wall clock."
+    )
 
 
 def spread(values: list[float], places: int) -> str:

@@ -91,12 +91,21 @@ def renew(session: Session, lease: Lease, seconds: float) -> bool:
     return renewed.scalar() is not None
 
 
-def give_back(session: Session, lease: Lease) -> None:
-    """Queue the batch again, as if it had not been claimed. Given back is not failed."""
+def give_back(session: Session, lease: Lease, *, later: bool = False) -> None:
+    """Queue the batch again, as if it had not been claimed. Given back is not failed.
+
+    later: whether it is rung for only when a bell is repeated: what failed at once would fail at once again.
+    """
     session.execute(
         update(Batch)
         .where(*_held(lease))
-        .values(state="queued", token=None, lease_until=None, rung=None, attempt=Batch.attempt - 1)
+        .values(
+            state="queued",
+            token=None,
+            lease_until=None,
+            rung=func.now() if later else None,
+            attempt=Batch.attempt - 1,
+        )
     )
 
 

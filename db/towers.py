@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, select, text, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased, undefer
 
@@ -124,7 +124,12 @@ def plan_owed(session: Session) -> int:
     tower = session.execute(select(Tower.id).where(Tower.status == "live")).scalar()
     if tower is None:
         return 0
-    waiting = select(func.unnest(Batch.digits)).where(Batch.state.in_(["queued", "leased"]))
+    waiting = (
+        select(func.unnest(Batch.digits))
+        .join(Job, Job.id == Batch.job)
+        # What killed its workers under this tower before would do so again.
+        .where(or_(Batch.state.in_(["queued", "leased"]), and_(Batch.state == "dead", Job.tower == tower)))
+    )
     owed = select(Digit.id).where(~_embedded_under(tower, Digit.id), Digit.id.not_in(waiting))
     return _queue_fill(session, tower, owed)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -15,7 +17,7 @@ from db import batches, embeddings, locks, towers
 from db.engine import transact
 from twinvec_client.messages import FillOwed, Sweep
 from worker.app import app
-from worker.bell import ring
+from worker.bell import ring, unheard
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -43,9 +45,21 @@ def sweep(runtime: Runtime) -> None:
     alone(runtime, towers.settle_fills)
     if (tower := alone(runtime, towers.promote_ready)) is not None:
         log.info("promoted tower %d (%.12s): nothing is owed under it", tower.id, tower.fingerprint)
-    due = partial(batches.to_ring, republish_after=settings.republish_after, in_flight=settings.in_flight)
-    ring(alone(runtime, due) or [])
+    repeat(runtime)
     close_spaces(runtime)
+
+
+def repeat(runtime: Runtime) -> None:
+    """Ring for what is due, as long as few bells wait to be heard: a lane without workers must not fill the broker."""
+    settings = runtime.settings
+    try:
+        room = settings.in_flight - unheard()
+    except (BrokerError, RedisError) as error:
+        log.warning("no broker to ring with: %s", error)
+        return
+    if room > 0:
+        due = partial(batches.to_ring, republish_after=settings.republish_after, in_flight=room)
+        ring(alone(runtime, due) or [])
 
 
 def alone(runtime: Runtime, step: Callable[[Session], T]) -> T | None:

@@ -17,6 +17,7 @@ from training.batches import ImageBatches, PairBatches
 from training.dataset import Dataset
 from training.evaluation import evaluate
 from training.folding import folded
+from training.glyphs import checked
 from training.losses import all_pairs_accuracy, all_pairs_loss, contrastive_loss
 from training.networks import build_batch_model, build_network
 from training.pairs import draw_pairs
@@ -52,7 +53,7 @@ class Exercise(NamedTuple):
 
     model: Any
     loss: Callable[[Any, Any], Any]
-    accuracy: Callable[[Any, Any], Any]
+    accuracy: Any  # a Keras metric, shown as `binary_accuracy`
     batches: Any
     validation: Any = None
 
@@ -71,8 +72,9 @@ def train(
     on_progress: called at the end of every epoch, and in between at most twice a second; what it raises ends the
     training and is raised here. should_stop: asked as often; once it says so, no further batch is trained on, and the
     tower is the best so far: that of the epoch with the lowest loss. verbose: as Keras's `fit`, 1 prints a bar an
-    epoch. Raises DataError where the labels hold one class only.
+    epoch. Raises DataError where the data hold nothing that can be learnt, one class only, say.
     """
+    checked(data)
     start, cpu_start = time.perf_counter(), time.process_time()
     network = build_network(recipe, seed=seed)
     exercise = EXERCISES[recipe.pairs](recipe, network, data, np.random.default_rng(seed))
@@ -100,11 +102,10 @@ def train(
 def drawn_pairs(recipe: Recipe, network: Any, data: Dataset, rng: np.random.Generator) -> Exercise:
     """Two images a pair, drawn once, and validated on pairs of the test images."""
     train_pairs, test_pairs = draw_pairs(data.train_labels, rng), draw_pairs(data.test_labels, rng)
-    accuracy = keras.metrics.BinaryAccuracy(threshold=recipe.threshold)
     return Exercise(
         model=build_twins(network),
         loss=partial(contrastive_loss, margin=recipe.margin),
-        accuracy=accuracy,
+        accuracy=keras.metrics.BinaryAccuracy(threshold=recipe.threshold),
         batches=PairBatches(scaled(data.train_images), train_pairs, recipe.batch_size, rng),
         validation=PairBatches(scaled(data.test_images), test_pairs, VALIDATION_BATCH, None),
     )
@@ -112,10 +113,11 @@ def drawn_pairs(recipe: Recipe, network: Any, data: Dataset, rng: np.random.Gene
 
 def batch_pairs(recipe: Recipe, network: Any, data: Dataset, rng: np.random.Generator) -> Exercise:
     """All pairs inside each batch of images. The test images are not looked at before the end."""
+    accuracy = partial(all_pairs_accuracy, threshold=recipe.threshold)
     return Exercise(
         model=build_batch_model(network),
         loss=partial(all_pairs_loss, margin=recipe.margin, slack=recipe.slack, hardness=recipe.hardness),
-        accuracy=partial(all_pairs_accuracy, threshold=recipe.threshold),
+        accuracy=keras.metrics.MeanMetricWrapper(accuracy, name="binary_accuracy"),
         batches=ImageBatches(data.train_images, data.train_labels, recipe, rng),
     )
 
@@ -134,7 +136,7 @@ def _fit(
     model.compile(
         loss=exercise.loss,
         optimizer=keras.optimizers.Adam(rate),
-        metrics=[named(exercise.accuracy, "binary_accuracy")],
+        metrics=[exercise.accuracy],
         # PyTorch takes one batch at a time.
         steps_per_execution=1 if keras.backend.backend() == "torch" else STEPS_PER_EXECUTION,
     )
@@ -151,11 +153,6 @@ def _fit(
         best.restore()
         kept = {"kept_epoch": best.epoch}
     return {name: [float(value) for value in values] for name, values in history.items()}, kept
-
-
-def named(measure: Any, name: str) -> Any:
-    """A metric under the name that Keras shows it by."""
-    return measure if isinstance(measure, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(measure, name=name)
 
 
 def measure(tower: Any, data: Dataset, *, threshold: float) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def checked(data: Dataset) -> Dataset:
     train, counts = np.unique(data.train_labels, return_counts=True)
     test = np.unique(data.test_labels)
     if len(train) < 2:
-        raise DataError(f"{data.source} has one class only. Pairs of different glyphs need at least two.")
+        raise DataError(f"{data.source} has one class only. Pairs of different glyphs need at least two classes.")
     for label, count in zip(train.tolist(), counts.tolist(), strict=True):
         if count < 2:
             raise DataError(f"{data.source} has one training image of class {label}. Pairs of the same need two.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -25,3 +26,10 @@ def ring(batches: Iterable[tuple[int, str]]) -> None:
         except (OperationalError, RedisError) as error:
             log.warning("could not ring for batch %d: %s", batch, error)
             return  # the next ones would wait for the same broker
+
+
+def unheard() -> int:
+    """How many bells wait in the broker; raises what it raises when it does not answer."""
+    with app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        return sum(channel._size(message.lane) for message in _BELLS.values())

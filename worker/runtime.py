@@ -69,14 +69,14 @@ class Runtime:
         try:
             with self.heart.beating_for(lease):
                 yield
-        except BaseException:
-            self.give_back(lease)
+        except BaseException as error:
+            self.give_back(lease, later=isinstance(error, Exception))
             raise
 
-    def give_back(self, lease: Lease) -> None:
+    def give_back(self, lease: Lease, *, later: bool = False) -> None:
         """Give a batch back at once. Where the database does not answer, its lease runs out instead."""
         try:
-            self.transact(lambda session: batches.give_back(session, lease))
+            self.transact(lambda session: batches.give_back(session, lease, later=later))
         except DBAPIError as error:
             log.warning("could not give batch %d back: %s", lease.batch, error.orig)
 

@@ -145,18 +145,19 @@ class Settings(BaseSettings):
     def _schedule(self) -> dict[str, Any]:
         entries: dict[str, Any] = {}
 
-        def every(name: str, when: Any, message: Message, expires: float) -> None:
+        def every(name: str, when: Any, message: Message) -> None:
+            # No `expires`: it compares the clocks of two machines.
             entries[name] = {
                 "task": message.task,
                 "schedule": when,
                 "kwargs": message.write(),
-                "options": {"queue": message.lane, "expires": expires, "ignore_result": True},
+                "options": {"queue": message.lane, "ignore_result": True},
             }
 
-        every("sweep", self.sweep, Sweep(), self.sweep)
-        every("fill what is owed", 600.0, FillOwed(), 600)
+        every("sweep", self.sweep, Sweep())
+        every("fill what is owed", 600.0, FillOwed())
         if self.train_cron is not None:
             minute, hour, day, month, weekday = self.train_cron.split()
             when = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
-            every("retrain", when, RetrainOnSchedule(recipe=self.train_recipe), 3600)
+            every("retrain", when, RetrainOnSchedule(recipe=self.train_recipe))
         return entries

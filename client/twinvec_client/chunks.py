@@ -14,6 +14,7 @@ from twinvec_client.errors import InvalidRequest
 from twinvec_client.messages import (
     GLYPH,
     MAX_ATTRIBUTES_BYTES,
+    MAX_ATTRIBUTES_DEPTH,
     MAX_CHUNK_BYTES,
     MAX_CHUNK_ITEMS,
     MAX_KEY_CHARS,
@@ -49,7 +50,7 @@ class _Open:
     refused: list[tuple[str, str]] = field(default_factory=list)
     labels: list[int | None] = field(default_factory=list)
     attributes: list[str | None] = field(default_factory=list)
-    size: int = 0  # bytes of pictures
+    size: int = 0  # about how many bytes
 
     def append(self, item: _Item, size: int) -> None:
         self.keys.append(item.key)
@@ -105,7 +106,8 @@ def chunks(
 
     for key, picture in _items(pictures):
         item = _prepare(key, picture, place=total, label_of=label_of, attributes_of=attributes_of)
-        size = 0 if isinstance(item.content, tuple) else len(item.content)
+        picture = 0 if isinstance(item.content, tuple) else len(item.content)
+        size = picture + len(item.key) + len(item.attributes or "")
         if len(chunk.keys) == MAX_CHUNK_ITEMS or (chunk.keys and chunk.size + size > MAX_CHUNK_BYTES):
             yield close(last=False)
             chunk, seq = _Open(), seq + 1
@@ -195,6 +197,8 @@ def _json(attributes: dict[str, Any] | None) -> tuple[str | None, Refusal | None
         return None, None
     if not isinstance(attributes, dict):
         return None, ("bad_attributes", f"a {type(attributes).__name__}: attributes are a dict")
+    if _deeper(attributes, MAX_ATTRIBUTES_DEPTH):
+        return None, ("bad_attributes", f"nested more than {MAX_ATTRIBUTES_DEPTH} levels deep")
     try:
         text = json.dumps(attributes, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
@@ -205,3 +209,12 @@ def _json(attributes: dict[str, Any] | None) -> tuple[str | None, Refusal | None
     if holds_nul(text):
         return None, ("bad_attributes", "a string in them holds NUL, which SQL cannot store")
     return text, None
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether dicts and lists stand in each other more than `levels` deep."""
+    if not isinstance(value, dict | list | tuple):
+        return False
+    return levels == 0 or any(
+        _deeper(each, levels - 1) for each in (value.values() if isinstance(value, dict) else value)
+    )

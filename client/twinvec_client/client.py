@@ -196,7 +196,7 @@ class Twinvec:
         seconds = self.answer_timeout if timeout is None else timeout
         result = None
         try:
-            result = self._app.send_task(message.task, kwargs=message.write(), queue=message.lane, expires=seconds)
+            result = self._app.send_task(message.task, kwargs=message.write(), queue=message.lane)
             answer: dict[str, Any] = result.get(timeout=seconds, interval=0.005)
         except celery.exceptions.TimeoutError:
             raise NoAnswer(
