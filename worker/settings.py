@@ -132,7 +132,7 @@ class Settings(BaseSettings):
             "worker_pool_start_method": "spawn",  # TensorFlow does not survive a fork
             "worker_proc_alive_timeout": 300,
             "worker_cancel_long_running_tasks_on_connection_loss": False,  # the fence makes it needless
-            "worker_soft_shutdown_timeout": 30,
+            "worker_soft_shutdown_timeout": 2,  # slept to the end; a batch takes less, and a training is given back
             "worker_enable_remote_control": False,
             "worker_send_task_events": False,
             "worker_hijack_root_logger": True,

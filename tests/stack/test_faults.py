@@ -2,29 +2,17 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import psutil
-import pytest
 import redis
 from sqlalchemy import text
 
-from tests.stack.conftest import Stack, make_stack, until
+from tests.stack.conftest import Stack, until
 from twinvec_client import EmbedJob
 
 COUNT = 6_000
-
-
-@pytest.fixture(scope="module")
-def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own, with a tower, to be hurt."""
-    stack = make_stack(tmp_path_factory.mktemp("frail"))
-    stack.up()
-    stack.client().train(recipe="notebook", seed=1).wait(timeout=120)
-    yield stack
-    stack.down()
 
 
 def submit(stack: Stack, collection: str, seed: int) -> EmbedJob:
@@ -60,38 +48,38 @@ def assert_whole(stack: Stack, job: EmbedJob, collection: str) -> None:
     assert stack.one("SELECT count(*) FROM batches WHERE state IN ('queued', 'leased')") == 0
 
 
-def test_killed_embedders_cost_no_picture(frail: Stack) -> None:
-    kill_worker(frail, "embedder")
-    job = submit(frail, "killed", 1)  # accepted by the others meanwhile
+def test_killed_embedders_cost_no_picture(stack: Stack, tower: dict[str, Any]) -> None:
+    kill_worker(stack, "embedder")
+    job = submit(stack, "killed", 1)  # accepted by the others meanwhile
     until(lambda: job.status().succeeded or job.status().state == "running", "an embedder that works again")
-    refresh(frail)
-    kill_worker(frail, "embedder")
-    assert_whole(frail, job, "killed")
+    refresh(stack)
+    kill_worker(stack, "embedder")
+    assert_whole(stack, job, "killed")
 
 
-def test_a_broker_that_forgets_everything_costs_no_picture(frail: Stack) -> None:
-    refresh(frail)
-    kill_worker(frail, "embedder")
-    job = submit(frail, "forgotten", 2)
-    with redis.Redis.from_url(frail.noted["broker_url"]) as broker:
+def test_a_broker_that_forgets_everything_costs_no_picture(stack: Stack, tower: dict[str, Any]) -> None:
+    refresh(stack)
+    kill_worker(stack, "embedder")
+    job = submit(stack, "forgotten", 2)
+    with redis.Redis.from_url(stack.noted["broker_url"]) as broker:
         broker.flushall()
-    assert_whole(frail, job, "forgotten")
+    assert_whole(stack, job, "forgotten")
 
 
-def test_a_killed_broker_costs_no_picture(frail: Stack) -> None:
-    refresh(frail)
-    kill_worker(frail, "embedder")
-    job = submit(frail, "broker", 3)
-    with redis.Redis.from_url(frail.noted["broker_url"]) as broker:
+def test_a_killed_broker_costs_no_picture(stack: Stack, tower: dict[str, Any]) -> None:
+    refresh(stack)
+    kill_worker(stack, "embedder")
+    job = submit(stack, "broker", 3)
+    with redis.Redis.from_url(stack.noted["broker_url"]) as broker:
         pid = int(broker.info("server")["process_id"])
     psutil.Process(pid).kill()
-    until(lambda: answers(frail), "an answer through the broker that was started again")
-    assert_whole(frail, job, "broker")
+    until(lambda: answers(stack), "an answer through the broker that was started again")
+    assert_whole(stack, job, "broker")
 
 
-def test_ended_database_connections_cost_no_picture(frail: Stack) -> None:
-    job = submit(frail, "connections", 4)
-    engine = frail.engine()
+def test_ended_database_connections_cost_no_picture(stack: Stack, tower: dict[str, Any]) -> None:
+    job = submit(stack, "connections", 4)
+    engine = stack.engine()
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -100,7 +88,7 @@ def test_ended_database_connections_cost_no_picture(frail: Stack) -> None:
             )
         )
     engine.dispose()
-    assert_whole(frail, job, "connections")
+    assert_whole(stack, job, "connections")
 
 
 def refresh(stack: Stack) -> None:
