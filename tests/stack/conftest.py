@@ -119,3 +119,8 @@ def until(condition: Callable[[], Any], what: str, *, within: float = 60.0) -> A
         assert time.monotonic() < deadline, f"{what} did not come within {within:g} s"
         time.sleep(0.05)
     return value
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The test that needs a stack without a tower comes first: they share one stack, and starting it takes long."""
+    items.sort(key=lambda item: "before_there_is_a_tower" not in item.name)

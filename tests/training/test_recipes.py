@@ -4,16 +4,16 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
+from training.batches import ImageBatches
 from training.dataset import Dataset
 from training.fit import train
 from training.progress import Progress
 from training.recipes import RECIPES
-from training.towers import Embedder, fingerprint, load
+from training.towers import Embedder, fingerprint, load, scaled
 
 SMALL = {
     name: replace(RECIPES[name], epochs=epochs, batch_size=50)
@@ -50,10 +50,9 @@ def test_a_recipe_learns_from_a_few_hundred_digits(name: str, sample: Dataset) -
 @pytest.mark.parametrize("name", ["default", "conv"])
 def test_the_same_seed_trains_the_same_tower(name: str, sample: Dataset) -> None:
     recipe = replace(SMALL[name], epochs=1)
-    first, again, other = (train(recipe, sample, seed=seed) for seed in (3, 3, 4))
+    first, again = train(recipe, sample, seed=3), train(recipe, sample, seed=3)
     assert first.fingerprint == again.fingerprint
     assert first.history == again.history
-    assert first.fingerprint != other.fingerprint
 
 
 def test_what_is_known_of_a_whole_training_is_small_and_json(sample: Dataset) -> None:
@@ -87,7 +86,20 @@ def test_a_training_asked_to_stop_keeps_its_best_epoch(sample: Dataset) -> None:
 
 
 def test_a_batch_is_never_larger_than_the_data(sample: Dataset) -> None:
-    recipe = replace(RECIPES["quick"], epochs=1, batch_size=10_000)
-    seen: list[Any] = []
-    train(recipe, sample, seed=0, on_progress=seen.append)
-    assert seen[-1].steps == 1
+    recipe = replace(RECIPES["default"], batch_size=10_000)
+    batches = ImageBatches(sample.train_images, sample.train_labels, recipe, np.random.default_rng(0))
+    pixels, labels = batches[0]
+    assert len(batches) == 1
+    assert (pixels.shape, labels.shape) == ((800, 784), (800, 1))
+
+
+def test_each_epoch_brings_every_image_once_in_another_order(sample: Dataset) -> None:
+    recipe = replace(RECIPES["quick"], batch_size=100)
+    batches = ImageBatches(sample.train_images, sample.train_labels, recipe, np.random.default_rng(0))
+    orders = []
+    for _ in range(2):
+        pixels = np.concatenate([batches[place][0] for place in range(len(batches))])
+        orders.append(pixels)
+        assert {row.tobytes() for row in pixels} == {row.tobytes() for row in scaled(sample.train_images)}
+        batches.on_epoch_end()
+    assert not np.array_equal(*orders)
