@@ -43,6 +43,7 @@ from twinvec_client.messages import (
     StartTraining,
     StatusOf,
 )
+from twinvec_client.outage import PASSING, Outage
 from twinvec_client.pictures import encode
 from twinvec_client.results import Answer, JobStatus, Tower
 
@@ -66,6 +67,7 @@ class Twinvec:
     window = 16  # chunks sent and not yet accepted: bounds the memory here and in Redis
     resend_after = 20.0  # seconds without acceptance before a chunk is sent again, doubled each time
     accept_timeout = 180.0  # seconds without any acceptance before the client gives up
+    outage = 60.0  # seconds that broker or database may be away while a call is under way
 
     def __init__(self, broker_url: str = "redis://localhost:6379/0", *, answer_timeout: float = 30.0) -> None:
         self.answer_timeout = answer_timeout
@@ -278,12 +280,14 @@ class _Delivery:
         self.waiting: dict[int, _Sent] = {}  # by seq, in the order they were sent
         self.last_sent = -1
         self.room = True  # whether the backlog of accepted and not yet embedded digits is below its limit
+        self.outage = Outage(client.outage)
         self.heard = time.monotonic()  # when a chunk was last accepted, or none was due
 
     def run(self, stream: Iterator[Intake], *, show: bool, total: int | None) -> None:
         with progress.bar(show, "send", total=total) as bar:
+            self._collect(bar)  # whether anybody is there, before the stream is touched
             for chunk in stream:
-                self.client.send(chunk)
+                self._send(chunk)
                 self.waiting[chunk.seq] = _Sent(chunk, self.client.resend_after)
                 self.last_sent = chunk.seq
                 while len(self.waiting) >= self.client.window or not self.room:
@@ -294,7 +298,12 @@ class _Delivery:
     def _collect(self, bar: progress.Bar) -> None:
         """Read receipts; with none, wait a moment and send again what has waited too long."""
         accepted_before = min(self.waiting, default=self.last_sent + 1) - 1
-        answer = self.client.ask(Receipts(job=self.job, after=accepted_before))
+        try:
+            answer = self.client.ask(Receipts(job=self.job, after=accepted_before))
+        except PASSING as error:
+            self.outage.endure(error)
+            return
+        self.outage.over()
         self.room = answer["backlog"] < answer["backlog_limit"]
         accepted = 0
         for seq, digest in answer["accepted"]:
@@ -313,11 +322,20 @@ class _Delivery:
             raise NoAnswer(
                 f"no chunk was accepted for {self.client.accept_timeout:g} s: does a worker run on the lane `intake`?"
             )
-        if not (accepted and self.room):
-            time.sleep(0.02 if self.room else 0.25)
+        if not self.room:
+            time.sleep(0.25)
+        elif self.waiting and not accepted:
+            time.sleep(0.02)
         for sent in self.waiting.values():
             if sent.overdue():
-                self.client.send(sent.chunk)
+                self._send(sent.chunk)
+
+    def _send(self, chunk: Intake) -> None:
+        """Send a chunk; what a broker that restarts does not take is sent again when it is overdue."""
+        try:
+            self.client.send(chunk)
+        except PASSING as error:
+            self.outage.endure(error)
 
 
 class _Sent:

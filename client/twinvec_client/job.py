@@ -11,6 +11,7 @@ import numpy as np
 from twinvec_client import progress as bars
 from twinvec_client.errors import NotReady, TrainingFailed
 from twinvec_client.messages import Cancel, FailuresOf, StatusOf, StopTraining
+from twinvec_client.outage import PASSING, Outage
 from twinvec_client.pictures import Digit
 from twinvec_client.results import EmbedOutcome, Failure, JobStatus, TrainingOutcome
 
@@ -47,8 +48,14 @@ class _Job:
     def _wait(self, timeout: float | None, show: Callable[[JobStatus], None]) -> JobStatus:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.02  # seconds; grows, so that small jobs end at once and long ones cost few requests
+        outage = Outage(self._client.outage)
         while True:
-            status = self.status()
+            try:
+                status = self.status()
+            except PASSING as error:
+                outage.endure(error)
+                continue
+            outage.over()
             show(status)
             if status.final:
                 return status
