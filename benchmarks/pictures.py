@@ -11,6 +11,7 @@ framed and photographed; digits of matplotlib's fonts; and, where scikit-learn i
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -22,6 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, which has a `training` of its own
+
+# imported once the path is right
 from training import mnist
 from training.dataset import Dataset
 from training.errors import PictureError

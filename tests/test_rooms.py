@@ -120,6 +120,6 @@ def test_requirements_are_pinned_by_hash_and_name_no_address(requirements: Path)
 
 
 def test_no_file_names_a_package_registry() -> None:
-    registry = re.compile(rb"\b(?:pypi|pythonhosted|npmjs|debian)\.(?:org|io|com)\b", flags=re.IGNORECASE)
+    registry = re.compile(rb"\b(?:pyp[i]|pythonhoste[d]|npmj[s]|debia[n])\.(?:org|io|com)\b", flags=re.IGNORECASE)
     naming = [path.relative_to(ROOT) for path in own_files() if registry.search(path.read_bytes())]
     assert naming == []
