@@ -80,6 +80,6 @@ DEFAULT = Recipe(
     warp=Warp(rotation=8, stretch=0.08, shear=0.1, shift=1.2, elastic=0.5, fade=0.3, rest=0.4),
 )
 
-CONV = replace(DEFAULT, name="conv", tower="conv", epochs=28)
+CONV = replace(DEFAULT, name="conv", tower="conv", epochs=20)
 
 RECIPES = {recipe.name: recipe for recipe in (NOTEBOOK, QUICK, DEFAULT, CONV)}

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery.signals import after_setup_logger, worker_process_init
+from celery.signals import after_setup_logger, worker_process_init, worker_ready
 
+from worker.hearing import listen
 from worker.runtime import runtime
 
 app = Celery(
@@ -34,6 +35,12 @@ def quieten(**_: Any) -> None:
     """Leave out Celery's two lines a message: a task here logs what it did, in one."""
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@worker_ready.connect
+def begin_to_listen(sender: Any, **_: Any) -> None:
+    """Have the worker notice when its consumer no longer hears."""
+    listen(str(app.conf.broker_url), sorted(sender.app.amqp.queues.consume_from))
 
 
 @worker_process_init.connect
