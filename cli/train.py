@@ -15,7 +15,7 @@ from cli.epochs import follow
 
 
 def train(
-    recipe: Annotated[str, typer.Option(help="How to train.")] = "notebook",
+    recipe: Annotated[str, typer.Option(help="How to train.")] = "default",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same tower.")] = 0,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and return at once.")] = False,
     plots: Annotated[

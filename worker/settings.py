@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     train_cron: str | None = Field(
         None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`. Unset: never"
     )
-    train_recipe: str = Field("notebook", description="The recipe of scheduled trainings")
+    train_recipe: str = Field("default", description="The recipe of scheduled trainings")
     lease: float = Field(60, gt=0, description="How long a claimed batch is its worker's without renewal")
     sweep: float = Field(5, gt=0, description="How often expired leases and unheard bells are looked for")
     republish_after: float = Field(30, gt=0, description="When a queued batch that nobody claimed is rung for again")

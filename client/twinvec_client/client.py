@@ -172,8 +172,11 @@ class Twinvec:
         queries = [_picture_query(picture) for picture in pictures]
         return self._nearest(queries, k=k, collection=collection, normalise=normalise) if queries else []
 
-    def train(self, *, recipe: str = "notebook", seed: int = 0) -> TrainingJob:
-        """Start a training on a worker. Raises TrainingRunning while another goes on, InvalidRequest."""
+    def train(self, *, recipe: str = "default", seed: int = 0) -> TrainingJob:
+        """Start a training on a worker, by a recipe: `notebook`, `quick`, `default` or `conv`.
+
+        Raises TrainingRunning while another goes on, InvalidRequest.
+        """
         return TrainingJob(self, self.ask(StartTraining(recipe=recipe, seed=seed))["job"])
 
     def towers(self) -> list[Tower]:
