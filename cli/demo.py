@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from contextlib import suppress
@@ -44,7 +45,9 @@ def demo(
       twinvec demo
     """
     settings = Settings()
-    data = mnist.load(settings.data)
+    data = mnist.load(settings.mnist)
+    for name in ("TWINVEC_DATA", "TWINVEC_TRAIN_CRON"):  # its workers train on these digits, and when it says so
+        os.environ.pop(name, None)
     home = settings.home / "demo"
     started = time.monotonic()
     with Interrupts() as interrupts:

@@ -42,20 +42,6 @@ PLAIN = {
 Array = np.ndarray[Any, Any]
 
 
-def build_tower(*, seed: int) -> Any:
-    """784 -> 512 relu -> 256 relu -> 128 linear: 566,144 weights, the same for the same seed.
-
-    Pixels come as float32 in 0..1.
-    """
-    seeds = iter(np.random.SeedSequence(seed).generate_state(3).tolist())
-
-    def dense(units: int, activation: str | None) -> Any:
-        initializer = keras.initializers.GlorotUniform(seed=next(seeds))
-        return layers.Dense(units, activation=activation, kernel_initializer=initializer)
-
-    return keras.Sequential([keras.Input((PIXELS,)), dense(512, "relu"), dense(256, "relu"), dense(DIMENSIONS, None)])
-
-
 class EuclideanDistance(layers.Layer):  # type: ignore[misc]  # Keras has no types
     """((n, d), (n, d)) -> (n, 1), row by row."""
 

@@ -13,14 +13,17 @@ from training import album, figures
 from training.album import NoGraphviz
 from training.dataset import Dataset
 from training.figures import Edge, Pair
-from training.towers import Embedder, build_tower
+from training.folding import folded
+from training.networks import build_network
+from training.recipes import NOTEBOOK
+from training.towers import Embedder
 
 HISTORY = {"loss": [0.2, 0.1], "binary_accuracy": [0.8, 0.9]}
 
 
 @pytest.fixture(scope="module")
 def tower() -> Any:
-    return build_tower(seed=0)
+    return folded(build_network(NOTEBOOK, seed=0))
 
 
 def test_all_pictures_of_the_notebook_are_drawn(tower: Any, sample: Dataset, tmp_path: Path) -> None:

@@ -15,14 +15,17 @@ from keras import layers
 from numpy.typing import NDArray
 
 from training.errors import TowerError
-from training.towers import Embedder, build_tower, build_twins, fingerprint, load, save, scaled
+from training.folding import folded
+from training.networks import build_network
+from training.recipes import NOTEBOOK
+from training.towers import Embedder, build_twins, fingerprint, load, save, scaled
 
 Glyphs = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
 def tower() -> Any:
-    return build_tower(seed=0)
+    return folded(build_network(NOTEBOOK, seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +108,10 @@ def test_a_tower_comes_back_as_it_was_stored(tower: Any, file: bytes, glyphs: Gl
 
 
 def test_the_same_seed_builds_the_same_tower() -> None:
-    assert fingerprint(build_tower(seed=2**32 - 1)) == fingerprint(build_tower(seed=2**32 - 1))
-    assert fingerprint(build_tower(seed=0)) != fingerprint(build_tower(seed=1))
+    assert fingerprint(folded(build_network(NOTEBOOK, seed=2**32 - 1))) == fingerprint(
+        folded(build_network(NOTEBOOK, seed=2**32 - 1))
+    )
+    assert fingerprint(folded(build_network(NOTEBOOK, seed=0))) != fingerprint(folded(build_network(NOTEBOOK, seed=1)))
 
 
 def test_a_fingerprint_does_not_depend_on_names(tower: Any) -> None:
