@@ -1,4 +1,4 @@
-"""`twinvec jobs`, `job`, `failures`, `cancel` and `stop`: what was asked for, and what became of it."""
+"""`twinvec jobs`, `job`, `failures`, `retry`, `cancel` and `stop`: what was asked for, and what became of it."""
 
 from __future__ import annotations
 

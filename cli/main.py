@@ -30,11 +30,14 @@ COMMANDS = {
     "job": ("cli.jobs", "Show or follow one job."),
     "failures": ("cli.jobs", "List the pictures of a job that were not embedded, and why."),
     "retry": ("cli.jobs", "Send the failed pictures of a job again."),
+    "dead": ("cli.dead", "List the batches that nobody tries any more."),
+    "requeue": ("cli.dead", "Try dead batches again."),
     "cancel": ("cli.jobs", "Cancel what has not begun of a job."),
     "stop": ("cli.jobs", "End a training early, with the best tower so far."),
     "worker": ("cli.worker", "Run one worker in the foreground."),
     "beat": ("cli.beat", "Run the scheduler in the foreground."),
     "health": ("cli.health", "Check that broker and database answer."),
+    "doctor": ("cli.doctor", "Check the machine and the installation, and say what to do."),
     "migrate": ("cli.migrate", "Create or upgrade the database's tables."),
 }
 

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import psycopg
 from psycopg import Copy
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from db.binary import cursor
 from db.tables import DIMENSIONS
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -45,31 +44,21 @@ def copy_embeddings(session: Session, tower: int, digits: np.ndarray[Any, Any], 
     rows["digit_length"], rows["digit"] = 8, digits
     rows["vector_length"], rows["dimensions"] = 4 + 4 * DIMENSIONS, DIMENSIONS
     rows["vector"] = vectors
-    with _copy_into(session, "embeddings (tower, digit, vector)") as copy:
+    with _into(session, "embeddings (tower, digit, vector)") as copy:
         copy.write(_HEADER + rows.tobytes() + _TRAILER)
 
 
 def copy_digits(session: Session, rows: Iterable[tuple[Any, ...]]) -> None:
     """Append rows of (id, key, collection, pixels, sha256, label, attributes, job)."""
-    with _copy_into(session, "digits (id, key, collection, pixels, sha256, label, attributes, job)") as copy:
+    with _into(session, "digits (id, key, collection, pixels, sha256, label, attributes, job)") as copy:
         copy.set_types(["int8", "text", "text", "bytea", "bytea", "int4", "jsonb", "uuid"])
         for row in rows:
             copy.write_row(row)
 
 
 @contextmanager
-def _copy_into(session: Session, columns: str) -> Iterator[Copy]:
-    """psycopg's copy on the session's connection. Raises what SQLAlchemy would raise of any other statement."""
+def _into(session: Session, columns: str) -> Iterator[Copy]:
+    """psycopg's copy on the session's connection."""
     statement = f"COPY {columns} FROM STDIN (FORMAT BINARY)"
-    connection = session.connection()
-    cursor: Any = connection.connection.cursor()  # psycopg's own: SQLAlchemy knows no COPY
-    try:
-        with cursor.copy(statement) as copy:
-            yield copy
-    except psycopg.Error as error:
-        lost = cursor.connection.closed  # broken is closed, too
-        if lost:
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            statement, None, error, psycopg.Error, connection_invalidated=lost, dialect=connection.dialect
-        ) from error
+    with cursor(session, statement) as driver, driver.copy(statement) as copy:
+        yield copy

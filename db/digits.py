@@ -11,7 +11,8 @@ import numpy as np
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from db import embeddings
+from db import embeddings, locks
+from db.binary import fetch, within
 from db.errors import UnknownKey
 from db.failures import FailedItem, record
 from db.tables import Batch, Digit, Job
@@ -21,12 +22,21 @@ PIXELS = 28 * 28
 
 def pixels_of(session: Session, ids: Sequence[int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The ids that still exist, ascending, (n,) int64, and their pixels in the same order, (n, 784) uint8."""
-    rows = session.execute(
-        select(Digit.id, Digit.pixels).where(Digit.id == func.any(list(ids))).order_by(Digit.id)
-    ).all()
+    condition, parameters = within("id", sorted(ids))
+    rows = fetch(session, f"SELECT id, pixels FROM digits WHERE {condition} ORDER BY id", parameters)
     found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-    pixels = np.frombuffer(b"".join(row[1] for row in rows), np.uint8).reshape(-1, PIXELS)
+    pixels = np.frombuffer(b"".join([row[1] for row in rows]), np.uint8).reshape(-1, PIXELS)
     return found, pixels
+
+
+def existing(session: Session, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(n,) ids, ascending -> (n,) bool: which of these digits are stored."""
+    condition, parameters = within("id", ids.tolist())
+    ((count,),) = fetch(session, f"SELECT count(*) FROM digits WHERE {condition}", parameters)
+    if count == len(ids):
+        return np.ones(len(ids), np.bool_)
+    rows = fetch(session, f"SELECT id FROM digits WHERE {condition}", parameters)
+    return np.isin(ids, [row[0] for row in rows])
 
 
 def find(session: Session, key: str, collection: str | None) -> int:
@@ -50,18 +60,22 @@ def abandon(session: Session, ids: Sequence[int], reason: str, message: str) -> 
 
     Each is a failure, its pixels kept there, of every job that still waits for its vector.
     """
-    waiting = waiting_for(session, ids)
-    owed = {digit for lost in waiting.values() for digit in lost}
-    query = select(Digit.id, Digit.key, Digit.pixels, Digit.label, Digit.attributes).where(
-        Digit.id == func.any(list(owed))
-    )
-    rows = {row.id: row for row in session.execute(query)}
-    for job, lost in sorted(waiting.items()):
-        found = [rows[id] for id in lost]
-        items = [FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes) for row in found]
-        record(session, job, items)
+    locks.drop_digits(session)
+    for job, lost in sorted(waiting_for(session, ids).items()):
+        fail(session, job, lost, reason, message)
     embeddings.forget(session, ids)
     session.execute(delete(Digit).where(Digit.id == func.any(list(ids))))
+
+
+def fail(session: Session, job: uuid.UUID, ids: Sequence[int], reason: str, message: str) -> None:
+    """List stored digits among a job's failures, their pixels kept there."""
+    query = select(Digit.key, Digit.pixels, Digit.label, Digit.attributes).where(Digit.id == func.any(list(ids)))
+    rows = session.execute(query).all()
+    record(
+        session,
+        job,
+        [FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes) for row in rows],
+    )
 
 
 def waiting_for(session: Session, ids: Sequence[int]) -> dict[uuid.UUID, list[int]]:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Select, delete, func, select, text
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
+from db.binary import fetch, within
 from db.copying import copy_embeddings
-from db.errors import NotEmbedded
-from db.tables import Digit, Embedding, Tower
+from db.errors import BadVectors, NotEmbedded
+from db.tables import DIMENSIONS, Digit, Embedding, Tower
 
 WIDER = 8  # times k: how many of all collections are looked at for the k of one
 
@@ -19,31 +20,28 @@ WIDER = 8  # times k: how many of all collections are looked at for the k of one
 def open_space(session: Session, tower: int) -> None:
     """Make the partition that holds a tower's vectors, with one open segment for every digit id.
 
-    Built beside the table and attached, which blocks no reader and no writer.
+    It blocks no reader and no writer.
     """
-    space = _space(tower)
-    session.execute(
-        text(f"""
-        CREATE TABLE {space} (LIKE embeddings INCLUDING DEFAULTS) PARTITION BY RANGE (digit);
-        ALTER TABLE {space} ADD PRIMARY KEY (tower, digit);
-        CREATE TABLE {space}_open PARTITION OF {space} FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
-        ALTER TABLE {space}_open ALTER COLUMN vector SET STORAGE PLAIN;
-        ALTER TABLE embeddings ATTACH PARTITION {space} FOR VALUES IN ({tower});
-        """)
-    )
+    session.execute(select(func.open_space(tower)))
 
 
 def close_space(session: Session, tower: int) -> None:
     """Drop a tower's vectors. Waits for whoever reads or writes embeddings, and makes later ones wait."""
-    session.execute(text(f"DROP TABLE IF EXISTS {_space(tower)}"))
+    session.execute(select(func.close_space(tower)))
 
 
-def _space(tower: int) -> str:
-    return f"embeddings_{int(tower)}"
+def check(tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
+    """Raises BadVectors unless `vectors` are one of 128 finite float32 for each of the digits (n,)."""
+    if vectors.shape != (len(digits), DIMENSIONS) or vectors.dtype != np.float32:
+        fault = f"an array of shape {vectors.shape} and dtype {vectors.dtype}, not {DIMENSIONS} float32 each"
+        raise BadVectors(tower, digits.tolist(), fault)
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise BadVectors(tower, digits[~finite].tolist(), "NaN or infinity in their vectors")
 
 
 def write(session: Session, tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
-    """Store vectors (n, 128) float32 of digits (n,) whose row locks the caller holds; those there already stay."""
+    """Store vectors (n, 128) float32 of digits (n,), ascending, that the caller holds; those there already stay."""
     there = embedded_among(session, tower, digits.tolist())
     if there:
         new = np.fromiter((id not in there for id in digits.tolist()), np.bool_, len(digits))
@@ -54,8 +52,9 @@ def write(session: Session, tower: int, digits: np.ndarray[Any, Any], vectors: n
 
 def embedded_among(session: Session, tower: int, digits: Sequence[int]) -> set[int]:
     """Which of these digits have a vector under the tower."""
-    query = select(Embedding.digit).where(Embedding.tower == tower, Embedding.digit == func.any(list(digits)))
-    return set(session.execute(query).scalars())
+    condition, parameters = within("digit", sorted(digits))
+    query = f"SELECT digit FROM embeddings WHERE tower = %s AND {condition}"
+    return {row[0] for row in fetch(session, query, (tower, *parameters))}
 
 
 def forget(session: Session, digits: Sequence[int]) -> None:

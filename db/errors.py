@@ -33,6 +33,22 @@ class UnknownJob(LedgerError):
     """No job has this id."""
 
 
+class UnknownBatch(LedgerError):
+    """No dead batch has this id."""
+
+
+class NotRescuable(LedgerError):
+    """The dead batch is of a kind of work that is not taken up again."""
+
+
+class BadVectors(LedgerError):
+    """A tower gave what is no vector for some digits."""
+
+    def __init__(self, tower: int, digits: list[int], fault: str) -> None:
+        super().__init__(f"tower {tower} gave {len(digits)} digits {fault}; the first is digit {digits[0]}")
+        self.tower, self.digits, self.fault = tower, digits, fault
+
+
 class UnknownKey(LedgerError):
     """No digit has this key, or digits of several collections have it."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, case, func, select, update
+from sqlalchemy import ColumnElement, Integer, case, exists, func, select, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -120,12 +120,38 @@ def cancel(session: Session, id: uuid.UUID) -> None:
     batches.drop_open(session, id)
 
 
-def start_training(session: Session, *, recipe: str, seed: int) -> tuple[uuid.UUID, int]:
-    """Open a training job with its one batch; (job, batch). Raises TrainingRunning while another is open."""
-    id = uuid.uuid4()
+def to_announce(session: Session, *, job: uuid.UUID | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    """Where jobs stand that have ended and whose callers have not been told, oldest first; each with its `callback`."""
+    parts = select(Batch.id).where(Batch.job == Job.id)
+    all_here = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery() == Job.chunks
+    embedded = (Job.kind == "embed") & all_here & ~exists(parts.where(Batch.state.in_(["queued", "leased"])))
+    ended = Job.ended.isnot(None) | Job.cancelled.isnot(None) | embedded
+    query = select(Job.id, Job.callback).where(Job.callback.isnot(None), Job.announced.is_(None), ended)
+    if job is not None:
+        query = query.where(Job.id == job)
+    callbacks = {row.id: row.callback for row in session.execute(query.order_by(Job.created).limit(limit))}
+    found = _statuses(session, Job.id.in_(callbacks), limit=limit) if callbacks else []
+    return [{**status, "callback": callbacks[uuid.UUID(status["id"])]} for status in reversed(found)]
+
+
+def announced(session: Session, id: uuid.UUID) -> None:
+    """Note that a job's caller has been told of its end."""
+    session.execute(update(Job).where(Job.id == id).values(announced=func.now()))
+
+
+def start_training(
+    session: Session, id: uuid.UUID, *, recipe: str, seed: int, callback: dict[str, Any] | None = None
+) -> tuple[uuid.UUID, int]:
+    """Open a training job with its one batch; (job, batch). Once: the same id again is the same training.
+
+    Raises TrainingRunning while another is open.
+    """
+    known = session.execute(select(Batch.id).where(Batch.job == id)).scalar()
+    if known is not None:
+        return id, known
     opened = session.execute(
         insert(Job)
-        .values(id=id, kind="train", parameters={"recipe": recipe, "seed": seed}, chunks=1)
+        .values(id=id, kind="train", parameters={"recipe": recipe, "seed": seed}, chunks=1, callback=callback)
         .on_conflict_do_nothing(index_elements=["kind"], index_where=(Job.kind == "train") & Job.ended.is_(None))
         .returning(Job.id)
     ).scalar()

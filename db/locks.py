@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 _TOWERS = 7_360_002
 _SWEEP = 7_360_003
+_DIGITS = 7_360_004
 _KEYS = 7_360  # the first half of a key; the second is the collection's
 
 
@@ -18,6 +19,19 @@ def hold_towers(session: Session) -> None:
 def change_towers(session: Session) -> None:
     """Alone with the set of towers: waits for every holder."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TOWERS})
+
+
+def hold_digits(session: Session) -> None:
+    """What digits are stored now stay so until commit, so that no vector is written of one that goes. Many may hold it.
+
+    Not their rows' locks: each of those is a write to its page, and a vector would cost twice as much.
+    """
+    session.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _DIGITS})
+
+
+def drop_digits(session: Session) -> None:
+    """Alone with the set of digits, to take some out: waits for every holder."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _DIGITS})
 
 
 def change_keys(session: Session, collection: str) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import locks
+from db.binary import fetch
 from db.copying import copy_digits
 from db.digits import abandon
 from db.embeddings import embedded_among
@@ -40,6 +41,7 @@ class Submission:
     failures: list[FailedItem] = field(default_factory=list)
     digest: bytes
     total: int | None
+    callback: dict[str, Any] | None = None  # the caller's task that is told of the job's end: {"task", "queue"}
     seconds: dict[str, float] = field(default_factory=dict)  # spent before, by stage
 
 
@@ -94,7 +96,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
 def _open_job(session: Session, chunk: Submission) -> Job:
     session.execute(
         insert(Job)
-        .values(id=chunk.job, kind="embed", collection=chunk.collection, parameters={})
+        .values(id=chunk.job, kind="embed", collection=chunk.collection, parameters={}, callback=chunk.callback)
         .on_conflict_do_nothing()
     )
     # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
@@ -182,8 +184,8 @@ def _relabel(item: Item, row: Any) -> dict[str, Any] | None:
 def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, bytes]]) -> list[int]:
     if not new:
         return []
-    query = text("SELECT nextval('digits_id_seq') FROM generate_series(1, :count)")
-    ids = list(session.execute(query, {"count": len(new)}).scalars())
+    query = "SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s)"
+    ids: list[int] = fetch(session, query, [len(new)])[0][0]
     copy_digits(
         session,
         (

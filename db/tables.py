@@ -33,7 +33,7 @@ class Base(DeclarativeBase):
         bytes: LargeBinary,
         uuid.UUID: Uuid,
         datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
+        dict[str, Any]: JSONB(none_as_null=True),
     }
 
 
@@ -100,9 +100,11 @@ class Job(Base):
     progress: Mapped[dict[str, Any] | None]  # of a training
     outcome: Mapped[dict[str, Any] | None]  # of a training
     message: Mapped[str | None]  # why it failed
+    callback: Mapped[dict[str, Any] | None]  # the caller's Celery task that is told of the end: {"task", "queue"}
     created: Mapped[datetime] = mapped_column(server_default=func.now())
     cancelled: Mapped[datetime | None]
     ended: Mapped[datetime | None]  # of a training or a fill; an embed job ends with its last batch
+    announced: Mapped[datetime | None]  # when the callback was called
 
 
 class Batch(Base):
@@ -126,6 +128,7 @@ class Batch(Base):
     token: Mapped[uuid.UUID | None]  # fences a holder whose lease ran out
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]
+    message: Mapped[str | None]  # why it is dead
     rung: Mapped[datetime | None]  # when its bell was last rung
     seconds: Mapped[dict[str, Any] | None]  # by stage
     created: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -13,7 +13,7 @@ from db import embeddings, locks
 from db.errors import NoTower
 from db.tables import Batch, Digit, Embedding, Job, Tower
 
-FILL_BATCH = 2048  # digits
+FILL_BATCH = 4096  # digits
 
 
 def live(session: Session) -> Tower:
@@ -48,8 +48,15 @@ def _describe(session: Session, tower: Tower, digits: int) -> dict[str, Any]:
         "threshold": tower.threshold,
         "created": tower.created.isoformat(),
         "embedded": embedded,
-        "owed": digits - embedded if tower.status in ("live", "candidate") else 0,
+        "owed": digits - embedded - _buried(session, tower.id) if tower.status in ("live", "candidate") else 0,
     }
+
+
+def _buried(session: Session, tower: int) -> int:
+    """How many stored digits have no vector under a tower because their batch is dead."""
+    dead = select(func.unnest(Batch.digits)).join(Job).where(Batch.state == "dead", _tells_of(tower))
+    query = select(func.count()).where(Digit.id.in_(dead), ~_embedded_under(tower, Digit.id))
+    return session.execute(query).scalar_one()
 
 
 def register(session: Session, tower: dict[str, Any]) -> Tower:
@@ -83,6 +90,15 @@ def register(session: Session, tower: dict[str, Any]) -> Tower:
         plan_fill(session, id)
     session.expire_all()
     return session.execute(select(Tower).where(Tower.id == id)).scalar_one()
+
+
+def reject(session: Session, tower: int, why: str) -> bool:
+    """Give a candidate up; False where it is none (any more)."""
+    locks.change_towers(session)
+    status = session.execute(select(Tower.status).where(Tower.id == tower)).scalar()
+    if status == "candidate":
+        _reject(session, tower, why)
+    return status == "candidate"
 
 
 def _reject(session: Session, tower: int, why: str) -> None:
@@ -127,11 +143,16 @@ def plan_owed(session: Session) -> int:
     waiting = (
         select(func.unnest(Batch.digits))
         .join(Job, Job.id == Batch.job)
-        # What killed its workers under this tower before would do so again.
-        .where(or_(Batch.state.in_(["queued", "leased"]), and_(Batch.state == "dead", Job.tower == tower)))
+        # What killed its workers before would do so again; under another tower it may not.
+        .where(or_(Batch.state.in_(["queued", "leased"]), and_(Batch.state == "dead", _tells_of(tower))))
     )
     owed = select(Digit.id).where(~_embedded_under(tower, Digit.id), Digit.id.not_in(waiting))
     return _queue_fill(session, tower, owed)
+
+
+def _tells_of(tower: int) -> ColumnElement[bool]:
+    """Whether a dead batch of this job says something of a tower; that of a fill speaks of its own tower alone."""
+    return or_(Job.kind == "embed", Job.tower == tower)
 
 
 def _embedded_under(tower: int, digit: Any) -> ColumnElement[bool]:

@@ -10,9 +10,18 @@ from typing import Any, ParamSpec
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from db.errors import NotEmbedded, NoTower, SchemaError, TrainingRunning, UnknownJob, UnknownKey
+from db.errors import (
+    NotEmbedded,
+    NoTower,
+    NotRescuable,
+    SchemaError,
+    TrainingRunning,
+    UnknownBatch,
+    UnknownJob,
+    UnknownKey,
+)
 from training.errors import PictureError
-from twinvec_client.messages import BadMessage
+from twinvec_client.messages import KEY_PREFIX, MAX_NAME_CHARS, BadMessage
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -21,7 +30,9 @@ Answer = dict[str, Any]
 _REFUSALS = (
     NoTower,
     NotEmbedded,
+    NotRescuable,
     TrainingRunning,
+    UnknownBatch,
     UnknownJob,
     UnknownKey,
 )  # the client has errors of these names
@@ -62,6 +73,22 @@ def first_line(error: Exception) -> str:
     """The first line of what the driver said, without the statement that SQLAlchemy appends."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return (str(cause).strip() or type(cause).__name__).splitlines()[0]
+
+
+def callback_of(given: Any) -> dict[str, str] | None:
+    """A message's (task, queue), as the ledger keeps it. Raises BadMessage where it is no pair of names."""
+    if given is None:
+        return None
+    if not isinstance(given, list | tuple) or len(given) != 2 or not all(is_callable_name(name) for name in given):
+        raise BadMessage(f"the callback {given!r:.80}")
+    return {"task": given[0], "queue": given[1]}
+
+
+def is_callable_name(name: Any) -> bool:
+    """Whether it may name a caller's task or queue; ours all begin with the prefix of our keys."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS:
+        return False
+    return "\0" not in name and not name.startswith(KEY_PREFIX)
 
 
 def job_id(text: str) -> uuid.UUID:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from db.batches import Lease, Vectors, finish
+from db import towers
+from db.batches import Lease, Vectors, finish, set_aside
 from db.digits import pixels_of
-from db.errors import Fenced, TowersChanged
+from db.errors import BadVectors, Fenced, TowersChanged
+from tasks.announce import announce
 from twinvec_client.messages import EmbedBatch, FillBatch
 from worker.app import app
 from worker.runtime import Runtime, runtime
@@ -40,6 +42,8 @@ def embed(batch: int, runtime: Runtime) -> None:
             embed_leased(lease, runtime)
     except Fenced as fenced:
         log.warning("dropped the work on batch %d: %s", batch, fenced)
+    if lease.calls_back:
+        announce(runtime, lease.job)
 
 
 def embed_leased(lease: Lease, runtime: Runtime) -> None:
@@ -66,9 +70,33 @@ def embed_leased(lease: Lease, runtime: Runtime) -> None:
 def store(
     lease: Lease, digits: Array, pixels: Array, vectors: Vectors, seconds: dict[str, float], runtime: Runtime
 ) -> int:
-    """Finish the batch, under a tower that came up meanwhile as well; how many digits have their vectors now."""
+    """Finish the batch, under a tower that came up meanwhile as well; how many digits have their vectors now.
+
+    Raises Fenced.
+    """
     try:
         return runtime.transact(lambda session: finish(session, lease, digits, vectors, seconds))
     except TowersChanged as change:
         more = {tower: runtime.towers[tower](pixels) for tower in change.missing}
         return store(lease, digits, pixels, vectors | more, seconds, runtime)
+    except BadVectors as bad:
+        log.warning("batch %d: %s", lease.batch, bad)
+        return store_the_rest(lease, digits, pixels, vectors, seconds, runtime, bad)
+
+
+def store_the_rest(
+    lease: Lease,
+    digits: Array,
+    pixels: Array,
+    vectors: Vectors,
+    seconds: dict[str, float],
+    runtime: Runtime,
+    bad: BadVectors,
+) -> int:
+    """Finish without what is no vector: a candidate that gives such is given up, the live tower's digits set aside."""
+    if runtime.transact(lambda session: towers.reject(session, bad.tower, str(bad))):
+        return store(lease, digits, pixels, vectors, seconds, runtime)
+    rest = runtime.transact(lambda session: set_aside(session, lease, bad.digits, "not_finite", str(bad)))
+    keep = ~np.isin(digits, bad.digits)
+    kept = {tower: rows[keep] for tower, rows in vectors.items()}
+    return store(rest, digits[keep], pixels[keep], kept, seconds, runtime)

@@ -9,11 +9,17 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from celery import Task
+from sqlalchemy.exc import DBAPIError
+
+from db.batches import is_accepted
 from db.errors import UnknownJob
 from db.failures import FailedItem
 from db.submit import Item, Submission, submit
-from tasks.answering import job_id
-from training.pictures import PictureError, read_picture
+from tasks.announce import announce
+from tasks.answering import callback_of, first_line, job_id
+from tasks.decoding import ReadOne, reader
+from training.errors import PictureError
 from twinvec_client.messages import (
     ENCODED,
     GLYPH,
@@ -28,6 +34,7 @@ from twinvec_client.messages import (
     Intake,
     holds_nul,
 )
+from twinvec_client.packing import unpack
 from worker.app import app
 from worker.bell import ring
 from worker.runtime import Runtime, runtime
@@ -35,22 +42,46 @@ from worker.runtime import Runtime, runtime
 log = logging.getLogger(__name__)
 
 MAX_SEQ = 2**31 - 1  # chunks of a job; SQL's integer holds their count
-MAX_TOTAL = 2**63  # pictures of a job; SQL's bigint
+TIME_LIMIT = 300  # seconds that a chunk may take before its process is ended
 MAX_DIGEST_BYTES = 64
 MAX_REASON_CHARS = 64
 MAX_MESSAGE_CHARS = 1000  # of a refusal; what is longer is cut
 
 
-@app.task(name=Intake.task, throws=(BadMessage,))
-def intake(**payload: Any) -> None:
-    take_in(Intake.read(payload), runtime())
+class NotStored(Exception):
+    """The database did not take a chunk: the message is what it said. The sender sends the chunk again."""
 
 
-def take_in(chunk: Intake, runtime: Runtime) -> None:
-    """Store a chunk, once. Raises BadMessage where it is not what a client sends; nothing is stored then."""
-    job = check(chunk)
+# Nobody waits for a result, but a sender whose chunks are not accepted asks what became of the last one.
+@app.task(
+    name=Intake.task,
+    bind=True,
+    throws=(BadMessage, NotStored),
+    time_limit=TIME_LIMIT,
+    store_errors_even_if_ignored=True,
+)
+def intake(self: Task[Any, Any], /, **payload: Any) -> None:
+    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    chunk = Intake.read(payload)
+    try:
+        take_in(chunk, runtime(), redelivered=redelivered)
+    except DBAPIError as error:
+        log.error("could not store chunk %s of job %s: %s", chunk.seq, chunk.job, first_line(error))
+        raise NotStored(first_line(error)) from error
+
+
+def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> None:
+    """Store a chunk, once. Raises BadMessage where it is not what a client sends; nothing is stored then.
+
+    What comes a second time may have killed whoever took it: its pictures are decoded at arm's length.
+    """
+    job = check(chunk, runtime.settings.job_pictures)
+    again = chunk.again or redelivered
+    if again and runtime.transact(lambda session: is_accepted(session, job, chunk.seq)):
+        return
     start = time.perf_counter()
-    items, failures = read(chunk)
+    with reader(chunk.normalise, at_arms_length=again) as read_one:
+        items, failures = read(chunk, read_one)
     decoded = time.perf_counter()
     submission = Submission(
         job=job,
@@ -60,6 +91,7 @@ def take_in(chunk: Intake, runtime: Runtime) -> None:
         failures=failures,
         digest=chunk.digest,
         total=chunk.total,
+        callback=callback_of(chunk.callback),
         seconds={"decode": decoded - start},
     )
     batch = runtime.transact(lambda session: submit(session, submission))
@@ -74,10 +106,15 @@ def take_in(chunk: Intake, runtime: Runtime) -> None:
     )
     if batch is not None:
         ring([(batch, "embed")])
+    elif chunk.callback is not None:
+        announce(runtime, job)
 
 
-def check(chunk: Intake) -> uuid.UUID:
-    """Whoever may write to the broker may send anything: believe no field. The job's id. Raises BadMessage."""
+def check(chunk: Intake, most: int) -> uuid.UUID:
+    """Whoever may write to the broker may send anything: believe no field. The job's id. Raises BadMessage.
+
+    most: pictures a job may have.
+    """
     try:
         job = job_id(chunk.job)
     except UnknownJob as error:
@@ -89,16 +126,20 @@ def check(chunk: Intake) -> uuid.UUID:
     kinds = chunk.kinds
     if not 0 <= chunk.seq < MAX_SEQ or count > MAX_CHUNK_ITEMS or len(kinds) != count:
         raise BadMessage(f"chunk {chunk.seq!r:.40} with {count} keys and {len(kinds)} kinds")
-    if chunk.total is not None and not count <= chunk.total < MAX_TOTAL:
-        raise BadMessage(f"chunk {chunk.seq} has {count} keys of {chunk.total!r:.40} in all")
+    if chunk.total is not None and not count <= chunk.total <= most:
+        raise BadMessage(
+            f"chunk {chunk.seq} has {count} keys of {chunk.total!r:.40} in all; at most {most:,} are taken"
+        )
+    if chunk.seq > most:
+        raise BadMessage(f"chunk {chunk.seq} of a job of at most {most:,} pictures")
     if not 0 < len(chunk.digest) <= MAX_DIGEST_BYTES:
         raise BadMessage(f"chunk {chunk.seq} has a digest of {len(chunk.digest)} bytes")
     expected = {
-        GLYPH: len(chunk.glyphs) // GLYPH_BYTES,
+        GLYPH: kinds.count(GLYPH),  # as many must be unpacked
         ENCODED: len(chunk.encoded),
         REFUSED: len(chunk.refused),
     }
-    if any(kinds.count(kind) != held for kind, held in expected.items()) or len(chunk.glyphs) % GLYPH_BYTES:
+    if any(kinds.count(kind) != held for kind, held in expected.items()):
         raise BadMessage(f"chunk {chunk.seq} holds {expected} pictures, and its kinds say otherwise")
     if sum(expected.values()) != count:
         raise BadMessage(f"chunk {chunk.seq} has kinds this version does not know")
@@ -134,6 +175,7 @@ _TYPES: dict[str, Any] = {
     "labels": list | None,
     "attributes": list | None,
     "normalise": bool,
+    "again": bool,
     "digest": bytes,
     "total": int | None,
 }
@@ -147,12 +189,12 @@ def _is_refusal(refusal: Any) -> bool:
     return is_code and isinstance(message, str)
 
 
-def read(chunk: Intake) -> tuple[list[Item], list[FailedItem]]:
+def read(chunk: Intake, read_one: ReadOne) -> tuple[list[Item], list[FailedItem]]:
     """A chunk's pictures as glyphs, in order, and those that are no pictures. A bad one costs only itself."""
     items: list[Item] = []
     failures: list[FailedItem] = []
     labels, attributes = chunk.labels or [None] * len(chunk.keys), attributes_of(chunk)
-    glyphs = glyphs_of(chunk.glyphs)
+    glyphs = glyphs_of(unpack(chunk.glyphs, chunk.kinds.count(GLYPH)))
     encoded, refused = iter(chunk.encoded), iter(chunk.refused)
     for key, kind, label, extra in zip(chunk.keys, chunk.kinds, labels, attributes, strict=True):
         if kind == GLYPH:
@@ -160,7 +202,7 @@ def read(chunk: Intake) -> tuple[list[Item], list[FailedItem]]:
         elif kind == ENCODED:
             picture = next(encoded)
             try:
-                items.append(Item(key, read_picture(picture, normalise=chunk.normalise).tobytes(), label, extra))
+                items.append(Item(key, read_one(picture), label, extra))
             except PictureError as error:
                 failures.append(FailedItem(key, error.reason, str(error), picture, False, label, extra))
         else:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from db import batches, failures, jobs
-from tasks.answering import answering, job_id
-from twinvec_client.messages import Cancel, FailuresOf, ListJobs, Receipts, StatusOf
+from db import batches, dead, failures, jobs
+from tasks.announce import announce
+from tasks.answering import InvalidRequest, answering, job_id
+from twinvec_client.messages import Cancel, FailuresOf, ListDead, ListJobs, Receipts, Requeue, StatusOf
 from worker.app import app
+from worker.bell import ring
 from worker.runtime import Runtime, runtime
 
 PAGE = 1000
@@ -41,6 +43,7 @@ def receipts_of(request: Receipts, runtime: Runtime) -> dict[str, Any]:
             "accepted": batches.receipts(session, job_id(request.job), after=request.after),
             "backlog": batches.backlog(session),
             "backlog_limit": runtime.settings.backlog,
+            "job_limit": runtime.settings.job_pictures,
         }
     )
 
@@ -84,4 +87,27 @@ def cancel_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     """Cancel, and where the job stands then. Raises UnknownJob."""
     job = job_id(request.job)
     runtime.transact(lambda session: jobs.cancel(session, job))
+    announce(runtime, job)
     return runtime.transact(lambda session: jobs.status(session, job))
+
+
+@app.task(name=ListDead.task, ignore_result=False)
+@answering
+def list_dead(**payload: Any) -> dict[str, Any]:
+    limit = min(ListDead.read(payload).limit, PAGE)
+    return {"batches": runtime().transact(lambda session: dead.page(session, limit=limit))}
+
+
+@app.task(name=Requeue.task, ignore_result=False)
+@answering
+def requeue(**payload: Any) -> dict[str, Any]:
+    return {"job": requeue_batch(Requeue.read(payload), runtime())}
+
+
+def requeue_batch(request: Requeue, runtime: Runtime) -> str:
+    """Queue a dead batch again and ring for it; its job's id. Raises InvalidRequest, UnknownBatch, NotRescuable."""
+    if isinstance(request.batch, bool) or not isinstance(request.batch, int) or not 0 < request.batch < 2**63:
+        raise InvalidRequest(f"batch {request.batch!r:.40}: an integer from 1")
+    job, kind = runtime.transact(lambda session: dead.requeue(session, request.batch))
+    ring([(request.batch, kind)])
+    return job

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import secrets
+import uuid
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from db import jobs, towers
 from db.errors import TrainingRunning
-from tasks.answering import InvalidRequest, answering, job_id
+from tasks.answering import InvalidRequest, answering, callback_of, job_id
 from training.recipes import RECIPES
 from twinvec_client.messages import ListTowers, RetrainOnSchedule, StartTraining, StopTraining
 from worker.app import app
@@ -49,8 +50,9 @@ def start(request: StartTraining, runtime: Runtime) -> str:
         raise InvalidRequest(f"no recipe {request.recipe!r:.40}: there are {', '.join(sorted(RECIPES))}")
     if not isinstance(request.seed, int) or not 0 <= request.seed < 2**32:
         raise InvalidRequest(f"the seed is {request.seed!r:.40}: an integer from 0 to {2**32 - 1}")
+    id, callback = job_id(request.job), callback_of(request.callback)
     job, batch = runtime.transact(
-        lambda session: jobs.start_training(session, recipe=request.recipe, seed=request.seed)
+        lambda session: jobs.start_training(session, id, recipe=request.recipe, seed=request.seed, callback=callback)
     )
     ring([(batch, "train")])
     return str(job)
@@ -78,7 +80,10 @@ def stop(request: StopTraining, runtime: Runtime) -> dict[str, Any]:
 def retrain(request: RetrainOnSchedule, runtime: Runtime) -> None:
     """What the schedule does: train with a new seed, or leave it where a training is under way already."""
     try:
-        job = start(StartTraining(recipe=request.recipe, seed=secrets.randbelow(2**32)), runtime)
+        training = StartTraining(
+            job=str(uuid.uuid4()), recipe=request.recipe, seed=secrets.randbelow(2**32), callback=None
+        )
+        job = start(training, runtime)
         log.info("started the scheduled training %s", job)
     except TrainingRunning as running:
         log.info("skipped the scheduled training: %s", running)

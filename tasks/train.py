@@ -65,7 +65,7 @@ def train(batch: int, runtime: Runtime) -> None:
         raise
     else:
         log.info("trained tower %d (%.12s), now %s", tower["tower"], tower["fingerprint"], tower["status"])
-        sweep(runtime)  # there may be digits that waited for a tower
+        sweep(runtime)  # there may be digits that waited for a tower, and somebody who waited for its end
 
 
 def fit(lease: Lease, runtime: Runtime) -> Trained:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from db import batches, embeddings, locks, towers
 from db.engine import transact
+from tasks.announce import announce
 from twinvec_client.messages import FillOwed, Sweep
 from worker.app import app
 from worker.bell import ring, unheard
@@ -46,6 +47,7 @@ def sweep(runtime: Runtime) -> None:
     if (tower := alone(runtime, towers.promote_ready)) is not None:
         log.info("promoted tower %d (%.12s): nothing is owed under it", tower.id, tower.fingerprint)
     repeat(runtime)
+    announce(runtime)
     close_spaces(runtime)
 
 

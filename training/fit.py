@@ -15,6 +15,7 @@ import numpy as np
 
 from training.batches import ImageBatches, PairBatches
 from training.dataset import Dataset
+from training.errors import TrainingError
 from training.evaluation import evaluate
 from training.folding import folded
 from training.glyphs import checked
@@ -72,7 +73,8 @@ def train(
     on_progress: called at the end of every epoch, and in between at most twice a second; what it raises ends the
     training and is raised here. should_stop: asked as often; once it says so, no further batch is trained on, and the
     tower is the best so far: that of the epoch with the lowest loss. verbose: as Keras's `fit`, 1 prints a bar an
-    epoch. Raises DataError where the data hold nothing that can be learnt, one class only, say.
+    epoch. Raises DataError where the data hold nothing that can be learnt, one class only, say, and TrainingError
+    where the weights have become NaN.
     """
     checked(data)
     start, cpu_start = time.perf_counter(), time.process_time()
@@ -80,6 +82,8 @@ def train(
     exercise = EXERCISES[recipe.pairs](recipe, network, data, np.random.default_rng(seed))
     history, kept = _fit(recipe, network, exercise, [Reporter(on_progress, should_stop)], verbose)
     tower = folded(network)
+    if not all(np.isfinite(weights).all() for weights in tower.get_weights()):
+        raise TrainingError("the training diverged: the tower's weights hold NaN; lower the recipe's learning rate")
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     metrics = measure(tower, data, threshold=recipe.threshold)
     return Trained(

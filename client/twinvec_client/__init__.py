@@ -1,5 +1,6 @@
 """Enqueue pictures for embedding and look up the nearest stored digits: a broker URL is all it needs."""
 
+from twinvec_client.callback import Callback
 from twinvec_client.client import Twinvec
 from twinvec_client.errors import (
     BrokerUnavailable,
@@ -10,10 +11,12 @@ from twinvec_client.errors import (
     NotEmbedded,
     NoTower,
     NotReady,
+    NotRescuable,
     PictureRefused,
     TrainingFailed,
     TrainingRunning,
     TwinvecError,
+    UnknownBatch,
     UnknownJob,
     UnknownKey,
     WorkerError,
@@ -22,6 +25,7 @@ from twinvec_client.job import EmbedJob, TrainingJob
 from twinvec_client.pictures import Digit
 from twinvec_client.results import (
     Answer,
+    DeadBatch,
     EmbedOutcome,
     Failure,
     JobStatus,
@@ -33,7 +37,9 @@ from twinvec_client.results import (
 __all__ = [
     "Answer",
     "BrokerUnavailable",
+    "Callback",
     "DatabaseUnavailable",
+    "DeadBatch",
     "Digit",
     "EmbedJob",
     "EmbedOutcome",
@@ -46,6 +52,7 @@ __all__ = [
     "NoTower",
     "NotEmbedded",
     "NotReady",
+    "NotRescuable",
     "PictureRefused",
     "Tower",
     "TrainingFailed",
@@ -54,6 +61,7 @@ __all__ = [
     "TrainingRunning",
     "Twinvec",
     "TwinvecError",
+    "UnknownBatch",
     "UnknownJob",
     "UnknownKey",
     "WorkerError",

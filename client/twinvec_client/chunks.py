@@ -23,10 +23,14 @@ from twinvec_client.messages import (
     Intake,
     holds_nul,
 )
+from twinvec_client.packing import PACKED_BYTES, pack
 from twinvec_client.pictures import Digit, encode
 
 Labels = Mapping[str, int] | Callable[[str], int | None] | None
 Attributes = Mapping[str, dict[str, Any]] | Callable[[str], dict[str, Any] | None] | None
+
+
+_SIZES = {GLYPH: PACKED_BYTES, REFUSED: 0}  # bytes on the wire, about, of those that are not sent as they are
 
 
 class _Item(NamedTuple):
@@ -65,7 +69,14 @@ class _Open:
 
 
 def chunks(
-    pictures: Any, *, job: str, collection: str, labels: Labels, attributes: Attributes, normalise: bool
+    pictures: Any,
+    *,
+    job: str,
+    collection: str,
+    labels: Labels,
+    attributes: Attributes,
+    normalise: bool,
+    callback: tuple[str, str] | None = None,
 ) -> Iterator[Intake]:
     """Cut a stream into `Intake` messages; the last one, and no other, carries the total.
 
@@ -77,16 +88,11 @@ def chunks(
     chunk, seq, total = _Open(), 0, 0
 
     def close(last: bool) -> Intake:
-        content = hashlib.blake2b(digest_size=16)
-        parts: tuple[bytes | bytearray, ...] = (
-            *map(str.encode, chunk.keys),
-            chunk.kinds,
-            *chunk.glyphs,
-            *chunk.encoded,
-        )
-        for part in parts:
-            content.update(len(part).to_bytes(4, "big"))
-            content.update(part)
+        content, glyphs = hashlib.blake2b(digest_size=16), b"".join(chunk.glyphs)
+        keys = [key.encode() for key in chunk.keys]
+        for parts in (keys, [chunk.kinds], [glyphs], chunk.encoded):
+            content.update(b"".join([len(part).to_bytes(4, "big") for part in parts]))
+            content.update(b"".join(parts))
         content.update(repr((chunk.labels, chunk.attributes, collection, normalise, total if last else None)).encode())
         return Intake(
             job=job,
@@ -94,26 +100,32 @@ def chunks(
             collection=collection,
             keys=chunk.keys,
             kinds=bytes(chunk.kinds),
-            glyphs=b"".join(chunk.glyphs),
+            glyphs=pack(glyphs),
             encoded=chunk.encoded,
             refused=chunk.refused,
             labels=chunk.labels if any(label is not None for label in chunk.labels) else None,
             attributes=chunk.attributes if any(chunk.attributes) else None,
             normalise=normalise,
+            callback=callback,
+            again=False,
             digest=content.digest(),
             total=total if last else None,
         )
 
     for key, picture in _items(pictures):
         item = _prepare(key, picture, place=total, label_of=label_of, attributes_of=attributes_of)
-        picture = 0 if isinstance(item.content, tuple) else len(item.content)
-        size = picture + len(item.key) + len(item.attributes or "")
+        size = _size(item)
         if len(chunk.keys) == MAX_CHUNK_ITEMS or (chunk.keys and chunk.size + size > MAX_CHUNK_BYTES):
             yield close(last=False)
             chunk, seq = _Open(), seq + 1
         chunk.append(item, size)
         total += 1
     yield close(last=True)
+
+
+def _size(item: _Item) -> int:
+    """About how many bytes it is on the wire; a glyph as large as most, so that cuts depend on no packing."""
+    return _SIZES.get(item.kind, len(item.content)) + len(item.key) + len(item.attributes or "")
 
 
 def _items(pictures: Any) -> Iterable[tuple[str, Any]]:
@@ -151,13 +163,14 @@ def _prepare(key: Any, picture: Any, *, place: int, label_of: Any, attributes_of
     """One item as it travels. What cannot be a key is listed under the item's place in the stream."""
     if refusal := _bad_key(key):
         return _Item(f"#{place}", REFUSED, refusal)
-    digit = picture if isinstance(picture, Digit) else Digit(picture)
-    label, refusal = _label(digit.label if digit.label is not None else label_of(key))
+    label = extra = None
+    if isinstance(picture, Digit):
+        picture, label, extra = picture.picture, picture.label, picture.attributes
+    label, refusal = _label(label if label is not None else label_of(key))
     if refusal is None:
-        extra = digit.attributes if digit.attributes is not None else attributes_of(key)
-        attributes, refusal = _json(extra)
+        attributes, refusal = _json(extra if extra is not None else attributes_of(key))
         if refusal is None:
-            return _Item(key, *encode(digit.picture), label, attributes)
+            return _Item(key, *encode(picture), label, attributes)
     return _Item(key, REFUSED, refusal)
 
 

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import celery.exceptions
@@ -15,6 +16,7 @@ import redis.exceptions
 from celery import Celery
 
 from twinvec_client import progress
+from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, Labels, chunks, is_name
 from twinvec_client.errors import (
     BrokerUnavailable,
@@ -35,17 +37,20 @@ from twinvec_client.messages import (
     REFUSED,
     SERIALIZER,
     Intake,
+    ListDead,
     ListJobs,
     ListTowers,
     Message,
     Nearest,
     Receipts,
+    Requeue,
     StartTraining,
     StatusOf,
+    safe_url,
 )
 from twinvec_client.outage import PASSING, Outage
 from twinvec_client.pictures import encode
-from twinvec_client.results import Answer, JobStatus, Tower
+from twinvec_client.results import Answer, DeadBatch, JobStatus, Tower
 
 _DOWN = (
     kombu.exceptions.OperationalError,
@@ -60,8 +65,9 @@ _JOBS = uuid.UUID("6f0e9c62-8a0b-5ad0-9e1c-2f5c1f0d7a11")  # the namespace of id
 class Twinvec:
     """A client of one Twinvec installation.
 
-    broker_url: `redis://` or `rediss://`, the same as the workers'. answer_timeout: seconds to wait for a worker's
-    answer. Nothing is connected before the first call.
+    broker_url: `redis://` or `rediss://`, the same as the workers'; the certificate behind `rediss://` is checked,
+    against the authorities in the file of `?ssl_ca_certs=` where that is given. answer_timeout: seconds to wait for a
+    worker's answer. Nothing is connected before the first call.
     """
 
     window = 16  # chunks sent and not yet accepted: bounds the memory here and in Redis
@@ -71,6 +77,10 @@ class Twinvec:
 
     def __init__(self, broker_url: str = "redis://localhost:6379/0", *, answer_timeout: float = 30.0) -> None:
         self.answer_timeout = answer_timeout
+        try:
+            broker_url = safe_url(broker_url)
+        except ValueError as error:
+            raise InvalidRequest(f"broker_url: {error}") from None
         self._app = Celery("twinvec-client", broker=broker_url, backend=broker_url, set_as_current=False)
         transport = {
             "global_keyprefix": KEY_PREFIX,
@@ -102,6 +112,7 @@ class Twinvec:
         attributes: Attributes = None,
         idempotency_key: str | None = None,
         normalise: bool = True,
+        on_finish: Callback | None = None,
         progress: bool = False,
     ) -> EmbedJob:
         """Send pictures to be stored and embedded; returns once every one of them stands in SQL.
@@ -113,6 +124,7 @@ class Twinvec:
         labels, attributes: by key, a mapping or a function. collection: the keys' namespace; a key sent again with
         other pixels replaces the digit, with the same pixels it is `unchanged`.
         idempotency_key: the same key with the same pictures is the same job, however often it is sent.
+        on_finish: a Celery task of yours that is told when the last picture is accounted for.
         progress: show a bar of what is accepted.
 
         A picture that cannot be taken becomes one of the job's failures; the rest goes on.
@@ -127,6 +139,7 @@ class Twinvec:
             labels=labels,
             attributes=attributes,
             normalise=normalise,
+            callback=None if on_finish is None else on_finish.write(),
         )
         try:
             total = len(pictures) if isinstance(pictures, Sized) else None
@@ -172,12 +185,15 @@ class Twinvec:
         queries = [_picture_query(picture) for picture in pictures]
         return self._nearest(queries, k=k, collection=collection, normalise=normalise) if queries else []
 
-    def train(self, *, recipe: str = "default", seed: int = 0) -> TrainingJob:
+    def train(self, *, recipe: str = "default", seed: int = 0, on_finish: Callback | None = None) -> TrainingJob:
         """Start a training on a worker, by a recipe: `notebook`, `quick`, `default` or `conv`.
 
+        on_finish: a Celery task of yours that is told of its end.
         Raises TrainingRunning while another goes on, InvalidRequest.
         """
-        return TrainingJob(self, self.ask(StartTraining(recipe=recipe, seed=seed))["job"])
+        callback = None if on_finish is None else on_finish.write()
+        request = StartTraining(job=str(uuid.uuid4()), recipe=recipe, seed=seed, callback=callback)
+        return TrainingJob(self, self.ask(request)["job"])
 
     def towers(self) -> list[Tower]:
         """Every tower that was trained, newest first."""
@@ -186,6 +202,17 @@ class Twinvec:
     def jobs(self, *, limit: int = 20) -> list[JobStatus]:
         """The latest jobs, newest first."""
         return [JobStatus.read(job) for job in self.ask(ListJobs(limit=limit))["jobs"]]
+
+    def dead_batches(self, *, limit: int = 100) -> list[DeadBatch]:
+        """The batches that nobody tries any more, newest first. What they hold is stored, and listed as failed."""
+        return [DeadBatch.read(batch) for batch in self.ask(ListDead(limit=limit))["batches"]]
+
+    def requeue(self, batch: int) -> EmbedJob:
+        """Try a dead batch again, once what killed it is gone; its job, which goes on.
+
+        Raises UnknownBatch, and NotRescuable where its job was cancelled or its tower is gone.
+        """
+        return EmbedJob(self, self.ask(Requeue(batch=batch))["job"])
 
     def job(self, id: str) -> EmbedJob | TrainingJob:
         """The handle of a job that was started elsewhere. Raises UnknownJob."""
@@ -216,12 +243,25 @@ class Twinvec:
             raise revive(answer["error"], answer["message"])
         return answer
 
-    def send(self, message: Message) -> None:
-        """Send a message that nobody answers. Raises BrokerUnavailable."""
+    def send(self, message: Message) -> str:
+        """Send a message that nobody answers; its id. Raises BrokerUnavailable."""
+        id = str(uuid.uuid4())
         try:
-            self._app.send_task(message.task, kwargs=message.write(), queue=message.lane, ignore_result=True)
+            self._app.send_task(
+                message.task, kwargs=message.write(), queue=message.lane, task_id=id, ignore_result=True
+            )
         except _DOWN as error:
             raise self._broker_down(error) from error
+        return id
+
+    def failure_of(self, id: str) -> str | None:
+        """What the message `id` has failed with in the last minute, in a line; None where nobody said so."""
+        found = None
+        with suppress(*_DOWN):
+            found = self._app.backend.get_task_meta(id)
+        if found is None or found["status"] != "FAILURE":
+            return None
+        return next(iter(str(found["result"]).strip().splitlines()), None)
 
     def _nearest(
         self, queries: list[dict[str, Any]], *, k: int, collection: str | None, normalise: bool
@@ -240,7 +280,10 @@ class Twinvec:
     def _broker_down(self, error: Exception) -> BrokerUnavailable:
         url = self._app.connection_for_write().as_uri()  # the password is masked
         cause = error.__cause__ or error.__context__ or error
-        return BrokerUnavailable(f"no broker at {url}: {str(cause).strip().rstrip('.')}")
+        said = str(cause).strip().rstrip(".")
+        if any(isinstance(each, redis.exceptions.OutOfMemoryError) for each in (error, cause)):
+            return BrokerUnavailable(f"the broker at {url} is full: {said}")
+        return BrokerUnavailable(f"no broker at {url}: {said}")
 
 
 def _check_collection(collection: Any) -> None:
@@ -282,6 +325,9 @@ class _Delivery:
         self.client, self.job = client, job
         self.waiting: dict[int, _Sent] = {}  # by seq, in the order they were sent
         self.last_sent = -1
+        self.last_message: str | None = None  # id of what was sent last
+        self.most = 0  # pictures a job may have; known with the first receipts
+        self.pause = 0.02  # seconds between two requests for receipts; grows while none come
         self.room = True  # whether the backlog of accepted and not yet embedded digits is below its limit
         self.outage = Outage(client.outage)
         self.heard = time.monotonic()  # when a chunk was last accepted, or none was due
@@ -289,14 +335,29 @@ class _Delivery:
     def run(self, stream: Iterator[Intake], *, show: bool, total: int | None) -> None:
         with progress.bar(show, "send", total=total) as bar:
             self._collect(bar)  # whether anybody is there, before the stream is touched
+            self._check(total or 0)
+            sent = 0
             for chunk in stream:
+                sent += len(chunk.keys)
+                self._check(sent)
                 self._send(chunk)
                 self.waiting[chunk.seq] = _Sent(chunk, self.client.resend_after)
                 self.last_sent = chunk.seq
-                while len(self.waiting) >= self.client.window or not self.room:
-                    self._collect(bar)
+                if len(self.waiting) >= self.client.window or not self.room:
+                    self._make_room(bar)
             while self.waiting:
                 self._collect(bar)
+
+    def _make_room(self, bar: progress.Bar) -> None:
+        """Wait until a quarter of the window is free: asked after every chunk, workers would do little but answer."""
+        while len(self.waiting) > self.client.window * 3 // 4 or not self.room:
+            self._collect(bar)
+
+    def _check(self, count: int) -> None:
+        if count > self.most:
+            raise InvalidRequest(
+                f"{count:,} pictures in one job: at most {self.most:,} are taken, so send several jobs"
+            )
 
     def _collect(self, bar: progress.Bar) -> None:
         """Read receipts; with none, wait a moment and send again what has waited too long."""
@@ -307,7 +368,7 @@ class _Delivery:
             self.outage.endure(error)
             return
         self.outage.over()
-        self.room = answer["backlog"] < answer["backlog_limit"]
+        self.room, self.most = answer["backlog"] < answer["backlog_limit"], answer["job_limit"]
         accepted = 0
         for seq, digest in answer["accepted"]:
             sent = self.waiting.pop(seq, None)
@@ -322,23 +383,27 @@ class _Delivery:
         if accepted or not self.waiting:
             self.heard = time.monotonic()
         elif time.monotonic() - self.heard > self.client.accept_timeout:
-            raise NoAnswer(
-                f"no chunk was accepted for {self.client.accept_timeout:g} s: does a worker run on the lane `intake`?"
-            )
+            raise NoAnswer(f"no chunk was accepted for {self.client.accept_timeout:g} s: {self._why()}")
         if not self.room:
             time.sleep(0.25)
-        elif self.waiting and not accepted:
-            time.sleep(0.02)
+        elif self.waiting:
+            self.pause = 0.02 if accepted else min(self.pause * 1.5, 0.1)
+            time.sleep(self.pause)
         for sent in self.waiting.values():
             if sent.overdue():
-                self._send(sent.chunk)
+                self._send(replace(sent.chunk, again=True))
 
     def _send(self, chunk: Intake) -> None:
         """Send a chunk; what a broker that restarts does not take is sent again when it is overdue."""
         try:
-            self.client.send(chunk)
+            self.last_message = self.client.send(chunk)
         except PASSING as error:
             self.outage.endure(error)
+
+    def _why(self) -> str:
+        """What keeps chunks from being accepted, as far as anybody told."""
+        failure = None if self.last_message is None else self.client.failure_of(self.last_message)
+        return "does a worker run on the lane `intake`?" if failure is None else f"the worker says: {failure}"
 
 
 class _Sent:

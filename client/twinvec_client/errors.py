@@ -31,6 +31,14 @@ class UnknownJob(TwinvecError):
     """No job has this id."""
 
 
+class UnknownBatch(TwinvecError):
+    """No dead batch has this id."""
+
+
+class NotRescuable(TwinvecError):
+    """A dead batch whose work is not taken up again. The message says what to do instead."""
+
+
 class UnknownKey(TwinvecError):
     """No stored digit has this key; or several collections have it, and none was named."""
 
@@ -72,6 +80,8 @@ _BY_NAME = {
     for kind in (
         DatabaseUnavailable,
         NoTower,
+        NotRescuable,
+        UnknownBatch,
         UnknownJob,
         UnknownKey,
         NotEmbedded,

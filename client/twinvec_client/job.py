@@ -47,7 +47,7 @@ class _Job:
 
     def _wait(self, timeout: float | None, show: Callable[[JobStatus], None]) -> JobStatus:
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause = 0.02  # seconds; grows, so that small jobs end at once and long ones cost few requests
+        start, pause = time.monotonic(), 0.01  # seconds
         outage = Outage(self._client.outage)
         while True:
             try:
@@ -62,7 +62,8 @@ class _Job:
             if deadline is not None and time.monotonic() + pause > deadline:
                 raise NotReady(f"job {self.id} is {status.state} after {timeout:g} s; it goes on")
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.5)
+            # Longer the longer it takes: small jobs end at once, long ones cost few requests and a twentieth at most.
+            pause = min(max(pause, (time.monotonic() - start) / 20), 0.5)
 
 
 class EmbedJob(_Job):

@@ -15,7 +15,7 @@ KEY_PREFIX = "twinvec:"  # of every key in Redis: one ACL pattern covers them al
 SERIALIZER = "msgpack"  # bytes travel as bytes
 
 GLYPH_BYTES = 28 * 28  # one 28x28 uint8 picture
-MAX_CHUNK_ITEMS = 2048
+MAX_CHUNK_ITEMS = 4096
 MAX_CHUNK_BYTES = 2 * 1024 * 1024
 MAX_PICTURE_BYTES = 10 * 1024 * 1024
 MAX_KEY_CHARS = 512
@@ -23,8 +23,30 @@ MAX_COLLECTION_CHARS = 128
 MAX_ATTRIBUTES_BYTES = 4096  # of one digit's attributes as JSON
 MAX_ATTRIBUTES_DEPTH = 32  # of dicts and lists in each other
 MAX_LABEL = 2**31  # labels are below this
+MAX_NAME_CHARS = 255  # of a callback's task and queue
 MAX_K = 1000
 MAX_QUERIES = 1000  # of one `nearest_many`
+
+# Why a picture was not embedded: the codes that `failures` lists, and what each says.
+REASONS = {
+    "unreadable": "the client could not read the file",
+    "bad_picture": "the client was given what is no picture, or one that cannot be written as PNG",
+    "bad_key": "no string of 1 to 512 characters without NUL; it is listed under its place in the stream",
+    "bad_label": "no integer from 0 to 2,147,483,647",
+    "bad_attributes": "no JSON object of at most 4,096 bytes and 32 levels",
+    "bad_array": "an array whose shape, dtype or values are no picture's",
+    "too_many_bytes": "a file of more than 10 MiB",
+    "too_many_pixels": "more than 24 million pixels, by its header: it was not decoded",
+    "empty": "no bytes",
+    "not_a_picture": "none of PNG, JPEG, BMP, GIF, TIFF and WebP",
+    "damaged": "a picture that cannot be decoded to its end",
+    "unsupported_depth": "more than 8 bits per channel",
+    "blank": "one level everywhere: there is no digit in it",
+    "duplicate_key": "the key came before in the same job, with other pixels; the first ones were kept",
+    "superseded": "other pixels came under the key before these were embedded",
+    "poison": "whoever decoded or embedded it died of it, more than once",
+    "not_finite": "the tower gave it NaN or infinity",
+}
 
 GLYPH, ENCODED, REFUSED = 0, 1, 2  # the kinds of an item in a chunk
 
@@ -32,6 +54,20 @@ GLYPH, ENCODED, REFUSED = 0, 1, 2  # the kinds of an item in a chunk
 def holds_nul(json_text: str) -> bool:
     """Whether a string in JSON holds NUL, which PostgreSQL cannot store."""
     return r"\u0000" in json_text.replace(r"\\", "")  # an escaped backslash before u0000 is none
+
+
+def safe_url(url: str) -> str:
+    """A server's URL; with `rediss://` its certificate is checked, unless the URL says otherwise.
+
+    Raises ValueError, which shows no password, on one that cannot be read.
+    """
+    scheme, _, rest = url.partition("://")
+    login = rest.rpartition("@")[0]
+    if any(mark in login for mark in "/?#@"):  # everyone would cut it in another place, and show a part of it
+        raise ValueError("its password is not written as a URL's: / ? # and @ are %2F %3F %23 and %40 there")
+    if scheme != "rediss" or "ssl_cert_reqs=" in rest:
+        return url
+    return f"{url}{'&' if '?' in rest else '?'}ssl_cert_reqs=required"
 
 
 class BadMessage(ValueError):
@@ -71,12 +107,14 @@ class Intake(Message):
     collection: str
     keys: list[str]
     kinds: bytes  # one byte an item: GLYPH, ENCODED or REFUSED
-    glyphs: bytes  # the GLYPH items, 784 bytes each, in order
+    glyphs: bytes  # the GLYPH items, 784 bytes each, in order, packed (see `packing`)
     encoded: list[bytes]  # the ENCODED items, in order
     refused: list[tuple[str, str]]  # the REFUSED items' (reason, message), in order
     labels: list[int | None] | None
     attributes: list[str | None] | None  # JSON objects as text
     normalise: bool
+    callback: tuple[str, str] | None  # the (task, queue) that is told of the job's end
+    again: bool  # whether it was sent before: whoever took it may have died of it
     digest: bytes  # of the content: tells an honest repetition from a reused idempotency key
     total: int | None  # items of the whole job; set on its last chunk only
 
@@ -203,12 +241,32 @@ class Cancel(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListDead(Message):
+    task = "twinvec.dead"
+    lane = "control"
+
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requeue(Message):
+    """Try a dead batch again."""
+
+    task = "twinvec.requeue"
+    lane = "control"
+
+    batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartTraining(Message):
     task = "twinvec.start_training"
     lane = "control"
 
+    job: str  # its id, drawn by the sender: a request sent twice starts one training
     recipe: str
     seed: int
+    callback: tuple[str, str] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +299,8 @@ MESSAGES: tuple[type[Message], ...] = (
     ListJobs,
     FailuresOf,
     Cancel,
+    ListDead,
+    Requeue,
     StartTraining,
     StopTraining,
     ListTowers,

@@ -84,6 +84,23 @@ class Failure(_Record):
 
 
 @dataclass(frozen=True)
+class DeadBatch(_Record):
+    """A batch that nobody tries any more: why, after how many attempts, and who held it last.
+
+    kind: of its job. digits: how many it holds. died: ISO 8601.
+    """
+
+    id: int
+    job: str
+    kind: str
+    digits: int
+    attempts: int
+    worker: str | None
+    message: str | None
+    died: str
+
+
+@dataclass(frozen=True)
 class JobStatus(_Record):
     """Where a job stands, read from SQL at one moment.
 

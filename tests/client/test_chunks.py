@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from twinvec_client import Digit, InvalidRequest
 from twinvec_client.chunks import chunks
 from twinvec_client.messages import (
+    ENCODED,
     GLYPH,
     MAX_ATTRIBUTES_BYTES,
     MAX_CHUNK_BYTES,
@@ -25,6 +26,7 @@ from twinvec_client.messages import (
     REFUSED,
     Intake,
 )
+from twinvec_client.packing import PACKED_BYTES, unpack
 
 ZEROS = np.zeros((28, 28), np.uint8)
 
@@ -77,13 +79,11 @@ def test_chunks_stay_within_their_bounds_and_hold_what_their_kinds_say(pictures:
     found = cut([(f"key {at}", picture) for at, picture in enumerate(pictures)])
     assert sum(sizes(found)) == found[-1].total == len(pictures)
     for chunk in found:
-        weight = len(chunk.glyphs) + sum(map(len, chunk.encoded))
+        glyphs = chunk.kinds.count(GLYPH)
+        assert unpack(chunk.glyphs, glyphs) == bytes(784 * glyphs)
+        weight = PACKED_BYTES * glyphs + sum(map(len, chunk.encoded))
         assert weight <= MAX_CHUNK_BYTES or len(chunk.encoded) == 1
-        assert [chunk.kinds.count(kind) for kind in range(3)] == [
-            len(chunk.glyphs) // 784,
-            len(chunk.encoded),
-            len(chunk.refused),
-        ]
+        assert [chunk.kinds.count(kind) for kind in (ENCODED, REFUSED)] == [len(chunk.encoded), len(chunk.refused)]
         msgpack.packb(chunk.write())
 
 

@@ -2,14 +2,18 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any
 
 import msgpack
 import numpy as np
 import pytest
+from PIL import Image
 
 from db import batches, jobs
+from tasks import decoding
 from tasks.answering import answering, job_id
+from tasks.decoding import Decoder
 from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import cancel_job, failures_of, receipts_of
@@ -79,6 +83,12 @@ def picture(seed: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).integers(0, 256, (28, 28), np.uint8)
 
 
+def png(seed: int) -> bytes:
+    file = BytesIO()
+    Image.fromarray(picture(seed)).save(file, "PNG")
+    return file.getvalue()
+
+
 def stream(count: int) -> Iterator[tuple[str, Any]]:
     return ((f"key {at:03}", picture(at)) for at in range(count))
 
@@ -128,6 +138,56 @@ def test_the_client_gives_up_where_nothing_is_ever_accepted(runtime: Runtime) ->
     client.accept_timeout = 0.1
     with pytest.raises(NoAnswer, match="intake"):
         client.embed({"a": picture(1)})
+
+
+class Died(Exception):
+    """Stands for the death of an intake process."""
+
+
+def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
+    runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first it dies in the worker's own process; the decoder at arm's length dies of the same picture."""
+    register(ledger)
+    culprit = b"\x89PNG culprit"
+    read, ask = decoding.read_picture, Decoder._ask
+
+    def deadly(picture: bytes, **options: Any) -> Any:
+        if picture == culprit:
+            raise Died
+        return read(picture, **options)
+
+    def deadly_too(decoder: Decoder, process: Any, picture: bytes) -> tuple[int, bytes]:
+        if picture == culprit:
+            process.kill()
+        return ask(decoder, process, picture)
+
+    monkeypatch.setattr(decoding, "read_picture", deadly)
+    monkeypatch.setattr(Decoder, "_ask", deadly_too)
+    deaths = 0
+
+    class Mortal(Direct):
+        def send(self, message: Message) -> None:
+            nonlocal deaths
+            try:
+                super().send(message)
+            except Died:
+                deaths += 1
+
+    job = Mortal(runtime).embed({"good": picture(1), "bad": culprit, "empty": b"", "fine": png(2)})
+    assert deaths == 1
+    assert failures(ledger, uuid.UUID(job.id)) == {"bad": "poison", "empty": "empty"}
+    assert set(stored(ledger)) == {"good", "fine"}
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_job_of_too_many_pictures_is_refused(runtime: Runtime, small_chunks: None, counted: bool) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"job_pictures": 20})
+    client = Direct(runtime)
+    with pytest.raises(InvalidRequest, match="at most 20"):
+        client.embed(dict(stream(21)) if counted else stream(21))
+    assert client.sent == ([] if counted else [0, 1])
+    client.embed(stream(20))
 
 
 def test_the_same_pictures_under_the_same_idempotency_key_are_the_same_job(

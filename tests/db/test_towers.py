@@ -292,17 +292,17 @@ def test_a_fill_larger_than_a_batch_is_cut_by_id(ledger: Ledger, monkeypatch: py
 
 
 def test_one_training_at_a_time(ledger: Ledger) -> None:
-    job, _ = ledger(lambda session: jobs.start_training(session, recipe="notebook", seed=0))
+    job, _ = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
     with pytest.raises(jobs.TrainingRunning, match=str(job)):
-        ledger(lambda session: jobs.start_training(session, recipe="notebook", seed=1))
+        ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=1))
     ledger(lambda session: jobs.end(session, job, message="no data"))
-    ledger(lambda session: jobs.start_training(session, recipe="notebook", seed=1))
+    ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=1))
 
 
 def test_of_two_trainings_started_at_once_one_is_refused(ledger: Ledger) -> None:
     def start() -> bool:
         try:
-            ledger(lambda session: jobs.start_training(session, recipe="notebook", seed=0))
+            ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
         except jobs.TrainingRunning:
             return False
         return True
@@ -311,7 +311,7 @@ def test_of_two_trainings_started_at_once_one_is_refused(ledger: Ledger) -> None
 
 
 def test_a_training_that_kills_its_worker_again_and_again_fails(ledger: Ledger) -> None:
-    job, batch = ledger(lambda session: jobs.start_training(session, recipe="notebook", seed=0))
+    job, batch = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
     for _ in range(MAX_ATTEMPTS):
         die_on(ledger, batch)
         rescue(ledger)
@@ -319,14 +319,14 @@ def test_a_training_that_kills_its_worker_again_and_again_fails(ledger: Ledger) 
         "failed",
         f"batch {batch}: its worker died 3 times on it, last worker",
     )
-    ledger(lambda session: jobs.start_training(session, recipe="notebook", seed=1))
+    ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=1))
 
 
 def test_a_cancelled_training_makes_room_for_another(ledger: Ledger) -> None:
-    job, _ = ledger(lambda session: jobs.start_training(session, recipe="notebook", seed=0))
+    job, _ = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
     ledger(lambda session: jobs.cancel(session, job))
     assert status(ledger, job)["state"] == "cancelled"
-    ledger(lambda session: jobs.start_training(session, recipe="notebook", seed=1))
+    ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=1))
 
 
 def test_a_vector_of_a_digit_is_stored_once(ledger: Ledger, digits: int) -> None:

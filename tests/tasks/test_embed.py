@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
+from db import dead
 from db.tables import Batch
 from tasks.embed import embed
 from tests.makers import (
@@ -19,12 +20,15 @@ from tests.makers import (
     expire,
     failures,
     finish,
+    glyph,
     item,
     picked,
     register,
     rescue,
     send,
     states,
+    status,
+    tower_statuses,
     vector,
     vectors,
 )
@@ -185,3 +189,52 @@ def test_shuffled_ids_in_a_batch_change_no_pairing(runtime: Runtime, tower: int)
     found = vectors(runtime.transact, tower)
     for seed in range(30):
         assert found[f"key {seed}"] == pytest.approx(vector(tower, seed))
+
+
+class Spoilt(PickedPixels):
+    """Towers of which one gives NaN for the pictures of some seeds."""
+
+    def __init__(self, tower: int, *seeds: int) -> None:
+        self.tower, self.pictures = tower, {glyph(seed) for seed in seeds}
+
+    def __getitem__(self, tower: int) -> Callable[[Array], Array]:
+        def call(pixels: Array) -> Array:
+            rows = picked(tower, pixels)
+            if tower == self.tower:
+                rows[[row.tobytes() in self.pictures for row in pixels]] = np.nan
+            return rows
+
+        return call
+
+
+def test_a_picture_that_comes_to_nan_costs_only_itself(runtime: Runtime, tower: int) -> None:
+    job = uuid.uuid4()
+    runtime.towers = Spoilt(tower, 2, 5)
+    batch = send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(6)), job=job)
+    embed(batch, runtime)
+    assert counts(runtime.transact, job) == {"accepted": 6, "succeeded": 4, "failed": 2}
+    assert failures(runtime.transact, job) == {"key 2": "not_finite", "key 5": "not_finite"}
+    assert sorted(vectors(runtime.transact, tower)) == ["key 0", "key 1", "key 3", "key 4"]
+    (aside,) = runtime.transact(lambda session: dead.page(session, limit=9))
+    assert aside["digits"] == 2
+    runtime.towers = PickedPixels()
+    runtime.transact(lambda session: dead.requeue(session, aside["id"]))
+    embed(aside["id"], runtime)
+    assert counts(runtime.transact, job) == {"accepted": 6, "succeeded": 6}
+
+
+def test_a_batch_of_nothing_but_nan_ends(runtime: Runtime, tower: int) -> None:
+    job = uuid.uuid4()
+    runtime.towers = Spoilt(tower, 1, 2)
+    embed(send(runtime.transact, item("a", 1), item("b", 2), job=job), runtime)
+    assert status(runtime.transact, job)["state"] == "finished_with_failures"
+
+
+def test_a_candidate_that_gives_nan_is_given_up_and_costs_nothing(runtime: Runtime, tower: int) -> None:
+    candidate = register(runtime.transact, "newer")
+    job = uuid.uuid4()
+    runtime.towers = Spoilt(candidate, 1)
+    embed(send(runtime.transact, item("a", 1), item("b", 2), job=job), runtime)
+    assert counts(runtime.transact, job) == {"accepted": 2, "succeeded": 2}
+    assert tower_statuses(runtime.transact) == {tower: "live", candidate: "rejected"}
+    assert len(vectors(runtime.transact, tower)) == 2

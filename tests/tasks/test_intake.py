@@ -28,6 +28,7 @@ from twinvec_client.messages import (
     BadMessage,
     Intake,
 )
+from twinvec_client.packing import pack
 from worker.runtime import Runtime
 
 JOB = str(uuid.UUID(int=7))
@@ -48,12 +49,14 @@ def chunk(**changes: Any) -> Intake:
         "collection": "default",
         "keys": ["glyph", "encoded", "refused"],
         "kinds": bytes([GLYPH, ENCODED, REFUSED]),
-        "glyphs": glyph(1),
+        "glyphs": pack(glyph(1)),
         "encoded": [png(2)],
         "refused": [("unreadable", "no such file")],
         "labels": [3, None, None],
         "attributes": ['{"page": 1}', None, None],
         "normalise": False,
+        "callback": None,
+        "again": False,
         "digest": b"digest",
         "total": 3,
     }
@@ -94,7 +97,7 @@ def test_a_bad_picture_costs_only_itself_and_is_kept_to_look_at(runtime: Runtime
         chunk(
             keys=["good", *bad, "last"],
             kinds=bytes([ENCODED] * 5),
-            glyphs=b"",
+            glyphs=pack(b""),
             encoded=[png(1), *bad.values(), png(2)],
             refused=[],
             labels=None,
@@ -119,7 +122,7 @@ def test_pictures_keep_their_keys_whatever_their_kinds(runtime: Runtime) -> None
         chunk(
             keys=[f"key {at}" for at in range(8)],
             kinds=bytes(kinds),
-            glyphs=b"".join(glyph(at) for at in range(8) if kinds[at] == GLYPH),
+            glyphs=pack(b"".join(glyph(at) for at in range(8) if kinds[at] == GLYPH)),
             encoded=[png(at) for at in range(8) if kinds[at] == ENCODED],
             refused=[("bad_picture", f"{at}") for at in range(8) if kinds[at] == REFUSED],
             labels=None,
@@ -169,8 +172,6 @@ def test_junk_in_any_field_is_refused_or_stored_and_never_an_error(runtime: Runt
 @pytest.mark.parametrize(
     "changes",
     [
-        {"glyphs": glyph(1) + b"x"},
-        {"glyphs": b""},
         {"encoded": []},
         {"refused": []},
         {"kinds": bytes([GLYPH, ENCODED, 3])},
@@ -185,7 +186,18 @@ def test_junk_in_any_field_is_refused_or_stored_and_never_an_error(runtime: Runt
 )
 def test_fields_that_do_not_agree_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(BadMessage):
-        check(replace(chunk(), **changes))
+        check(replace(chunk(), **changes), 1000)
+
+
+@pytest.mark.parametrize(
+    "glyphs",
+    [b"", glyph(1), pack(b""), pack(glyph(1) + b"x"), pack(glyph(1)[1:]), pack(glyph(1))[:-9], pack(bytes(10**8))],
+    ids=["nothing", "not packed", "none", "too long", "too short", "cut off", "a bomb"],
+)
+def test_glyphs_that_do_not_unpack_to_what_the_kinds_say_are_refused(runtime: Runtime, glyphs: bytes) -> None:
+    with pytest.raises(BadMessage, match="glyphs"):
+        take_in(chunk(glyphs=glyphs), runtime)
+    assert stored(runtime.transact) == {}
 
 
 def test_what_msgpack_makes_of_a_chunk_is_taken(runtime: Runtime) -> None:

@@ -53,7 +53,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Room:
 
 
 def started(runtime: Runtime) -> tuple[uuid.UUID, int]:
-    return runtime.transact(lambda session: jobs.start_training(session, recipe="notebook", seed=0))
+    return runtime.transact(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
 
 
 def ask(runtime: Runtime, job: uuid.UUID) -> dict[str, Any]:

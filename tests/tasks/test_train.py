@@ -59,7 +59,11 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Room:
 
 
 def started(runtime: Runtime, seed: int = 0) -> tuple[uuid.UUID, int]:
-    return runtime.transact(lambda session: jobs.start_training(session, recipe="notebook", seed=seed))
+    return runtime.transact(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=seed))
+
+
+def asked(recipe: Any = "notebook", seed: Any = 0, job: str | None = None) -> StartTraining:
+    return StartTraining(job=job or str(uuid.uuid4()), recipe=recipe, seed=seed, callback=None)
 
 
 def test_a_training_registers_its_tower_and_ends_its_job_with_it(runtime: Runtime, room: Room) -> None:
@@ -164,10 +168,16 @@ def test_a_training_whose_process_dies_again_and_again_is_given_up(runtime: Runt
 
 
 def test_starting_rings_for_the_training_and_a_second_one_is_refused(runtime: Runtime, broker: Redis) -> None:
-    job = start(StartTraining(recipe="notebook", seed=3), runtime)
+    job = start(asked(seed=3), runtime)
     assert broker.llen("twinvec:train") == 1
     with pytest.raises(TrainingRunning, match=job):
-        start(StartTraining(recipe="notebook", seed=4), runtime)
+        start(asked(seed=4), runtime)
+
+
+def test_a_request_that_comes_twice_starts_one_training(runtime: Runtime) -> None:
+    """Its first answer may have been lost."""
+    request = asked()
+    assert start(request, runtime) == start(request, runtime) == request.job
 
 
 @pytest.mark.parametrize(
@@ -176,7 +186,7 @@ def test_starting_rings_for_the_training_and_a_second_one_is_refused(runtime: Ru
 )
 def test_a_training_that_cannot_be_is_refused(runtime: Runtime, recipe: Any, seed: Any) -> None:
     with pytest.raises(InvalidRequest):
-        start(StartTraining(recipe=recipe, seed=seed), runtime)
+        start(asked(recipe, seed), runtime)
 
 
 def test_the_schedule_leaves_it_where_a_training_is_under_way(runtime: Runtime, broker: Redis) -> None:

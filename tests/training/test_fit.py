@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.dataset import Dataset
-from training.errors import DataError
+from training.errors import DataError, TrainingError
 from training.fit import train
 from training.progress import Progress
 from training.recipes import NOTEBOOK, RECIPES
@@ -87,3 +87,9 @@ def test_epochs_are_printed_as_keras_prints_them(sample: Dataset, capsys: pytest
     assert "Epoch 2/2" in printed
     assert "50/50" in printed
     assert "val_binary_accuracy" in printed
+
+
+def test_a_training_that_diverges_makes_no_tower(sample: Dataset) -> None:
+    wild = replace(SHORT, learning_rate=1e30)
+    with pytest.raises(TrainingError, match="diverged"):
+        train(wild, sample, seed=0)

@@ -62,11 +62,14 @@ CREATE TABLE jobs (
     progress jsonb,
     outcome jsonb,
     message text,
+    callback jsonb,
     created timestamptz NOT NULL DEFAULT now(),
     cancelled timestamptz,
-    ended timestamptz
+    ended timestamptz,
+    announced timestamptz
 );
 CREATE INDEX jobs_by_age ON jobs (created DESC);
+CREATE INDEX unannounced_jobs ON jobs (created) WHERE callback IS NOT NULL AND announced IS NULL;
 CREATE UNIQUE INDEX one_training ON jobs (kind) WHERE kind = 'train' AND ended IS NULL;
 
 CREATE TABLE batches (
@@ -86,6 +89,7 @@ CREATE TABLE batches (
     token uuid,
     lease_until timestamptz,
     worker text,
+    message text,
     rung timestamptz,
     seconds jsonb,
     created timestamptz NOT NULL DEFAULT now(),
@@ -94,6 +98,7 @@ CREATE TABLE batches (
     CHECK ((state = 'leased') = (token IS NOT NULL AND lease_until IS NOT NULL))
 );
 CREATE INDEX open_batches ON batches (state, id) WHERE state IN ('queued', 'leased');
+CREATE INDEX dead_batches ON batches (id) WHERE state = 'dead';
 
 CREATE TABLE failures (
     job uuid NOT NULL REFERENCES jobs,
@@ -108,6 +113,32 @@ CREATE TABLE failures (
     created timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (job, key)
 );
+
+-- Workers make and drop the partitions of `embeddings` by these two alone, so they need not own a table.
+CREATE FUNCTION open_space(tower integer) RETURNS void LANGUAGE plpgsql STRICT SECURITY DEFINER AS $$
+DECLARE
+    space text := quote_ident('embeddings_' || tower);
+    segment text := quote_ident('embeddings_' || tower || '_open');
+BEGIN
+    -- Built beside the table and attached, which blocks no reader and no writer.
+    EXECUTE 'CREATE TABLE ' || space || ' (LIKE embeddings INCLUDING DEFAULTS) PARTITION BY RANGE (digit)';
+    EXECUTE 'ALTER TABLE ' || space || ' ADD PRIMARY KEY (tower, digit)';
+    EXECUTE 'CREATE TABLE ' || segment || ' PARTITION OF ' || space || ' FOR VALUES FROM (MINVALUE) TO (MAXVALUE)';
+    EXECUTE 'ALTER TABLE ' || segment || ' ALTER COLUMN vector SET STORAGE PLAIN';
+    EXECUTE 'ALTER TABLE embeddings ATTACH PARTITION ' || space || ' FOR VALUES IN (' || tower || ')';
+END $$;
+
+CREATE FUNCTION close_space(tower integer) RETURNS void LANGUAGE plpgsql STRICT SECURITY DEFINER AS $$
+BEGIN
+    EXECUTE 'DROP TABLE IF EXISTS ' || quote_ident('embeddings_' || tower);
+END $$;
+
+-- Whoever calls them cannot put objects of his own before ours.
+DO $$ BEGIN
+    EXECUTE 'ALTER FUNCTION open_space(integer) SET search_path = ' || quote_ident(current_schema()) || ', pg_temp';
+    EXECUTE 'ALTER FUNCTION close_space(integer) SET search_path = ' || quote_ident(current_schema()) || ', pg_temp';
+END $$;
+REVOKE EXECUTE ON FUNCTION open_space(integer), close_space(integer) FROM PUBLIC;
 """
 
 

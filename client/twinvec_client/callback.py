@@ -1,0 +1,34 @@
+"""A Celery task of the caller's own that is told when a job has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twinvec_client.chunks import is_name
+from twinvec_client.errors import InvalidRequest
+from twinvec_client.messages import KEY_PREFIX, MAX_NAME_CHARS
+
+
+@dataclass(frozen=True)
+class Callback:
+    """The task `task` on the queue `queue` of the same broker, as the caller's own Celery workers know them.
+
+    It is called with one argument, a dict: the job's `id`, `kind`, `collection`, `state` and counts, as `JobStatus`
+    names them. It is called when the last picture is accounted for, with failures or without, and when the job is
+    cancelled; at least once, so know a job by its id. Raises InvalidRequest on names that can be none.
+    """
+
+    task: str
+    queue: str = "celery"
+
+    def __post_init__(self) -> None:
+        for name, value in (("task", self.task), ("queue", self.queue)):
+            if not is_name(value, MAX_NAME_CHARS) or value.startswith(KEY_PREFIX):
+                raise InvalidRequest(
+                    f"callback {name} {value!r:.80}: a string of 1 to {MAX_NAME_CHARS} characters "
+                    f"that does not begin with {KEY_PREFIX!r}"
+                )
+
+    def write(self) -> tuple[str, str]:
+        """As it travels."""
+        return self.task, self.queue

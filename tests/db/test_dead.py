@@ -1,0 +1,121 @@
+"""What could not be rescued is listed, nothing of it is deleted, and it can be tried again."""
+
+import uuid
+
+import pytest
+from sqlalchemy import text
+
+from db import dead, jobs, towers
+from db.errors import NotRescuable, UnknownBatch
+from tests.makers import (
+    MAX_ATTEMPTS,
+    Ledger,
+    counts,
+    die_on,
+    embed,
+    failures,
+    item,
+    register,
+    rescue,
+    send,
+    status,
+    stored,
+    vectors,
+)
+
+
+@pytest.fixture
+def tower(ledger: Ledger) -> int:
+    """A live tower."""
+    return register(ledger)
+
+
+def bury(ledger: Ledger, batch: int | None) -> None:
+    for _ in range(MAX_ATTEMPTS):
+        die_on(ledger, batch)
+        rescue(ledger)
+
+
+def test_a_dead_batch_is_listed_with_its_attempts_and_who_held_it_last(ledger: Ledger, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(ledger, item("a", 1), job=job)
+    bury(ledger, batch)
+    (listed,) = ledger(lambda session: dead.page(session, limit=10))
+    assert (listed["id"], listed["job"], listed["kind"], listed["digits"]) == (batch, str(job), "embed", 1)
+    assert (listed["attempts"], listed["worker"]) == (MAX_ATTEMPTS, "worker")
+    assert "died 3 times" in listed["message"]
+
+
+def test_a_dead_batch_is_embedded_when_it_is_queued_again(ledger: Ledger, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(ledger, item("a", 1), job=job)
+    bury(ledger, batch)
+    assert status(ledger, job)["state"] == "finished_with_failures"
+    assert ledger(lambda session: dead.requeue(session, batch)) == (str(job), "embed")
+    assert status(ledger, job)["state"] == "queued"
+    assert failures(ledger, job) == {}
+    embed(ledger, batch)
+    assert counts(ledger, job) == {"accepted": 1, "succeeded": 1}
+    assert status(ledger, job)["state"] == "finished"
+    assert list(vectors(ledger, tower)) == ["a"]
+    assert ledger(lambda session: dead.page(session, limit=10)) == []
+
+
+def test_what_was_replaced_meanwhile_stays_a_failure(ledger: Ledger, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(ledger, item("a", 1), job=job)
+    bury(ledger, batch)
+    embed(ledger, send(ledger, item("a", 2)))
+    ledger(lambda session: dead.requeue(session, batch))
+    embed(ledger, batch)
+    assert counts(ledger, job) == {"accepted": 1, "failed": 1}
+    assert failures(ledger, job) == {"a": "poison"}
+
+
+def test_the_same_picture_sent_again_is_tried_again(ledger: Ledger, tower: int) -> None:
+    bury(ledger, send(ledger, item("a", 1)))
+    job = uuid.uuid4()
+    embed(ledger, send(ledger, item("a", 1), job=job))
+    assert counts(ledger, job) == {"accepted": 1, "succeeded": 1}
+    assert list(vectors(ledger, tower)) == ["a"]
+
+
+def test_buried_digits_are_stored_and_not_owed(ledger: Ledger, tower: int) -> None:
+    bury(ledger, send(ledger, item("a", 1)))
+    assert list(stored(ledger)) == ["a"]
+    assert ledger(towers.plan_owed) == 0
+    assert ledger(towers.all_of_them)[0]["owed"] == 0
+
+
+def test_a_fill_of_the_live_tower_is_taken_up_again(ledger: Ledger, tower: int) -> None:
+    send(ledger, item("a", 1))
+    ledger(lambda session: session.execute(text("UPDATE batches SET state = 'done'")))
+    assert ledger(towers.plan_owed) == 1
+    (fill,) = (job for job in ledger(lambda session: jobs.latest(session, limit=9)) if job["kind"] == "fill")
+    batch = ledger(lambda session: session.execute(text("SELECT max(id) FROM batches")).scalar_one())
+    bury(ledger, batch)
+    assert status(ledger, uuid.UUID(fill["id"]))["state"] == "failed"
+    ledger(lambda session: dead.requeue(session, batch))
+    embed(ledger, batch)
+    ledger(towers.settle_fills)
+    assert status(ledger, uuid.UUID(fill["id"]))["state"] == "finished"
+    assert list(vectors(ledger, tower)) == ["a"]
+
+
+def test_what_nobody_waits_for_any_more_is_not_taken_up_again(ledger: Ledger, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(ledger, item("a", 1), job=job, open=True)
+    bury(ledger, batch)
+    ledger(lambda session: jobs.cancel(session, job))
+    _, training = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
+    bury(ledger, training)
+    for id in (batch, training):
+        with pytest.raises(NotRescuable):
+            ledger(lambda session, id=id: dead.requeue(session, id))
+
+
+def test_only_a_dead_batch_is_queued_again(ledger: Ledger, tower: int) -> None:
+    batch = send(ledger, item("a", 1))
+    for id in (batch, 10**9):
+        with pytest.raises(UnknownBatch, match="twinvec dead"):
+            ledger(lambda session, id=id: dead.requeue(session, id))

@@ -1,0 +1,147 @@
+"""A caller's task is called when a job has ended, whatever happened on the way."""
+
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from celery import Celery
+from redis import Redis
+from sqlalchemy import select
+
+from db import dead
+from db.tables import Batch
+from tasks.embed import embed
+from tasks.intake import take_in
+from tasks.jobs import cancel_job
+from tasks.upkeep import sweep
+from tests.makers import MAX_ATTEMPTS, die_on, glyph, register, rescue
+from twinvec_client.messages import GLYPH, Cancel, Intake
+from twinvec_client.packing import pack
+from worker.runtime import Runtime
+
+QUEUE = "their queue"
+
+
+@pytest.fixture
+def tower(runtime: Runtime) -> int:
+    """A live tower."""
+    return register(runtime.transact)
+
+
+def chunk(job: uuid.UUID, *seeds: int, seq: int = 0, total: int | None = None) -> Intake:
+    return Intake(
+        job=str(job),
+        seq=seq,
+        collection="default",
+        keys=[f"key {seed}" for seed in seeds],
+        kinds=bytes([GLYPH] * len(seeds)),
+        glyphs=pack(b"".join(map(glyph, seeds))),
+        encoded=[],
+        refused=[],
+        labels=None,
+        attributes=None,
+        normalise=True,
+        callback=("their.task", QUEUE),
+        again=False,
+        digest=b"digest",
+        total=total,
+    )
+
+
+def batches_of(runtime: Runtime, job: uuid.UUID) -> list[int]:
+    query = select(Batch.id).where(Batch.job == job).order_by(Batch.id)
+    return list(runtime.transact(lambda session: session.execute(query).scalars().all()))
+
+
+def called(broker: Redis) -> list[dict[str, Any]]:
+    """What a Celery application of theirs finds on its queue."""
+    pool = broker.connection_pool.connection_kwargs
+    theirs = Celery(broker=f"redis://{pool['host']}:{pool['port']}/{pool['db']}", set_as_current=False)
+    found = []
+    with theirs.connection() as connection, connection.SimpleQueue(QUEUE) as queue, suppress(queue.Empty):
+        while True:
+            message = queue.get(block=False)
+            assert message.headers["task"] == "their.task"
+            arguments, keywords, _ = message.payload
+            assert keywords == {}
+            found += arguments
+            message.ack()
+    return found
+
+
+def test_it_is_told_the_outcome_once_the_last_picture_is_accounted_for(
+    runtime: Runtime, broker: Redis, tower: int
+) -> None:
+    job = uuid.uuid4()
+    take_in(chunk(job, 1, 2), runtime)
+    take_in(chunk(job, 3, seq=1, total=3), runtime)
+    first, second = batches_of(runtime, job)
+    embed(first, runtime)
+    assert called(broker) == []
+    embed(second, runtime)
+    (outcome,) = called(broker)
+    assert (outcome["id"], outcome["state"], outcome["total"], outcome["succeeded"]) == (str(job), "finished", 3, 3)
+    sweep(runtime)
+    assert called(broker) == [], "it was told already"
+
+
+def test_it_is_told_at_once_where_nothing_is_to_be_embedded(runtime: Runtime, broker: Redis, tower: int) -> None:
+    job = uuid.uuid4()
+    take_in(chunk(job, total=0), runtime)
+    assert [outcome["total"] for outcome in called(broker)] == [0]
+
+
+def test_it_is_told_of_a_job_whose_pictures_were_buried(runtime: Runtime, broker: Redis, tower: int) -> None:
+    job = uuid.uuid4()
+    take_in(chunk(job, 1, total=1), runtime)
+    (batch,) = batches_of(runtime, job)
+    for _ in range(MAX_ATTEMPTS):
+        die_on(runtime.transact, batch)
+        rescue(runtime.transact)
+    sweep(runtime)
+    assert [(outcome["state"], outcome["failed"]) for outcome in called(broker)] == [("finished_with_failures", 1)]
+
+
+def test_it_is_told_of_a_cancelled_job(runtime: Runtime, broker: Redis, tower: int) -> None:
+    job = uuid.uuid4()
+    take_in(chunk(job, 1), runtime)
+    cancel_job(Cancel(job=str(job)), runtime)
+    assert [(outcome["state"], outcome["cancelled"]) for outcome in called(broker)] == [("cancelled", 1)]
+
+
+def test_the_sweep_tells_what_a_dead_worker_did_not(runtime: Runtime, broker: Redis, tower: int) -> None:
+    """It finished the batch and died before the call."""
+    job = uuid.uuid4()
+    take_in(chunk(job, 1, total=1), runtime)
+    (batch,) = batches_of(runtime, job)
+    broker.config_set("maxmemory", 1)
+    try:
+        embed(batch, runtime)
+    finally:
+        broker.config_set("maxmemory", 0)
+    assert called(broker) == []
+    sweep(runtime)
+    assert [outcome["state"] for outcome in called(broker)] == ["finished"]
+
+
+def test_it_is_told_again_when_a_dead_batch_was_tried_again(runtime: Runtime, broker: Redis, tower: int) -> None:
+    job = uuid.uuid4()
+    take_in(chunk(job, 1, total=1), runtime)
+    (batch,) = batches_of(runtime, job)
+    for _ in range(MAX_ATTEMPTS):
+        die_on(runtime.transact, batch)
+        rescue(runtime.transact)
+    sweep(runtime)
+    runtime.transact(lambda session: dead.requeue(session, batch))
+    embed(batch, runtime)
+    assert [outcome["state"] for outcome in called(broker)] == ["finished_with_failures", "finished"]
+
+
+def test_it_is_not_told_of_a_job_that_goes_on(runtime: Runtime, broker: Redis, tower: int) -> None:
+    job = uuid.uuid4()
+    take_in(chunk(job, 1), runtime)
+    (batch,) = batches_of(runtime, job)
+    embed(batch, runtime)
+    sweep(runtime)
+    assert called(broker) == [], "its last chunk has not come"

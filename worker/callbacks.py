@@ -1,0 +1,24 @@
+"""Calls the task of a caller's that waits for the end of a job, on a queue of the caller's."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from celery import Celery
+
+from worker.app import app
+
+
+def call(callback: dict[str, str], outcome: dict[str, Any]) -> None:
+    """Send one message, as Celery's own clients would. Raises kombu's OperationalError, redis's RedisError."""
+    _theirs().send_task(callback["task"], args=[outcome], queue=callback["queue"], ignore_result=True)
+
+
+@cache
+def _theirs() -> Celery:
+    """An application like a caller's: JSON, and no prefix before the names of queues."""
+    options = {name: value for name, value in app.conf.broker_transport_options.items() if name != "global_keyprefix"}
+    theirs = Celery("twinvec-callbacks", broker=app.conf.broker_url, set_as_current=False)
+    theirs.conf.update(broker_transport_options=options, task_publish_retry=False)
+    return theirs
