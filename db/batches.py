@@ -21,6 +21,8 @@ from db.digits import existing, fail, waiting_for
 from db.errors import Fenced, TowersChanged
 from db.tables import Batch, Digit, Embedding, Job, Tower
 
+SMALL = 16  # digits of a batch that is claimed together with others
+TOGETHER = 256  # such batches at most
 PARTS = 4  # that a batch which kills its workers is split into: of 4,096 digits one culprit is found in 10 deaths
 Vectors = dict[int, np.ndarray[Any, Any]]  # by tower id, (n, 128) float32
 
@@ -62,19 +64,52 @@ def claim(session: Session, batch: int, *, worker: str, lease: float, max_attemp
                 and_(Batch.state == "leased", Batch.lease_until < func.now(), Batch.attempt < max_attempts),
             ),
         )
-        .values(
-            state="leased",
-            token=token,
-            attempt=Batch.attempt + 1,
-            lease_until=func.now() + _seconds(lease),
-            worker=worker,
-        )
-        .returning(Batch.digits, Batch.attempt, func.extract("epoch", func.now() - Batch.created).label("waited"))
+        .values(**_leased(token, worker, lease))
+        .returning(*_LEASED)
     ).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _lease(row, token, job, towers)
+
+
+def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> list[Lease]:
+    """Take the other small batches of new digits that wait, to be embedded and finished with `first`.
+
+    Not those that a worker died on: what is suspect is tried alone.
+    """
+    token = uuid.uuid4()
+    chosen = (
+        select(Batch.id)
+        .join(Job, Job.id == Batch.job)
+        .where(Batch.state == "queued", Batch.attempt == 0, Job.kind == "embed")
+        .where(func.cardinality(Batch.digits) <= SMALL)
+        .order_by(Batch.id)
+        .limit(TOGETHER - 1)
+        .with_for_update(of=Batch, skip_locked=True)
+    )
+    rows = session.execute(
+        update(Batch)
+        .where(Batch.id.in_(chosen.scalar_subquery()), Batch.job == Job.id)
+        .values(**_leased(token, worker, lease))
+        .returning(*_LEASED, Job)
+    )
+    return [_lease(row, token, row.Job, first.towers) for row in rows]
+
+
+def _leased(token: uuid.UUID, worker: str, seconds: float) -> dict[str, Any]:
+    return {
+        "state": "leased",
+        "token": token,
+        "attempt": Batch.attempt + 1,
+        "lease_until": func.now() + _seconds(seconds),
+        "worker": worker,
+    }
+
+
+_LEASED = (Batch.id, Batch.digits, Batch.attempt, func.extract("epoch", func.now() - Batch.created).label("waited"))
+
+
+def _lease(row: Any, token: uuid.UUID, job: Job, towers: tuple[int, ...]) -> Lease:
     return Lease(
-        batch=batch,
+        batch=row.id,
         token=token,
         job=job.id,
         kind=job.kind,
@@ -114,33 +149,47 @@ def give_back(session: Session, lease: Lease, *, later: bool = False) -> None:
 
 
 def finish(
-    session: Session, lease: Lease, digits: np.ndarray[Any, Any], vectors: Vectors, seconds: dict[str, float]
+    session: Session,
+    leases: Sequence[Lease],
+    digits: np.ndarray[Any, Any],
+    vectors: Vectors,
+    seconds: dict[str, float],
 ) -> int:
-    """Store a batch's vectors and close it, all or nothing; how many digits have theirs now.
+    """Store the vectors of batches and close these, all or nothing; how many digits have theirs now.
 
-    digits: (n,) ids, ascending, in the order of the vectors' rows. seconds: spent by stage. Raises Fenced where the
-    lease was lost, TowersChanged where vectors of another tower are needed as well, BadVectors where some are none.
+    leases: of one batch, or of several that were claimed together. digits: (n,) their ids, ascending, in the order of
+    the vectors' rows. seconds: spent by stage. Raises Fenced where a lease was lost, TowersChanged where vectors of
+    another tower are needed as well, BadVectors where some are none.
     """
     locks.hold_towers(session)
-    job = session.execute(select(Job).where(Job.id == lease.job)).scalar_one()
+    job = session.execute(select(Job).where(Job.id == leases[0].job)).scalar_one()
     needed = set(_towers_for(session, job))
     if missing := needed - vectors.keys():
         raise TowersChanged(missing)
     for tower in needed:
         embeddings.check(tower, digits, vectors[tower])
-    _close(session, lease, seconds)
+    for lease in leases:
+        _close(session, lease, {"wait": lease.waited, **seconds}, embedded=len(lease.digits))
     locks.hold_digits(session)
     alive = existing(session, digits)
     if not alive.all():
         digits, vectors = digits[alive], {tower: rows[alive] for tower, rows in vectors.items()}
     for tower in needed:
         embeddings.write(session, tower, digits, vectors[tower])
-    gone = len(lease.digits) - len(digits)  # replaced: failures of the jobs that waited for them
-    column = Batch.failed if lease.kind == "embed" else Batch.dropped
-    session.execute(
-        update(Batch).where(Batch.id == lease.batch).values({Batch.embedded: len(digits), column: column + gone})
-    )
+    _count_gone(session, leases, set(digits.tolist()))
     return len(digits)
+
+
+def _count_gone(session: Session, leases: Sequence[Lease], stored: set[int]) -> None:
+    """Correct the counts of batches whose digits were replaced meanwhile: failures of the jobs that waited for them."""
+    for lease in leases:
+        if gone := len(set(lease.digits) - stored):
+            column = Batch.failed if lease.kind == "embed" else Batch.dropped
+            session.execute(
+                update(Batch)
+                .where(Batch.id == lease.batch)
+                .values({Batch.embedded: Batch.embedded - gone, column: column + gone})
+            )
 
 
 def set_aside(session: Session, lease: Lease, digits: Sequence[int], reason: str, why: str) -> Lease:
@@ -159,10 +208,10 @@ def set_aside(session: Session, lease: Lease, digits: Sequence[int], reason: str
 
 def close_training(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
     """Close the batch of a training. Raises Fenced."""
-    _close(session, lease, seconds)
+    _close(session, lease, seconds, embedded=0)
 
 
-def _close(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
+def _close(session: Session, lease: Lease, seconds: dict[str, float], *, embedded: int) -> None:
     closed = session.execute(
         update(Batch)
         .where(*_held(lease))
@@ -171,6 +220,7 @@ def _close(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
             token=None,
             lease_until=None,
             finished=func.now(),
+            embedded=embedded,
             seconds=func.coalesce(Batch.seconds, cast(literal("{}"), Batch.seconds.type)).op("||")(
                 cast(seconds, Batch.seconds.type)
             ),

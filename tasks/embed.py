@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,34 +34,38 @@ def fill_batch(**payload: Any) -> None:
 
 
 def embed(batch: int, runtime: Runtime) -> None:
-    """Embed a batch if it can be claimed. Its vectors and its end are one transaction, fenced by its token."""
-    lease = runtime.claim(batch)
-    if lease is None:
+    """Embed a batch if it can be claimed, and with a small one those that wait beside it.
+
+    Their vectors and their end are one transaction, fenced by their tokens.
+    """
+    leases = runtime.claim_together(batch)
+    if not leases:
         return
     try:
-        with runtime.holding(lease):
-            embed_leased(lease, runtime)
+        with runtime.holding(leases):
+            embed_leased(leases, runtime)
     except Fenced as fenced:
-        log.warning("dropped the work on batch %d: %s", batch, fenced)
-    if lease.calls_back:
-        announce(runtime, lease.job)
+        log.warning("dropped work: %s", fenced)
+    for lease in leases:
+        if lease.calls_back:
+            announce(runtime, lease.job)
 
 
-def embed_leased(lease: Lease, runtime: Runtime) -> None:
+def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
     """Read, compute, write. Raises Fenced."""
     start = time.perf_counter()
-    digits, pixels = runtime.transact(lambda session: pixels_of(session, lease.digits))
+    ids = sorted({id for lease in leases for id in lease.digits})
+    digits, pixels = runtime.transact(lambda session: pixels_of(session, ids))
     read = time.perf_counter()
-    vectors = {tower: runtime.towers[tower](pixels) for tower in lease.towers}
+    vectors = {tower: runtime.towers[tower](pixels) for tower in leases[0].towers}
     computed = time.perf_counter()
-    seconds = {"wait": lease.waited, "read": read - start, "tower": computed - read}
-    count = store(lease, digits, pixels, vectors, seconds, runtime)
+    seconds = {"read": read - start, "tower": computed - read}
+    count = store(leases, digits, pixels, vectors, seconds, runtime)
     log.info(
-        "embedded %d digits of batch %d of job %s under towers %s: read %.3f s, tower %.3f s, write %.3f s",
+        "embedded %d digits of batch %s under towers %s: read %.3f s, tower %.3f s, write %.3f s",
         count,
-        lease.batch,
-        lease.job,
-        list(lease.towers),
+        ", ".join(f"{lease.batch} of job {lease.job}" for lease in leases),
+        list(leases[0].towers),
         read - start,
         computed - read,
         time.perf_counter() - computed,
@@ -68,20 +73,50 @@ def embed_leased(lease: Lease, runtime: Runtime) -> None:
 
 
 def store(
-    lease: Lease, digits: Array, pixels: Array, vectors: Vectors, seconds: dict[str, float], runtime: Runtime
+    leases: Sequence[Lease],
+    digits: Array,
+    pixels: Array,
+    vectors: Vectors,
+    seconds: dict[str, float],
+    runtime: Runtime,
 ) -> int:
-    """Finish the batch, under a tower that came up meanwhile as well; how many digits have their vectors now.
+    """Finish batches, under a tower that came up meanwhile as well; how many digits have their vectors now.
 
-    Raises Fenced.
+    Where several cannot be finished together, each is for itself. Raises Fenced where one alone is not held any more.
     """
     try:
-        return runtime.transact(lambda session: finish(session, lease, digits, vectors, seconds))
+        return runtime.transact(lambda session: finish(session, leases, digits, vectors, seconds))
     except TowersChanged as change:
         more = {tower: runtime.towers[tower](pixels) for tower in change.missing}
-        return store(lease, digits, pixels, vectors | more, seconds, runtime)
+        return store(leases, digits, pixels, vectors | more, seconds, runtime)
+    except Fenced:
+        if len(leases) == 1:
+            raise
     except BadVectors as bad:
-        log.warning("batch %d: %s", lease.batch, bad)
-        return store_the_rest(lease, digits, pixels, vectors, seconds, runtime, bad)
+        if len(leases) == 1:
+            log.warning("batch %d: %s", leases[0].batch, bad)
+            return store_the_rest(leases[0], digits, pixels, vectors, seconds, runtime, bad)
+    return store_one_by_one(leases, digits, pixels, vectors, seconds, runtime)
+
+
+def store_one_by_one(
+    leases: Sequence[Lease],
+    digits: Array,
+    pixels: Array,
+    vectors: Vectors,
+    seconds: dict[str, float],
+    runtime: Runtime,
+) -> int:
+    """Finish each batch in a transaction of its own; one that is lost or holds what is no vector costs no other."""
+    count = 0
+    for lease in leases:
+        own = np.isin(digits, lease.digits)
+        rows = {tower: found[own] for tower, found in vectors.items()}
+        try:
+            count += store([lease], digits[own], pixels[own], rows, seconds, runtime)
+        except Fenced as fenced:
+            log.warning("dropped work: %s", fenced)
+    return count
 
 
 def store_the_rest(
@@ -95,8 +130,8 @@ def store_the_rest(
 ) -> int:
     """Finish without what is no vector: a candidate that gives such is given up, the live tower's digits set aside."""
     if runtime.transact(lambda session: towers.reject(session, bad.tower, str(bad))):
-        return store(lease, digits, pixels, vectors, seconds, runtime)
+        return store([lease], digits, pixels, vectors, seconds, runtime)
     rest = runtime.transact(lambda session: set_aside(session, lease, bad.digits, "not_finite", str(bad)))
     keep = ~np.isin(digits, bad.digits)
     kept = {tower: rows[keep] for tower, rows in vectors.items()}
-    return store(rest, digits[keep], pixels[keep], kept, seconds, runtime)
+    return store([rest], digits[keep], pixels[keep], kept, seconds, runtime)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache, cached_property
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache, cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
@@ -63,14 +63,27 @@ class Runtime:
             )
         )
 
+    def claim_together(self, batch: int) -> list[Lease]:
+        """As `claim`; where the batch is small, with the small ones that wait beside it."""
+        first = self.claim(batch)
+        if first is None:
+            return []
+        if first.kind != "embed" or first.attempt > 1 or len(first.digits) > batches.SMALL:
+            return [first]
+        more = partial(batches.claim_more, first=first, worker=self.name, lease=self.settings.lease)
+        return [first, *self.transact(more)]
+
     @contextmanager
-    def holding(self, lease: Lease) -> Iterator[None]:
-        """Keep a lease alive while the block works; on an error, or told to stop, give the batch back for another."""
+    def holding(self, leases: Sequence[Lease]) -> Iterator[None]:
+        """Keep leases alive while the block works; on an error, or told to stop, give the batches back for others."""
         try:
-            with self.heart.beating_for(lease):
+            with ExitStack() as beating:
+                for lease in leases:
+                    beating.enter_context(self.heart.beating_for(lease))
                 yield
         except BaseException as error:
-            self.give_back(lease, later=isinstance(error, Exception))
+            for lease in leases:
+                self.give_back(lease, later=isinstance(error, Exception))
             raise
 
     def give_back(self, lease: Lease, *, later: bool = False) -> None:

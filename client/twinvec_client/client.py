@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import suppress
 from dataclasses import replace
@@ -325,7 +326,7 @@ class _Delivery:
         self.client, self.job = client, job
         self.waiting: dict[int, _Sent] = {}  # by seq, in the order they were sent
         self.last_sent = -1
-        self.last_message: str | None = None  # id of what was sent last
+        self.messages: deque[str] = deque(maxlen=client.window)  # ids of those that were sent last, newest first
         self.most = 0  # pictures a job may have; known with the first receipts
         self.pause = 0.02  # seconds between two requests for receipts; grows while none come
         self.room = True  # whether the backlog of accepted and not yet embedded digits is below its limit
@@ -396,13 +397,13 @@ class _Delivery:
     def _send(self, chunk: Intake) -> None:
         """Send a chunk; what a broker that restarts does not take is sent again when it is overdue."""
         try:
-            self.last_message = self.client.send(chunk)
+            self.messages.appendleft(self.client.send(chunk))
         except PASSING as error:
             self.outage.endure(error)
 
     def _why(self) -> str:
         """What keeps chunks from being accepted, as far as anybody told."""
-        failure = None if self.last_message is None else self.client.failure_of(self.last_message)
+        failure = next(filter(None, map(self.client.failure_of, self.messages)), None)
         return "does a worker run on the lane `intake`?" if failure is None else f"the worker says: {failure}"
 
 

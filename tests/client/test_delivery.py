@@ -58,12 +58,17 @@ class Direct(Twinvec):
         super().__init__("redis://nowhere")
         self.runtime, self.deliver = runtime, deliver
         self.sent: list[int] = []
+        self.failures: dict[str, str] = {}  # by message
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> str:
         assert isinstance(message, Intake)
         self.sent.append(message.seq)
         for _ in range(self.deliver(message)):
             take_in(Intake.read(over_the_wire(message.write())), self.runtime)
+        return f"chunk {message.seq}"
+
+    def failure_of(self, id: str) -> str | None:
+        return self.failures.get(id)
 
     def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
         request = type(message).read(over_the_wire(message.write()))
@@ -140,6 +145,14 @@ def test_the_client_gives_up_where_nothing_is_ever_accepted(runtime: Runtime) ->
         client.embed({"a": picture(1)})
 
 
+def test_the_client_that_gives_up_says_what_kept_its_chunks_from_being_accepted(runtime: Runtime) -> None:
+    client = Direct(runtime, lambda chunk: 0)
+    client.accept_timeout = 0.1
+    client.failures = {"chunk 0": "No space left on device"}
+    with pytest.raises(NoAnswer, match="No space left on device"):
+        client.embed({"a": picture(1)})
+
+
 class Died(Exception):
     """Stands for the death of an intake process."""
 
@@ -167,12 +180,13 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
     deaths = 0
 
     class Mortal(Direct):
-        def send(self, message: Message) -> None:
+        def send(self, message: Message) -> str:
             nonlocal deaths
             try:
-                super().send(message)
+                return super().send(message)
             except Died:
                 deaths += 1
+                return "died"
 
     job = Mortal(runtime).embed({"good": picture(1), "bad": culprit, "empty": b"", "fine": png(2)})
     assert deaths == 1

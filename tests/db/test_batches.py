@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select
 
-from db import batches, jobs
+from db import batches, digits, jobs
+from db.batches import Lease
 from db.errors import Fenced, TowersChanged
 from db.failures import FailedItem
 from db.tables import Batch, Digit, Embedding, Failure
@@ -23,6 +24,7 @@ from tests.makers import (
     finish,
     glyph,
     item,
+    picked,
     register,
     rescue,
     send,
@@ -180,7 +182,7 @@ def test_a_digit_replaced_between_reading_and_finishing_gets_no_old_vector(ledge
     assert lease is not None
     ids, found = computed(ledger, lease)
     batch = send(ledger, item("b", 4))
-    assert ledger(lambda session: batches.finish(session, lease, ids, found, {})) == 2
+    assert ledger(lambda session: batches.finish(session, [lease], ids, found, {})) == 2
     embed(ledger, batch)
     for key, seed in {"a": 1, "b": 4, "c": 3}.items():
         assert vectors(ledger, tower)[key] == pytest.approx(vector(tower, seed))
@@ -211,7 +213,9 @@ def test_seconds_by_stage_add_to_those_of_intake(ledger: Ledger, tower: int) -> 
     batch = send(ledger, item("a", 1))
     ledger(lambda session: session.query(Batch).update({"seconds": {"decode": 0.25}}))
     embed(ledger, batch)
-    assert row(ledger, batch).seconds == {"decode": 0.25, "tower": 0.5}
+    seconds = dict(row(ledger, batch).seconds or {})
+    assert seconds.pop("wait") > 0
+    assert seconds == {"decode": 0.25, "tower": 0.5}
 
 
 # --- cancel ---
@@ -402,3 +406,49 @@ def test_receipts_name_each_accepted_chunk_once(ledger: Ledger, tower: int) -> N
     assert states(ledger, job)[0] == "split"
     assert [seq for seq, _ in ledger(lambda session: batches.receipts(session, job, after=-1))] == [0, 1, 2, 3]
     assert [seq for seq, _ in ledger(lambda session: batches.receipts(session, job, after=1))] == [2, 3]
+
+
+def small_ones(ledger: Ledger, lease: Lease) -> list[Lease]:
+    more: list[Lease] = ledger(lambda session: batches.claim_more(session, lease, worker="worker", lease=60))
+    return more
+
+
+def test_small_batches_of_many_jobs_are_claimed_and_finished_together(ledger: Ledger, tower: int) -> None:
+    jobs_of = [uuid.uuid4() for _ in range(5)]
+    sent = [send(ledger, item(f"a{at}", at), item(f"b{at}", 9 + at), job=job) for at, job in enumerate(jobs_of)]
+    first = claim(ledger, sent[2])
+    assert first is not None
+    leases = [first, *small_ones(ledger, first)]
+    assert sorted(lease.batch for lease in leases) == sent
+    ids, pixels = ledger(lambda session: digits.pixels_of(session, [id for lease in leases for id in lease.digits]))
+    found = {tower: picked(tower, pixels)}
+    assert ledger(lambda session: batches.finish(session, leases, ids, found, {"tower": 0.5})) == 10
+    for at, job in enumerate(jobs_of):
+        assert counts(ledger, job) == {"accepted": 2, "succeeded": 2}
+        assert vectors(ledger, tower)[f"b{at}"] == pytest.approx(vector(tower, 9 + at))
+
+
+def test_what_is_large_suspect_or_held_is_not_claimed_with_others(ledger: Ledger, tower: int) -> None:
+    large = send(ledger, *(item(f"key {seed}", seed) for seed in range(batches.SMALL + 1)))
+    suspect = send(ledger, item("suspect", 50))
+    die_on(ledger, suspect)
+    rescue(ledger)
+    held = claim(ledger, send(ledger, item("held", 51)))
+    assert held is not None
+    assert small_ones(ledger, held) == []
+    assert {large, suspect} == {batch for batch in (large, suspect) if claim(ledger, batch)}
+
+
+def test_a_lost_lease_among_several_undoes_them_all(ledger: Ledger, tower: int) -> None:
+    job, other = uuid.uuid4(), uuid.uuid4()
+    sent = send(ledger, item("a", 1), job=job)
+    send(ledger, item("b", 2), job=other)
+    first = claim(ledger, sent)
+    assert first is not None
+    leases = [first, *small_ones(ledger, first)]
+    ledger(lambda session: jobs.cancel(session, other))
+    ids, pixels = ledger(lambda session: digits.pixels_of(session, [id for lease in leases for id in lease.digits]))
+    with pytest.raises(Fenced):
+        ledger(lambda session: batches.finish(session, leases, ids, {tower: picked(tower, pixels)}, {}))
+    assert vectors(ledger, tower) == {}
+    assert states(ledger, job) == ["leased"]

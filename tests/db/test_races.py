@@ -154,7 +154,7 @@ def test_finish_and_replace_at_once_leave_the_new_pixels_vector(
     ids, found = computed(ledger, lease)
     order = shuffled(keys, round)
     together(
-        lambda: ledger(lambda session: batches.finish(session, lease, ids, found, {})),
+        lambda: ledger(lambda session: batches.finish(session, [lease], ids, found, {})),
         lambda: send(ledger, *(item(key, 500 + keys.index(key)) for key in order), job=new),
     )
     embed_all(ledger)
@@ -228,10 +228,10 @@ def test_a_tower_registered_while_batches_finish_misses_no_digit(ledger: Ledger,
     def finish_one(number: int, lease: Lease) -> None:
         ids, found = computed(ledger, lease)
         try:
-            ledger(lambda session: batches.finish(session, lease, ids, found, {}))
+            ledger(lambda session: batches.finish(session, [lease], ids, found, {}))
         except TowersChanged as change:
             more = {newer: vector(newer, number)[None] for newer in change.missing}
-            ledger(lambda session: batches.finish(session, lease, ids, found | more, {}))
+            ledger(lambda session: batches.finish(session, [lease], ids, found | more, {}))
 
     def finish_all() -> None:
         for number, lease in enumerate(leases):

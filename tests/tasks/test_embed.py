@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from db import dead
 from db.tables import Batch
 from tasks.embed import embed
+from tasks.jobs import cancel_job
 from tests.makers import (
     Array,
     PickedPixels,
@@ -32,6 +33,7 @@ from tests.makers import (
     vector,
     vectors,
 )
+from twinvec_client.messages import Cancel
 from worker.heart import Heart
 from worker.runtime import Runtime
 
@@ -238,3 +240,29 @@ def test_a_candidate_that_gives_nan_is_given_up_and_costs_nothing(runtime: Runti
     assert counts(runtime.transact, job) == {"accepted": 2, "succeeded": 2}
     assert tower_statuses(runtime.transact) == {tower: "live", candidate: "rejected"}
     assert len(vectors(runtime.transact, tower)) == 2
+
+
+def test_small_jobs_share_a_call_of_the_tower_and_each_ends_by_itself(runtime: Runtime, tower: int) -> None:
+    """One is cancelled and one holds NaN: neither costs the others anything."""
+    named = {key: uuid.uuid4() for key in ("good", "cancelled", "spoilt", "fine")}
+    sent = [send(runtime.transact, item(key, at), job=job) for at, (key, job) in enumerate(named.items())]
+    calls = 0
+
+    class Shared(Spoilt):
+        def __getitem__(self, id: int) -> Callable[[Array], Array]:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                cancel_job(Cancel(job=str(named["cancelled"])), runtime)
+            return super().__getitem__(id)
+
+    runtime.towers = Shared(tower, 2)
+    embed(sent[0], runtime)
+    assert calls == 1
+    assert {key: status(runtime.transact, job)["state"] for key, job in named.items()} == {
+        "good": "finished",
+        "cancelled": "cancelled",
+        "spoilt": "finished_with_failures",
+        "fine": "finished",
+    }
+    assert sorted(vectors(runtime.transact, tower)) == ["fine", "good"]

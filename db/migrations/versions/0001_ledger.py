@@ -41,6 +41,8 @@ CREATE TABLE digits (
     created timestamptz NOT NULL DEFAULT now(),
     UNIQUE (key, collection)  -- key first: a key is also looked up without its collection
 );
+-- No plan depends on what these hold, and to sample and sort them takes autovacuum longer than to store them.
+ALTER TABLE digits ALTER COLUMN pixels SET STATISTICS 0, ALTER COLUMN sha256 SET STATISTICS 0;
 
 -- No foreign key to digits: a check a row would double the cost of the bulk path. Whoever writes a vector holds
 -- its digit's row lock, and whoever deletes a digit deletes its vectors in the same transaction.
@@ -97,6 +99,7 @@ CREATE TABLE batches (
     UNIQUE (job, seq),
     CHECK ((state = 'leased') = (token IS NOT NULL AND lease_until IS NOT NULL))
 );
+ALTER TABLE batches ALTER COLUMN digits SET STATISTICS 0, ALTER COLUMN digest SET STATISTICS 0;
 CREATE INDEX open_batches ON batches (state, id) WHERE state IN ('queued', 'leased');
 CREATE INDEX dead_batches ON batches (id) WHERE state = 'dead';
 
@@ -124,7 +127,7 @@ BEGIN
     EXECUTE 'CREATE TABLE ' || space || ' (LIKE embeddings INCLUDING DEFAULTS) PARTITION BY RANGE (digit)';
     EXECUTE 'ALTER TABLE ' || space || ' ADD PRIMARY KEY (tower, digit)';
     EXECUTE 'CREATE TABLE ' || segment || ' PARTITION OF ' || space || ' FOR VALUES FROM (MINVALUE) TO (MAXVALUE)';
-    EXECUTE 'ALTER TABLE ' || segment || ' ALTER COLUMN vector SET STORAGE PLAIN';
+    EXECUTE 'ALTER TABLE ' || segment || ' ALTER COLUMN vector SET STORAGE PLAIN, ALTER COLUMN vector SET STATISTICS 0';
     EXECUTE 'ALTER TABLE embeddings ATTACH PARTITION ' || space || ' FOR VALUES IN (' || tower || ')';
 END $$;
 
