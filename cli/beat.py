@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.app import app
+from worker.settings import Settings
 
 
 def beat() -> None:
@@ -15,4 +16,5 @@ def beat() -> None:
     Example:
       TWINVEC_TRAIN_CRON="0 3 * * *" twinvec beat
     """
+    Settings().guarded_broker()
     app.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()

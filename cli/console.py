@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, is_dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from rich import box
 from rich.console import Console, JustifyMethod
@@ -46,12 +46,12 @@ def pairs(**rows: str) -> Table:
 
 
 def masked(url: str) -> str:
-    """A URL that may be shown: its password is hidden."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+    """A URL that may be shown: its passwords are hidden, also where it is not written as it should be."""
+    url = re.sub(r"([?&]\w*password=)[^&]*", r"\1***", url)
+    scheme, _, rest = url.partition("://")
+    login, _, place = rest.rpartition("@")
+    user, _, password = login.partition(":")
+    return f"{scheme}://{user}:***@{place}" if password else url
 
 
 def _plain(value: Any) -> Any:

@@ -51,7 +51,8 @@ def _silence(error: Any) -> str:
 def _setting(error: Any) -> str:
     first = error.errors()[0]
     name = "TWINVEC_" + "_".join(str(part) for part in first["loc"]).upper()
-    return f"{name}={first['input']}: {first['msg']}"
+    shown = "" if name.endswith("_URL") else f"={first['input']}"  # URLs hold passwords
+    return f"{name}{shown}: {first['msg']}"
 
 
 def _database(error: Any) -> str:
@@ -72,6 +73,7 @@ EXPECTED: dict[str, Callable[[Any], str]] = {
     "twinvec_client.errors.BrokerUnavailable": _silence,
     "twinvec_client.errors.TwinvecError": str,
     "worker.embedded.process.EmbeddedError": str,
+    "worker.settings.OpenBroker": str,
     "training.errors.DataError": str,
     "training.errors.PictureError": str,
     "db.errors.LedgerError": str,

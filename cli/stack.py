@@ -56,8 +56,7 @@ class Stack:
 
     @property
     def broker_url(self) -> str:
-        url = self._settings.broker_url
-        return url.get_secret_value() if url is not None else self._servers.broker_url
+        return self._settings.broker() if self._settings.broker_url is not None else self._servers.broker_url
 
     @property
     def database_url(self) -> str:
@@ -80,7 +79,12 @@ class Stack:
             engine.dispose()
 
     def start(self) -> None:
-        """Return when every worker is ready. Raises EmbeddedError, CommandError, or what the database says."""
+        """Return when every worker is ready.
+
+        Raises OpenBroker, EmbeddedError, CommandError, or what the database says.
+        """
+        if self._settings.broker_url is not None:
+            self._settings.guarded_broker()
         self._servers.start()
         self._started = True
         end(marked(self.home), grace=GRACE)  # those of a supervisor that was killed

@@ -101,7 +101,12 @@ def _show(home: Path, started: float, *, json: bool, stop: str) -> None:
         return
     if json:
         print_json(
-            {"broker_url": run.broker_url, "database_url": run.database_url, "home": home, "pid": run.supervisor}
+            {
+                "broker_url": masked(run.broker_url),
+                "database_url": masked(run.database_url),
+                "home": home,
+                "pid": run.supervisor,
+            }
         )
         return
     rows = pairs(

@@ -9,6 +9,7 @@ import typer
 
 from cli.errors import CommandError
 from cli.status import USAGE
+from training.devices import share_gpu
 from twinvec_client.messages import LANES
 from worker.app import app
 from worker.settings import Settings
@@ -34,9 +35,11 @@ def worker(
     if unknown or not wanted:
         raise CommandError(f"no lane {', '.join(unknown) or 'is named'}: there are {', '.join(LANES)}", USAGE)
     settings = Settings()
+    settings.guarded_broker()
     if settings.database() is None:
         raise CommandError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
     count = processes or (settings.intake_processes if "intake" in wanted else 1)
+    share_gpu()
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task
     options = {
         "--queues": ",".join(wanted),

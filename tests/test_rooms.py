@@ -1,5 +1,6 @@
 """The rules between the rooms: who imports whom, and that code, containers and README agree."""
 
+import ast
 import json
 import os
 import re
@@ -38,6 +39,17 @@ def loaded_with(module: str) -> set[str]:
     return {name.partition(".")[0] for name in result.stdout.split()}
 
 
+def imported_by(code: str) -> Iterator[str]:
+    """The modules that code imports anywhere in it: by a statement, or by `import_module` with the name written out."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            yield from (str(argument.value) for argument in node.args if isinstance(argument, ast.Constant))
+
+
 def own_files() -> Iterator[Path]:
     """The project's files: no environment, no cache, no data."""
     for folder, subfolders, names in os.walk(ROOT):
@@ -72,6 +84,25 @@ def test_the_client_loads_no_tensorflow_no_sql_and_none_of_our_rooms() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_importing_a_room_loads_no_tensorflow(room: str) -> None:
     assert not loaded_with(room) & BACKENDS
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_names_one_backend_to_import(room: str) -> None:
+    """Keras picks the backend; what only one of them can do is asked of the module that Keras has loaded."""
+    named = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for name in imported_by(path.read_text())
+        if name.partition(".")[0] in BACKENDS - {"keras"}
+    ]
+    assert named == []
+
+
+@pytest.mark.parametrize(
+    "code", ["import torch", "if GPU:\n    from jax import numpy", "import_module('tensorflow.config')"]
+)
+def test_naming_a_backend_is_noticed(code: str) -> None:
+    assert {name.partition(".")[0] for name in imported_by(code)} & BACKENDS
 
 
 def test_the_workers_in_compose_serve_every_lane_and_no_other() -> None:

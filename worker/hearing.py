@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import redis
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 EVERY = 5.0  # seconds between two looks
 LOOKS = 3  # in a row, that find messages waiting and the worker idle
 DEAF = 75  # exit status
+HEARD = f"{KEY_PREFIX}heard:"  # + a lane: stands in the broker while a worker hears that lane, and a little longer
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Hearing:
 
 
 def listen(broker_url: str, lanes: Sequence[str]) -> None:
-    """Look every few seconds, from a thread; end the process when it has gone deaf."""
+    """Look every few seconds, from a thread, and note that the lanes are heard; end the process if it has gone deaf."""
     broker = redis.Redis.from_url(broker_url, socket_timeout=5, socket_connect_timeout=3)
 
     def waiting() -> int:
@@ -54,13 +56,20 @@ def listen(broker_url: str, lanes: Sequence[str]) -> None:
         except redis.RedisError:  # no broker: then there is nothing to hear
             return 0
 
+    def announce() -> None:
+        with suppress(redis.RedisError):
+            for lane in lanes:
+                broker.set(HEARD + lane, 1, ex=int(4 * EVERY))
+
     hearing = Hearing(waiting, busy=lambda: bool(state.reserved_requests), done=lambda: sum(state.total_count.values()))
 
     def watch() -> None:
         pause = threading.Event()
+        announce()
         while not pause.wait(EVERY):
             if hearing.is_lost():
                 log.critical("messages wait on %s and none arrives: ending, to be started again", ", ".join(lanes))
                 os._exit(DEAF)
+            announce()
 
     threading.Thread(target=watch, name="hearing", daemon=True).start()

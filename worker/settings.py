@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery.schedules import crontab
 from kombu import Queue
@@ -20,7 +22,12 @@ from twinvec_client.messages import (
     Message,
     RetrainOnSchedule,
     Sweep,
+    safe_url,
 )
+
+
+class OpenBroker(Exception):
+    """Whoever reaches the broker could run tasks. Give it a password or TLS, or say that this is meant."""
 
 
 class Settings(BaseSettings):
@@ -33,6 +40,9 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL with pgvector: `postgresql://`. Unset: the embedded server"
+    )
+    open_broker: bool = Field(
+        False, description="Work with a broker elsewhere that asks for no password and does not encrypt"
     )
     home: Path = Field(Path(".twinvec"), description="Folder of the embedded servers' data, logs and state")
     broker_port: int = Field(6379, ge=1, le=65535, description="Port of the embedded broker, on 127.0.0.1")
@@ -53,8 +63,16 @@ class Settings(BaseSettings):
     republish_after: float = Field(30, gt=0, description="When a queued batch that nobody claimed is rung for again")
     in_flight: int = Field(64, ge=1, description="Batches rung for and not yet claimed, at most")
     backlog: int = Field(1_000_000, ge=1, description="Digits accepted and not yet embedded beyond which clients wait")
+    job_pictures: int = Field(10_000_000, ge=1000, description="Pictures of one job, at most")
     max_attempts: int = Field(3, ge=1, description="Deaths of its worker after which a batch is split")
     intake_processes: int = Field(1, ge=1, description="Processes that decode pictures, of one intake worker")
+
+    @field_validator("broker_url", "database_url")
+    @classmethod
+    def _readable(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            safe_url(url.get_secret_value())
+        return url
 
     @field_validator("train_cron")
     @classmethod
@@ -79,8 +97,19 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The broker's URL: the one that is set, else the running stack's, else where the embedded one would be."""
         if self.broker_url is not None:
-            return self.broker_url.get_secret_value()
+            return safe_url(self.broker_url.get_secret_value())
         return str(self.running().get("broker_url") or f"redis://127.0.0.1:{self.broker_port}/0")
+
+    def guarded_broker(self) -> str:
+        """The broker's URL, for those who obey it. Raises OpenBroker where it lets anybody in from elsewhere."""
+        url = self.broker()
+        if not (self.open_broker or _is_guarded(url)):
+            host = urlsplit(url).hostname
+            raise OpenBroker(
+                f"the broker on {host} is open: whoever reaches it can give the workers tasks; give it a password "
+                f"(redis://:PASSWORD@{host}) or TLS (rediss://), or set TWINVEC_OPEN_BROKER=1"
+            )
+        return url
 
     def database(self) -> str | None:
         """The database's URL for SQLAlchemy, or None where none is set and no stack runs."""
@@ -92,7 +121,7 @@ class Settings(BaseSettings):
 
     def celery(self) -> dict[str, Any]:
         """Celery's configuration. What looks odd was measured: SQL is the ledger, a message is only its doorbell."""
-        url = self.broker()
+        url = self.guarded_broker()
         return {
             "broker_url": url,
             "broker_connection_retry_on_startup": True,
@@ -161,3 +190,16 @@ class Settings(BaseSettings):
             when = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
             every("retrain", when, RetrainOnSchedule(recipe=self.train_recipe))
         return entries
+
+
+def _is_guarded(broker_url: str) -> bool:
+    """Whether a broker's URL has a password or TLS, or does not leave this machine."""
+    parts = urlsplit(broker_url)
+    if parts.password or parts.scheme in ("rediss", "redis+socket", "unix"):
+        return True
+    if parts.hostname in (None, "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:  # a name
+        return False

@@ -60,6 +60,7 @@ _DOWN = (
 )
 _PATIENCE = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}  # with a broker
 _QUERIES_A_REQUEST = 100
+FEW = 100  # pictures that are sent without asking first whether anybody is there: it would take as long as sending them
 _JOBS = uuid.UUID("6f0e9c62-8a0b-5ad0-9e1c-2f5c1f0d7a11")  # the namespace of idempotency keys
 
 
@@ -327,7 +328,7 @@ class _Delivery:
         self.waiting: dict[int, _Sent] = {}  # by seq, in the order they were sent
         self.last_sent = -1
         self.messages: deque[str] = deque(maxlen=client.window)  # ids of those that were sent last, newest first
-        self.most = 0  # pictures a job may have; known with the first receipts
+        self.most: int | None = None  # pictures a job may have; known with the first receipts
         self.pause = 0.02  # seconds between two requests for receipts; grows while none come
         self.room = True  # whether the backlog of accepted and not yet embedded digits is below its limit
         self.outage = Outage(client.outage)
@@ -335,8 +336,9 @@ class _Delivery:
 
     def run(self, stream: Iterator[Intake], *, show: bool, total: int | None) -> None:
         with progress.bar(show, "send", total=total) as bar:
-            self._collect(bar)  # whether anybody is there, before the stream is touched
-            self._check(total or 0)
+            if total is None or total > FEW:
+                self._collect(bar)  # whether anybody is there, before the stream is touched
+                self._check(total or 0)
             sent = 0
             for chunk in stream:
                 sent += len(chunk.keys)
@@ -355,7 +357,7 @@ class _Delivery:
             self._collect(bar)
 
     def _check(self, count: int) -> None:
-        if count > self.most:
+        if self.most is not None and count > self.most:
             raise InvalidRequest(
                 f"{count:,} pictures in one job: at most {self.most:,} are taken, so send several jobs"
             )

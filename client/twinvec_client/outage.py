@@ -1,12 +1,12 @@
-"""Restarts of the broker and the database, waited out by calls that are under way."""
+"""Restarts of the broker, the database and the worker that answers, waited out by calls that are under way."""
 
 from __future__ import annotations
 
 import time
 
-from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable
+from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable, NoAnswer
 
-PASSING = (BrokerUnavailable, DatabaseUnavailable)
+PASSING = (BrokerUnavailable, DatabaseUnavailable, NoAnswer)  # a worker that dies takes its request with it
 
 
 class Outage:

@@ -195,7 +195,10 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
 
 
 @pytest.mark.parametrize("counted", [True, False])
-def test_a_job_of_too_many_pictures_is_refused(runtime: Runtime, small_chunks: None, counted: bool) -> None:
+def test_a_job_of_too_many_pictures_is_refused(
+    runtime: Runtime, small_chunks: None, monkeypatch: pytest.MonkeyPatch, counted: bool
+) -> None:
+    monkeypatch.setattr("twinvec_client.client.FEW", 0)
     runtime.settings = runtime.settings.model_copy(update={"job_pictures": 20})
     client = Direct(runtime)
     with pytest.raises(InvalidRequest, match="at most 20"):

@@ -1,0 +1,153 @@
+"""`twinvec doctor` on machines and installations that are not well, and on servers that run."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from cli import checks
+from cli.checks import OK, PROBLEM, WARNING, Finding
+from tests.cli.conftest import Twinvec
+from tests.makers import Ledger, eventually, register
+from twinvec_client.messages import KEY_PREFIX, LANES
+from worker.hearing import HEARD, listen
+
+NOWHERE = "redis://:secret@127.0.0.1:1/0"
+
+
+def of(part: str, findings: Iterator[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.part == part]
+
+
+@pytest.fixture
+def broken(broker: "redis.Redis") -> Iterator["redis.Redis"]:
+    """The broker, whose settings a test may spoil."""
+    names = ("maxmemory", "maxmemory-policy", "appendonly")
+    before = {name: broker.config_get(name)[name] for name in names}
+    yield broker
+    for name, value in before.items():
+        broker.config_set(name, value)
+
+
+def test_without_servers_it_says_what_to_start_and_ends_with_1(twinvec: Twinvec) -> None:
+    done = twinvec("doctor", "--json", TWINVEC_BROKER_URL=NOWHERE)
+    assert done.returncode == 1, done.stderr
+    found = {finding["part"]: finding for finding in json.loads(done.stdout)}
+    assert {part for part, finding in found.items() if finding["level"] == PROBLEM} == {"broker", "database"}
+    assert "twinvec up" in found["broker"]["advice"]
+    assert "TWINVEC_DATABASE_URL" in found["database"]["advice"]
+    assert "secret" not in done.stdout
+    assert found["backend"]["level"] == OK
+
+
+def test_a_backend_that_is_not_there_is_a_problem_of_the_backend_alone(twinvec: Twinvec) -> None:
+    done = twinvec("doctor", KERAS_BACKEND="abacus", TWINVEC_BROKER_URL=NOWHERE)
+    assert done.returncode == 1
+    line = next(line for line in done.stdout.splitlines() if " backend " in line)
+    assert line.split()[0] == PROBLEM
+    assert "abacus" in line
+    assert "ok        python" in " ".join(done.stdout.splitlines())
+
+
+def test_it_loads_no_backend_itself() -> None:
+    code = "import sys, cli.doctor, cli.checks\nassert not {'keras', 'tensorflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_broker_that_forgets_when_it_is_full_is_a_problem(broken: "redis.Redis", broker_url: str) -> None:
+    broken.config_set("maxmemory", "100mb")
+    broken.config_set("maxmemory-policy", "allkeys-lru")
+    (found,) = [finding for finding in checks.broker(broker_url) if "maxmemory" in finding.found]
+    assert (found.level, found.advice) == (PROBLEM, "set maxmemory-policy to noeviction")
+    broken.config_set("maxmemory", "0")
+    (found,) = [finding for finding in checks.broker(broker_url) if "maxmemory" in finding.found]
+    assert found.level == WARNING
+
+
+def test_a_broker_without_a_copy_on_disk_is_warned_of(broken: "redis.Redis", broker_url: str) -> None:
+    assert [finding.level for finding in of("broker", checks.broker(broker_url))] == [OK]
+    broken.config_set("appendonly", "no")
+    assert [finding.level for finding in of("broker", checks.broker(broker_url))] == [OK, WARNING]
+
+
+def test_a_broker_that_hides_its_settings_is_only_warned_of(broker: "redis.Redis", broker_url: str) -> None:
+    broker.acl_setuser("shy", enabled=True, passwords=["+pass"], categories=["+@all"], commands=["-info"], keys=["*"])
+    try:
+        found, workers = checks.broker(broker_url.replace("redis://", "redis://shy:pass@"))
+    finally:
+        broker.acl_deluser("shy")
+    assert found.level == WARNING
+    assert "pass@" not in found.found
+    assert workers.part == "workers"
+
+
+def test_lanes_that_no_worker_hears_are_named_with_what_waits_there(broker: "redis.Redis", broker_url: str) -> None:
+    for lane in LANES:
+        broker.set(HEARD + lane, 1)
+    broker.delete(HEARD + "intake")
+    broker.rpush(KEY_PREFIX + "intake", "message")
+    (found,) = of("workers", checks.broker(broker_url))
+    assert (found.level, found.found) == (PROBLEM, "none on intake (1 waiting)")
+    assert "--lanes intake" in found.advice
+
+
+def test_a_worker_s_note_that_it_hears_a_lane_fades(broker: "redis.Redis", broker_url: str) -> None:
+    listen(broker_url, ["query"])
+    eventually(lambda: bool(broker.exists(HEARD + "query")), "the note")
+    assert 0 < broker.ttl(HEARD + "query") <= 20
+
+
+def test_a_database_that_was_never_migrated_is_a_problem(empty_database_url: str) -> None:
+    found = {finding.part: finding for finding in checks.database(empty_database_url)}
+    assert found["database"].level == OK
+    assert (found["tables"].level, found["tables"].advice) == (PROBLEM, "run `twinvec migrate`")
+    assert "tower" not in found
+
+
+def test_a_database_that_does_not_answer_is_a_problem() -> None:
+    (found,) = checks.database("postgresql+psycopg://someone:secret@127.0.0.1:1/none")
+    assert found.level == PROBLEM
+    assert "secret" not in found.found
+
+
+def test_the_live_tower_is_named_and_its_absence_warned_of(ledger: Ledger, database_url: str) -> None:
+    (found,) = of("tower", checks.database(database_url))
+    assert (found.level, found.advice) == (WARNING, "train one with `twinvec train`")
+    tower = register(ledger)
+    (found,) = of("tower", checks.database(database_url))
+    assert (found.level, found.found.split(" (")[0]) == (OK, f"tower {tower}")
+
+
+def test_packages_below_their_floors_are_named() -> None:
+    found = list(checks.packages(["pillow>=999", "keras>=3", "no-such-thing>=1", "numpy>=999; extra == 'gpu'"]))
+    assert [(finding.level, finding.found.split()[0]) for finding in found] == [
+        (PROBLEM, "pillow"),
+        (PROBLEM, "no-such-thing"),
+    ]
+    assert [finding.level for finding in checks.packages()] == [OK]
+
+
+@pytest.mark.parametrize(("free", "level"), [(1e12, OK), (3e9, WARNING), (1e8, PROBLEM)])
+def test_room_on_disk_is_judged(tmp_path: Path, free: float, level: str) -> None:
+    assert checks.home(tmp_path / "not" / "there" / "yet", free=free).level == level
+
+
+@pytest.mark.parametrize(
+    ("told", "driver", "level"),
+    [
+        ({"gpus": [], "shares_gpu": True}, False, OK),
+        ({"gpus": [], "shares_gpu": True}, True, WARNING),
+        ({"gpus": ["NVIDIA H100"], "shares_gpu": True}, True, OK),
+        ({"gpus": ["NVIDIA H100"], "shares_gpu": False}, True, WARNING),
+    ],
+    ids=["processor", "unseen GPU", "GPU", "GPU taken whole"],
+)
+def test_the_device_is_judged(told: dict[str, Any], driver: bool, level: str) -> None:
+    found = checks.device(told, driver=driver)
+    assert found.level == level
+    assert all(name in found.found for name in told["gpus"])
