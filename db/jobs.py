@@ -120,23 +120,28 @@ def cancel(session: Session, id: uuid.UUID) -> None:
     batches.drop_open(session, id)
 
 
-def to_announce(session: Session, *, job: uuid.UUID | None = None, limit: int = 100) -> list[dict[str, Any]]:
-    """Where jobs stand that have ended and whose callers have not been told, oldest first; each with its `callback`."""
+def to_announce(session: Session, *, limit: int = 100) -> list[uuid.UUID]:
+    """Jobs that have ended and whose callers have not been told, oldest first."""
+    query = select(Job.id).where(*_unannounced()).order_by(Job.created).limit(limit)
+    return list(session.execute(query).scalars())
+
+
+def hold_to_announce(session: Session, id: uuid.UUID) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The (callback, status) of a job that is to be announced, until commit nobody else's; None where it is not."""
+    query = select(Job).where(Job.id == id, *_unannounced()).with_for_update(key_share=True, skip_locked=True)
+    job = session.execute(query).scalar()
+    if job is None or job.callback is None:
+        return None
+    job.announced = func.now()
+    return job.callback, status(session, id)
+
+
+def _unannounced() -> tuple[ColumnElement[bool], ...]:
     parts = select(Batch.id).where(Batch.job == Job.id)
     all_here = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery() == Job.chunks
     embedded = (Job.kind == "embed") & all_here & ~exists(parts.where(Batch.state.in_(["queued", "leased"])))
     ended = Job.ended.isnot(None) | Job.cancelled.isnot(None) | embedded
-    query = select(Job.id, Job.callback).where(Job.callback.isnot(None), Job.announced.is_(None), ended)
-    if job is not None:
-        query = query.where(Job.id == job)
-    callbacks = {row.id: row.callback for row in session.execute(query.order_by(Job.created).limit(limit))}
-    found = _statuses(session, Job.id.in_(callbacks), limit=limit) if callbacks else []
-    return [{**status, "callback": callbacks[uuid.UUID(status["id"])]} for status in reversed(found)]
-
-
-def announced(session: Session, id: uuid.UUID) -> None:
-    """Note that a job's caller has been told of its end."""
-    session.execute(update(Job).where(Job.id == id).values(announced=func.now()))
+    return Job.callback.isnot(None), Job.announced.is_(None), ended
 
 
 def start_training(

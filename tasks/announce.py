@@ -8,6 +8,7 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
+from sqlalchemy.orm import Session
 
 from db import jobs
 from worker.callbacks import call
@@ -16,25 +17,31 @@ from worker.runtime import Runtime
 log = logging.getLogger(__name__)
 
 
-def announce(runtime: Runtime, job: uuid.UUID | None = None) -> None:
-    """Call the callback of every job that has ended and was not announced, or of one job if it has.
+def announce(runtime: Runtime) -> None:
+    """Call the callback of every job that has ended and was not announced."""
+    for job in runtime.transact(jobs.to_announce):
+        announce_job(runtime, job)
 
-    At least once: what dies between the call and its note calls again. What the broker does not take is tried again
+
+def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
+    """Call a job's callback if it has ended and was not announced, and note it, in one transaction.
+
+    At least once: what dies between the call and its commit calls again. What the broker does not take is tried again
     at the next sweep.
     """
-    for status in runtime.transact(lambda session: jobs.to_announce(session, job=job)):
-        callback, id = status.pop("callback"), uuid.UUID(status["id"])
-        try:
-            call(callback, told(status))
-        except (OperationalError, RedisError) as error:
-            log.warning("could not call %s of job %s on %s: %s", callback["task"], id, callback["queue"], error)
-            continue
-        note(runtime, id)
-        log.info("called %s on %s: job %s is %s", callback["task"], callback["queue"], id, status["state"])
 
+    def tell(session: Session) -> None:
+        held = jobs.hold_to_announce(session, job)
+        if held is None:
+            return
+        callback, status = held
+        call(callback, told(status))
+        log.info("called %s on %s: job %s is %s", callback["task"], callback["queue"], job, status["state"])
 
-def note(runtime: Runtime, id: uuid.UUID) -> None:
-    runtime.transact(lambda session: jobs.announced(session, id))
+    try:
+        runtime.transact(tell)
+    except (OperationalError, RedisError) as error:
+        log.warning("could not call back for job %s: %s", job, error)
 
 
 def told(status: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from db import towers
 from db.batches import Lease, Vectors, finish, set_aside
 from db.digits import pixels_of
 from db.errors import BadVectors, Fenced, TowersChanged
-from tasks.announce import announce
+from tasks.announce import announce_job
 from twinvec_client.messages import EmbedBatch, FillBatch
 from worker.app import app
 from worker.runtime import Runtime, runtime
@@ -48,7 +48,7 @@ def embed(batch: int, runtime: Runtime) -> None:
         log.warning("dropped work: %s", fenced)
     for lease in leases:
         if lease.calls_back:
-            announce(runtime, lease.job)
+            announce_job(runtime, lease.job)
 
 
 def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:

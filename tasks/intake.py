@@ -16,7 +16,7 @@ from db.batches import is_accepted
 from db.errors import UnknownJob
 from db.failures import FailedItem
 from db.submit import Item, Submission, submit
-from tasks.announce import announce
+from tasks.announce import announce_job
 from tasks.answering import callback_of, first_line, job_id
 from tasks.decoding import ReadOne, reader
 from training.errors import PictureError
@@ -107,7 +107,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> No
     if batch is not None:
         ring([(batch, "embed")])
     elif chunk.callback is not None:
-        announce(runtime, job)
+        announce_job(runtime, job)
 
 
 def check(chunk: Intake, most: int) -> uuid.UUID:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from db import batches, dead, failures, jobs
-from tasks.announce import announce
+from tasks.announce import announce_job
 from tasks.answering import InvalidRequest, answering, job_id
 from twinvec_client.messages import Cancel, FailuresOf, ListDead, ListJobs, Receipts, Requeue, StatusOf
 from worker.app import app
@@ -87,7 +87,7 @@ def cancel_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     """Cancel, and where the job stands then. Raises UnknownJob."""
     job = job_id(request.job)
     runtime.transact(lambda session: jobs.cancel(session, job))
-    announce(runtime, job)
+    announce_job(runtime, job)
     return runtime.transact(lambda session: jobs.status(session, job))
 
 

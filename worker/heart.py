@@ -46,7 +46,12 @@ class Heart:
                 held = list(self._leases.values())
             for lease in held:
                 try:
-                    if not self._renew(lease):
+                    if not self._renew(lease) and self._holds(lease):
                         log.warning("lost the lease of batch %d", lease.batch)
                 except Exception as error:  # the database may be down for a while; the next beat tries again
                     log.warning("could not renew the lease of batch %d: %s", lease.batch, error)
+
+    def _holds(self, lease: Lease) -> bool:
+        """Whether its work still goes on; it may have finished while it was renewed."""
+        with self._changed:
+            return self._leases.get(lease.batch) is lease

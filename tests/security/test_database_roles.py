@@ -1,0 +1,193 @@
+"""The database's documented roles: the worker's does all of a worker's job, and none does more than its own."""
+
+import uuid
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from db import batches, embeddings, jobs, towers
+from db.engine import connect, transact
+from db.schema import is_current, migrate
+from tests import makers
+from tests.makers import Ledger
+from tests.security.conftest import as_role, execute
+
+TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "alembic_version")
+
+
+def engine_of(roles: URL, role: str) -> Engine:
+    return connect(as_role(roles, role).render_as_string(hide_password=False))
+
+
+@pytest.fixture
+def worker(roles: URL) -> Iterator[Engine]:
+    engine = engine_of(roles, "twinvec_worker")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def reader(roles: URL) -> Iterator[Engine]:
+    engine = engine_of(roles, "twinvec_reader")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def ledger(worker: Engine) -> Ledger:
+    """As the worker."""
+    return partial(transact, worker)
+
+
+@pytest.fixture(scope="module")
+def foreign(roles: URL) -> str:
+    """Somebody else's table in the same database."""
+    execute(roles, ["CREATE SCHEMA theirs", "CREATE TABLE theirs.salaries (name text)"])
+    return "theirs.salaries"
+
+
+def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
+    first = makers.register(ledger, "first")
+    batch = makers.send(ledger, makers.item("a", 1), makers.item("b", 2))
+    assert makers.embed(ledger, batch) == 2
+    vector = makers.vector(first, 1)
+    nearest = ledger(lambda session: embeddings.nearest(session, first, vector, k=1))
+    assert [neighbour["key"] for neighbour in nearest] == ["a"]
+    makers.embed(ledger, makers.send(ledger, makers.item("a", 3)))  # replaced
+    fills_and_promotes(ledger, "second")
+    fills_and_promotes(ledger, "third")
+    (retired,) = ledger(towers.spaces_to_close)
+    assert retired == first
+    ledger(lambda session: embeddings.close_space(session, retired))
+    assert ledger(towers.spaces_to_close) == []
+    assert makers.tower_statuses(ledger)[first] == "retired"
+
+
+def fills_and_promotes(ledger: Ledger, name: str) -> None:
+    """Register a tower, fill it as the bells say, and let it go live."""
+    tower = makers.register(ledger, name)
+    for batch, kind in ledger(lambda session: batches.to_ring(session, republish_after=30, in_flight=9)):
+        assert kind == "fill"
+        makers.embed(ledger, batch)
+    ledger(towers.settle_fills)
+    assert ledger(towers.promote_ready).id == tower
+    assert set(makers.vectors(ledger, tower)) == {"a", "b"}
+
+
+def test_failures_cancels_and_trainings_run_under_its_role(ledger: Ledger) -> None:
+    makers.register(ledger, "for failures")
+    job = uuid.uuid4()
+    batch = makers.send(ledger, makers.item("poison", 7), job=job, collection="others")
+    while makers.states(ledger, job) != ["dead"]:
+        makers.die_on(ledger, batch)
+        makers.rescue(ledger)
+    assert makers.failures(ledger, job).keys() == {"poison"}
+
+    cancelled = uuid.uuid4()
+    makers.send(ledger, makers.item("unwanted", 8), job=cancelled, collection="others")
+    ledger(lambda session: jobs.cancel(session, cancelled))
+    assert "unwanted" not in makers.stored(ledger, "others")
+
+    training, _ = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
+    assert ledger(lambda session: jobs.report_progress(session, training, {"epoch": 1})) is False
+
+
+def test_a_database_that_is_migrated_is_found_so_under_its_role(worker: Engine) -> None:
+    migrate(worker)  # as `twinvec up` does
+    with worker.connect() as connection:
+        assert is_current(connection)
+
+
+def refused(engine: Engine, statement: str) -> bool:
+    """Whether the database refuses a statement for want of a right."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        try:
+            connection.exec_driver_sql(statement)
+        except ProgrammingError as error:
+            return getattr(error.orig, "sqlstate", None) == "42501"  # insufficient_privilege
+    return False
+
+
+FORBIDDEN = [
+    *(f"DROP TABLE {table}" for table in TABLES),
+    *(f"TRUNCATE {table}" for table in TABLES),
+    *(f"ALTER TABLE {table} ADD COLUMN x integer" for table in TABLES),
+    "CREATE TABLE mine (x integer)",
+    "CREATE TEMPORARY TABLE mine (x integer)",
+    "CREATE SCHEMA mine",
+    "CREATE FUNCTION open_space(text) RETURNS void LANGUAGE sql AS ''",
+    "CREATE OR REPLACE FUNCTION open_space(integer) RETURNS void LANGUAGE sql AS ''",
+    "CREATE ROLE mine",
+    "CREATE DATABASE mine",
+    "ALTER SYSTEM SET fsync = off",
+    "SET ROLE twinvec_owner",
+    "SELECT * FROM theirs.salaries",
+    "SELECT pg_read_file('/etc/passwd')",
+    "COPY towers TO PROGRAM 'cat'",
+]
+NO_WORKERS = [
+    "DELETE FROM towers",
+    "DELETE FROM jobs",
+    "DELETE FROM batches",
+    "UPDATE embeddings SET digit = 0",
+    "UPDATE alembic_version SET version_num = '0'",
+]
+NO_READERS = [
+    *(f"DELETE FROM {table}" for table in TABLES),
+    "UPDATE towers SET status = 'retired'",
+    "UPDATE jobs SET cancelled = now()",
+    "INSERT INTO embeddings VALUES (1, 1, NULL)",
+    "SELECT nextval('digits_id_seq')",
+    "SELECT open_space(99)",
+    "SELECT close_space(1)",
+]
+
+
+@pytest.mark.usefixtures("foreign")
+@pytest.mark.parametrize("statement", FORBIDDEN)
+def test_neither_worker_nor_reader_can(worker: Engine, reader: Engine, statement: str) -> None:
+    assert refused(worker, statement)
+    assert refused(reader, statement)
+
+
+@pytest.mark.parametrize("statement", NO_WORKERS)
+def test_a_worker_cannot(worker: Engine, statement: str) -> None:
+    assert refused(worker, statement)
+
+
+@pytest.mark.parametrize("statement", NO_READERS)
+def test_a_reader_cannot(reader: Engine, statement: str) -> None:
+    assert refused(reader, statement)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_reader_reads(reader: Engine, table: str) -> None:
+    with reader.connect() as connection:
+        assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() >= 0
+
+
+def test_the_functions_that_run_as_the_owner_touch_the_ledger_alone(worker: Engine, roles: URL) -> None:
+    """A table of the same name and owner, in a schema that the caller puts first, is not what they take for theirs."""
+    others = ["CREATE SCHEMA decoy", "GRANT USAGE ON SCHEMA decoy TO twinvec_worker"]
+    execute(as_role(roles, "twinvec_owner"), [*others, "CREATE TABLE decoy.embeddings_77 (x integer)"])
+    with worker.connect() as connection:
+        connection.exec_driver_sql("SET search_path = decoy, public")
+        connection.exec_driver_sql("SELECT close_space(77)")
+        connection.exec_driver_sql("SELECT open_space(77)")
+        found = "SELECT to_regclass('decoy.embeddings_77') IS NOT NULL, to_regclass('public.embeddings_77') IS NOT NULL"
+        assert tuple(connection.exec_driver_sql(found).one()) == (True, True)
+        connection.rollback()
+
+
+def test_a_role_of_another_database_does_not_come_in(roles: URL, operator: Engine) -> None:
+    with operator.connect() as connection:
+        connection.exec_driver_sql("CREATE ROLE stranger LOGIN")
+    try:
+        with pytest.raises(OperationalError, match="permission denied for database"):
+            create_engine(roles.set(username="stranger")).connect()
+    finally:
+        with operator.connect() as connection:
+            connection.exec_driver_sql("DROP ROLE stranger")
