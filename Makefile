@@ -1,7 +1,7 @@
 # Each target says what it does after `##`; `make help` prints that.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test lint fmt bench pins clean
+.PHONY: help env demo test lint fmt bench chaos pins clean
 
 PYTHON ?=
 CANDIDATES := python3.11 python3.12 python3.13 python3 python
@@ -36,13 +36,18 @@ fmt: $(VENV)/.dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Run every benchmark of benchmarks/
-	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(VENV)/.bench ## Measure bulk, latency and memory (an hour); ARGS="--write" puts the tables in docs/performance.md
+	@for name in bulk latency memory; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+
+chaos: $(VENV)/.dev ## Hurt it for real, and write the table of what was lost to docs/reliability.md
+	$(BIN)/python -m tests.chaos --write
 
 pins: $(VENV)/.run ## Pin what pyproject.toml asks for; UPGRADE=1 takes newer releases
 	$(INSTALL) uv
 	$(PINS) $(EVERYWHERE) pyproject.toml -o requirements/run.txt
 	$(PINS) $(EVERYWHERE) --group dev --constraints requirements/run.txt -o requirements/dev.txt
+	$(PINS) $(EVERYWHERE) --group bench --constraints requirements/run.txt --constraints requirements/dev.txt \
+		-o requirements/bench.txt
 	$(PINS) $(EVERYWHERE) --group build --constraints requirements/run.txt -o requirements/build.txt
 	$(PINS) $(EVERYWHERE) --group data --no-deps -o requirements/data.txt
 	$(PINS) --python-platform x86_64-manylinux_2_28 --python-version 3.12 \
@@ -82,4 +87,8 @@ $(VENV)/.run: $(VENV)/.here pyproject.toml client/pyproject.toml \
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	$(LOCKED) -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run requirements/bench.txt
+	$(LOCKED) -r requirements/bench.txt
 	@touch $@

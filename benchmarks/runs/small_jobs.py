@@ -1,0 +1,46 @@
+"""Many jobs of 1 to 10 pictures from 4 threads, until the last is done: Twinvec's, or a Celery task for each."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
+
+from benchmarks.common import stream, tell, told
+from benchmarks.peer import await_all, worker
+from training.dataset import Bytes
+from twinvec_client import Twinvec
+
+THREADS = 4
+PROCESSES = 2  # of the peer
+WARM = 40  # jobs before the clock runs
+
+task = told()
+place = task["place"]
+pictures = stream((task["jobs"] + WARM) * 10)
+jobs = [dict(islice(pictures, 1 + index % 10)) for index in range(task["jobs"] + WARM)]
+Part = list[dict[str, Bytes]]
+
+
+def to_twinvec(part: Part) -> None:
+    tv = Twinvec(place.broker_url)
+    for job in [tv.embed(pictures) for pictures in part]:
+        job.wait()
+
+
+with ExitStack() as stack, ThreadPoolExecutor(THREADS) as pool:
+    send: Callable[[Part], None] = to_twinvec
+    if task["peer"]:
+        peer = stack.enter_context(worker(place, PROCESSES))
+
+        def send(part: Part) -> None:
+            await_all([peer.send_many(list(pictures), pictures.values()) for pictures in part])
+
+    def send_all(part: Part) -> None:
+        list(pool.map(send, [part[start::THREADS] for start in range(THREADS)]))
+
+    send_all(jobs[:WARM])
+    start = time.perf_counter()
+    send_all(jobs[WARM:])
+    seconds = time.perf_counter() - start
+tell(seconds=seconds, jobs=task["jobs"], pictures=sum(map(len, jobs[WARM:])))

@@ -1,0 +1,13 @@
+"""Make the tower of the benchmarks and store it as a `.keras` file. Its weights are the first ones, of a fixed seed."""
+
+from pathlib import Path
+
+from benchmarks.common import tell, told
+from training.networks import build_network
+from training.recipes import NOTEBOOK
+from training.towers import fingerprint, save
+
+file = Path(told()["file"])
+tower = build_network(NOTEBOOK, seed=0)
+file.write_bytes(save(tower))
+tell(file=str(file), fingerprint=fingerprint(tower))
