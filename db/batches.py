@@ -347,9 +347,9 @@ def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000)
     return [(row.seq, row.digest) for row in session.execute(query)]
 
 
-def is_accepted(session: Session, job: uuid.UUID, seq: int) -> bool:
-    """Whether a chunk stands in SQL already."""
-    return bool(session.execute(select(exists().where(Batch.job == job, Batch.seq == seq))).scalar_one())
+def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
+    """The digest of the chunk that stands in SQL under this number; None where none does."""
+    return session.execute(select(Batch.digest).where(Batch.job == job, Batch.seq == seq)).scalar()
 
 
 def drop_open(session: Session, job: uuid.UUID) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 from celery import Task
 from sqlalchemy.exc import DBAPIError
 
-from db.batches import is_accepted
+from db.batches import accepted_as
 from db.errors import UnknownJob
 from db.failures import FailedItem
 from db.submit import Item, Submission, submit
 from tasks.announce import announce_job
-from tasks.answering import callback_of, first_line, job_id
+from tasks.answering import callback_of, first_line, job_id, refusal
 from tasks.decoding import ReadOne, reader
 from training.errors import PictureError
 from twinvec_client.messages import (
@@ -52,33 +52,45 @@ class NotStored(Exception):
     """The database did not take a chunk: the message is what it said. The sender sends the chunk again."""
 
 
-# Nobody waits for a result, but a sender whose chunks are not accepted asks what became of the last one.
 @app.task(
     name=Intake.task,
     bind=True,
+    ignore_result=False,
     throws=(BadMessage, NotStored),
     time_limit=TIME_LIMIT,
-    store_errors_even_if_ignored=True,
+    store_errors_even_if_ignored=True,  # who did not wait may ask what became of the last chunk
 )
-def intake(self: Task[Any, Any], /, **payload: Any) -> None:
+def intake(self: Task[Any, Any], /, **payload: Any) -> dict[str, Any]:
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    try:
+        return {"digest": accepted(payload, redelivered)}
+    except (BadMessage, NotStored) as error:
+        if self.request.ignore_result:
+            raise
+        return refusal("InvalidRequest" if isinstance(error, BadMessage) else "DatabaseUnavailable", str(error))
+
+
+def accepted(payload: dict[str, Any], redelivered: bool) -> bytes:
+    """Take a chunk in; the digest it is accepted with. Raises BadMessage, NotStored."""
     chunk = Intake.read(payload)
     try:
-        take_in(chunk, runtime(), redelivered=redelivered)
+        return take_in(chunk, runtime(), redelivered=redelivered)
     except DBAPIError as error:
         log.error("could not store chunk %s of job %s: %s", chunk.seq, chunk.job, first_line(error))
         raise NotStored(first_line(error)) from error
 
 
-def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> None:
-    """Store a chunk, once. Raises BadMessage where it is not what a client sends; nothing is stored then.
+def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> bytes:
+    """Store a chunk, once; the digest of what was accepted under its number, now or before.
 
-    What comes a second time may have killed whoever took it: its pictures are decoded at arm's length.
+    What comes a second time may have killed whoever took it: its pictures are decoded at arm's length. Raises
+    BadMessage where it is not what a client sends; nothing is stored then.
     """
     job = check(chunk, runtime.settings.job_pictures)
     again = chunk.again or redelivered
-    if again and runtime.transact(lambda session: is_accepted(session, job, chunk.seq)):
-        return
+    before = runtime.transact(lambda session: accepted_as(session, job, chunk.seq)) if again else None
+    if before is not None:
+        return before
     start = time.perf_counter()
     with reader(chunk.normalise, at_arms_length=again) as read_one:
         items, failures = read(chunk, read_one)
@@ -106,8 +118,10 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> No
     )
     if batch is not None:
         ring([(batch, "embed")])
-    elif chunk.callback is not None:
+        return chunk.digest
+    if chunk.callback is not None:
         announce_job(runtime, job)
+    return runtime.transact(lambda session: accepted_as(session, job, chunk.seq)) or b""
 
 
 def check(chunk: Intake, most: int) -> uuid.UUID:
@@ -152,9 +166,9 @@ def check(chunk: Intake, most: int) -> uuid.UUID:
     for picture in chunk.encoded:
         if not isinstance(picture, bytes):
             raise BadMessage(f"chunk {chunk.seq} has a {type(picture).__name__} for a picture")
-    for refusal in chunk.refused:
-        if not _is_refusal(refusal):
-            raise BadMessage(f"chunk {chunk.seq} has the refusal {refusal!r:.80}")
+    for refused in chunk.refused:
+        if not _is_refusal(refused):
+            raise BadMessage(f"chunk {chunk.seq} has the refusal {refused!r:.80}")
     for label in chunk.labels or ():
         if label is not None and not (isinstance(label, int) and 0 <= label < MAX_LABEL):
             raise BadMessage(f"chunk {chunk.seq} has the label {label!r:.80}")

@@ -127,7 +127,7 @@ def computed(ledger: Ledger, lease: Lease) -> tuple[Array, dict[int, Array]]:
 def finish(ledger: Ledger, lease: Lease) -> int:
     """Compute and store a batch's vectors; how many."""
     ids, vectors = computed(ledger, lease)
-    return int(ledger(lambda session: batches.finish(session, lease, ids, vectors, {"tower": 0.5})))
+    return int(ledger(lambda session: batches.finish(session, [lease], ids, vectors, {"tower": 0.5})))
 
 
 def embed(ledger: Ledger, batch: int | None) -> int:

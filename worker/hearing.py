@@ -21,8 +21,8 @@ from twinvec_client.messages import KEY_PREFIX
 
 log = logging.getLogger(__name__)
 
-EVERY = 5.0  # seconds between two looks
-LOOKS = 3  # in a row, that find messages waiting and the worker idle
+EVERY = 2.0  # seconds between two looks
+LOOKS = 4  # in a row, that find messages waiting and the worker idle
 DEAF = 75  # exit status
 HEARD = f"{KEY_PREFIX}heard:"  # + a lane: stands in the broker while a worker hears that lane, and a little longer
 

@@ -51,7 +51,7 @@ class _Job:
         outage = Outage(self._client.outage)
         while True:
             try:
-                status = self.status()
+                status = JobStatus.read(self._client.ask(StatusOf(job=self.id), timeout=outage.patience))
             except PASSING as error:
                 outage.endure(error)
                 continue

@@ -6,6 +6,7 @@ import time
 
 from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable, NoAnswer
 
+REPEAT_AFTER = 5.0  # seconds; whoever answers does so in milliseconds, and a request can be lost with its worker
 PASSING = (BrokerUnavailable, DatabaseUnavailable, NoAnswer)  # a worker that dies takes its request with it
 
 
@@ -15,6 +16,11 @@ class Outage:
     def __init__(self, longest: float) -> None:
         self.longest = longest
         self.since: float | None = None  # of the last answer; None before the first
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds to wait for the next answer: few where there were some before, the client's own for the first."""
+        return None if self.since is None else REPEAT_AFTER
 
     def over(self) -> None:
         """An answer came."""

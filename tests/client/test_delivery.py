@@ -29,6 +29,7 @@ from twinvec_client import (
     PictureRefused,
     Twinvec,
     UnknownKey,
+    WorkerError,
 )
 from twinvec_client import chunks as cutting
 from twinvec_client.errors import revive
@@ -36,6 +37,7 @@ from twinvec_client.messages import Cancel, FailuresOf, Intake, Message, Nearest
 from worker.runtime import Runtime
 
 WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
+    Intake: lambda chunk, runtime: {"digest": take_in(chunk, runtime)},
     Receipts: receipts_of,
     FailuresOf: failures_of,
     Cancel: cancel_job,
@@ -142,7 +144,7 @@ def test_the_client_gives_up_where_nothing_is_ever_accepted(runtime: Runtime) ->
     client = Direct(runtime, lambda chunk: 0)
     client.accept_timeout = 0.1
     with pytest.raises(NoAnswer, match="intake"):
-        client.embed({"a": picture(1)})
+        client.embed(stream(1))
 
 
 def test_the_client_that_gives_up_says_what_kept_its_chunks_from_being_accepted(runtime: Runtime) -> None:
@@ -150,15 +152,16 @@ def test_the_client_that_gives_up_says_what_kept_its_chunks_from_being_accepted(
     client.accept_timeout = 0.1
     client.failures = {"chunk 0": "No space left on device"}
     with pytest.raises(NoAnswer, match="No space left on device"):
-        client.embed({"a": picture(1)})
+        client.embed(stream(1))
 
 
 class Died(Exception):
     """Stands for the death of an intake process."""
 
 
+@pytest.mark.parametrize("counted", [True, False])
 def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
-    runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, counted: bool
 ) -> None:
     """At first it dies in the worker's own process; the decoder at arm's length dies of the same picture."""
     register(ledger)
@@ -188,7 +191,16 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
                 deaths += 1
                 return "died"
 
-    job = Mortal(runtime).embed({"good": picture(1), "bad": culprit, "empty": b"", "fine": png(2)})
+        def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+            nonlocal deaths
+            try:
+                return super().ask(message)
+            except WorkerError as error:
+                deaths += 1
+                raise NoAnswer from error
+
+    pictures = {"good": picture(1), "bad": culprit, "empty": b"", "fine": png(2)}
+    job = Mortal(runtime).embed(pictures if counted else iter(pictures.items()))
     assert deaths == 1
     assert failures(ledger, uuid.UUID(job.id)) == {"bad": "poison", "empty": "empty"}
     assert set(stored(ledger)) == {"good", "fine"}

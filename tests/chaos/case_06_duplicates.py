@@ -1,0 +1,110 @@
+"""Every message arrives five times and in any order; a lease runs out while its holder still works."""
+
+import json
+import random
+import uuid
+from typing import Any
+
+from tests.chaos.fleet import Fleet
+from tests.chaos.oracle import judge
+from tests.chaos.pictures import digests, noise
+from tests.chaos.result import Result
+
+LONG: dict[str, Any] = {"digits": 12_800, "outlived": 6}
+SHORT: dict[str, Any] = {"digits": 1_280, "outlived": 1}
+
+TIMES = 5
+WINDOW = 16  # chunks that a client has on their way
+
+
+def run(*, digits: int, outlived: int) -> Result:
+    """outlived: leases that run out while their holder is stopped, and then goes on."""
+    faults = f"each message {TIMES} times, shuffled; {outlived} leases outlived"
+    result = Result(case=6, name="messages repeated, leases outlived", faults=faults)
+    sent = {}
+    with Fleet() as fleet:
+        sent |= repeated(fleet, digits, result)
+        for at in range(outlived):
+            sent |= outlive(fleet, at)
+        result.images = len(sent)
+        judge(fleet, sent).write(result)
+    return result
+
+
+def repeated(fleet: Fleet, count: int, result: Result) -> dict[str, bytes]:
+    pictures = noise(count)
+    chunk = count // WINDOW
+    late = ("beat", "intake", "embedder-1", "embedder-2")
+    for name in late:
+        fleet.members[name].rest()
+    sending = fleet.embedding(pictures, chunk=chunk)
+    deliveries = multiply(fleet, "intake", at_least=WINDOW)
+    fleet.members["intake"].start()
+    job = sending.result()
+    batches = fleet.one("SELECT count(*) FROM batches")
+    deliveries += multiply(fleet, "embed", at_least=batches)
+    for name in late:
+        if not fleet.members[name].alive():
+            fleet.members[name].start()
+    fleet.settled(job)
+    fleet.until(lambda: not waiting(fleet), "the end of the messages")
+    claims = len(fleet.noted("claims"))
+    result.extra_work = claims / batches - 1
+    result.require(claims == batches, f"{claims} claims of {batches} batches")
+    result.note = f"{deliveries} messages where {WINDOW + batches} were due, at two lanes"
+    return digests(pictures)
+
+
+def multiply(fleet: Fleet, lane: str, *, at_least: int) -> int:
+    """Repeat and shuffle the messages that wait on a lane, once there are enough; how many there are then."""
+    key = fleet.lane(lane)
+    with fleet.redis() as broker:
+        fleet.until(lambda: broker.llen(key) >= at_least, f"{at_least} messages on the lane {lane}")
+        copies = [retagged(message) for message in broker.lrange(key, 0, -1) for _ in range(TIMES)]
+        random.Random(0).shuffle(copies)
+        with broker.pipeline() as pipeline:
+            pipeline.delete(key).rpush(key, *copies).execute()
+    return len(copies)
+
+
+def retagged(message: bytes) -> str:
+    """The same message as another delivery."""
+    read = json.loads(message)
+    read["properties"]["delivery_tag"] = str(uuid.uuid4())
+    return json.dumps(read)
+
+
+def outlive(fleet: Fleet, at: int) -> dict[str, bytes]:
+    """Stop a holder until another has its batch, or has finished it: both in turn; then let it go on."""
+    fleet.slow_down(1.5)
+    pictures = noise(50, seed=1000 + at, prefix=f"outlived-{at}/")
+    job = fleet.embed(pictures)
+    row = fleet.until(lambda: fleet.rows(_HELD, job=job), "a holder")[0]
+    holder = next(member for member in embedders(fleet) if row.worker in member.holders())
+    frozen = fleet.freeze(holder.name)
+    if at % 2:
+        fleet.settled(job)
+    else:
+        fleet.until(lambda: fleet.one(_TAKEN, job=job, worker=row.worker), "another holder")
+    fleet.thaw(frozen)
+    fleet.settled(job)
+    told = f"the lease of batch {row.id} is lost"
+    fleet.until(
+        lambda: told in holder.log.read_text(errors="replace"), f"a fence for the former holder of batch {row.id}"
+    )
+    return digests(pictures)
+
+
+_HELD = "SELECT id, worker FROM batches WHERE job = CAST(:job AS uuid) AND state = 'leased'"
+_TAKEN = "SELECT count(*) FROM batches WHERE job = CAST(:job AS uuid) AND state = 'leased' AND worker <> :worker"
+
+
+def embedders(fleet: Fleet) -> list[Any]:
+    return [member for name, member in fleet.members.items() if name.startswith("embedder")]
+
+
+def waiting(fleet: Fleet) -> int:
+    """Messages that nobody has acknowledged."""
+    with fleet.redis() as broker:
+        unacknowledged = broker.hlen(fleet.lane("unacked"))
+        return int(unacknowledged + sum(broker.llen(fleet.lane(lane)) for lane in ("intake", "embed")))

@@ -1,0 +1,37 @@
+"""Stands where `worker.towers` does: needs no TensorFlow, so a process starts in the time that Celery takes."""
+
+import time
+from functools import partial
+from typing import Any
+
+from matrix import Array, product
+from sitecustomize import DEADLY, FOLDER, die
+
+
+class Towers:
+    """As `worker.towers.Towers`, of matrix products."""
+
+    def __init__(self, runtime: Any) -> None:
+        pass
+
+    def __getitem__(self, id: int) -> Any:
+        return partial(embed, id)
+
+    def warm_up(self) -> None:
+        """Nothing to load."""
+
+
+def embed(tower: int, pixels: Array) -> Array:
+    """(n, 28, 28) or (n, 784) uint8 -> (n, 128) float32, in the time that the case wants; dies of a deadly picture."""
+    dawdle()
+    if any(glyph.tobytes().startswith(DEADLY) for glyph in pixels.reshape(-1, 784)):
+        die("tower")
+    return product(tower, pixels)
+
+
+def dawdle() -> None:
+    try:
+        seconds = float((FOLDER / "tower-seconds").read_text())
+    except FileNotFoundError:
+        return
+    time.sleep(seconds)

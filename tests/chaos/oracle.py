@@ -1,0 +1,166 @@
+"""Judges a ledger after the faults, from the database alone: what is lost, stored twice, wrong, or unaccounted for."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+
+from db.tables import Embedding
+from tests.chaos.fleet import Fault, Fleet
+from tests.chaos.injected.matrix import product
+from tests.chaos.result import Result
+
+TOLERANCE = 1e-5  # of one component: a picture's vector differs a little alone and in a batch
+SHOWN = 20  # ids of what is at fault
+
+Array = np.ndarray[Any, Any]
+Reference = Callable[[int, Array], Array]  # tower, (n, 28, 28) uint8 -> (n, 128) float32
+
+
+@dataclass
+class Verdict:
+    """Keys of the digits at fault, and sentences for what adds up to something else than it should."""
+
+    embedded: int = 0  # digits with a vector under the live tower
+    failed: int = 0  # rows in `failures`
+    lost: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)  # sums, leases, open batches
+
+    def write(self, result: Result) -> None:
+        """Add this to a result."""
+        result.lost += len(self.lost)
+        result.duplicated += len(self.duplicated)
+        result.wrong += len(self.wrong)
+        for what in ("lost", "duplicated", "wrong"):
+            if keys := getattr(self, what):
+                result.problems.append(f"{len(keys)} {what}: {', '.join(sorted(keys)[:SHOWN])}")
+        result.problems += self.faults
+
+
+def judge(
+    fleet: Fleet,
+    sent: Mapping[str, bytes],
+    *,
+    collection: str = "default",
+    reference: Reference = product,
+    cancelled: bool = False,
+) -> Verdict:
+    """What became of the digits of one collection.
+
+    sent: every key whose acceptance the client was told of -> SHA-256 of its pixels (all that was sent, or read from
+    the picture). A key may have become a failure instead: it is then in `failed`, and not lost.
+    cancelled: whether jobs were cancelled on purpose; keys may then be missing.
+    """
+    verdict = Verdict()
+    tower = fleet.one("SELECT id FROM towers WHERE status = 'live'")
+    digits = {
+        row.id: row
+        for row in fleet.rows("SELECT id, key, pixels, sha256 FROM digits WHERE collection = :c", c=collection)
+    }
+    vectors = _vectors(fleet, tower, digits)
+    failures = {
+        row.key
+        for row in fleet.rows("SELECT key FROM failures JOIN jobs ON id = job WHERE collection = :c", c=collection)
+    }
+    by_key: dict[str, list[int]] = {}
+    for id, row in digits.items():
+        by_key.setdefault(row.key, []).append(id)
+    embedded = {key for key, ids in by_key.items() if any(id in vectors for id in ids)}
+    verdict.embedded, verdict.failed = len(vectors), len(failures)
+    if not cancelled:
+        verdict.lost = [key for key in sent if key not in embedded and key not in failures]
+        known = failures | sent.keys()
+        verdict.lost += [row.key for id, row in digits.items() if id not in vectors and row.key not in known]
+    verdict.duplicated = [key for key, ids in by_key.items() if len(ids) > 1]
+    verdict.duplicated += [key for key in embedded & failures if key in sent]
+    verdict.duplicated += [f"{len(fleet.rows(_TWICE))} vectors of one digit"] if fleet.rows(_TWICE) else []
+    verdict.duplicated += [f"vector of no digit {row.digit}" for row in fleet.rows(_ORPHANS)]
+    verdict.wrong = [
+        row.key
+        for row in digits.values()
+        if hashlib.sha256(row.pixels).digest() != row.sha256 or sent.get(row.key, row.sha256) != row.sha256
+    ]
+    verdict.wrong += _off(digits, vectors, tower, reference)
+    verdict.faults = _faults(fleet)
+    return verdict
+
+
+def extra_work(fleet: Fleet) -> float:
+    """Claims a batch beyond the one that each needs.
+
+    Counted twice, by the ledger's attempts and by the injection's notes of claims, and the greater one is taken: an
+    attempt that was given back is no longer in the ledger.
+    """
+    batches, attempts = fleet.rows(
+        "SELECT count(*), coalesce(sum(attempt), 0) FROM batches JOIN jobs ON jobs.id = job "
+        "WHERE kind IN ('embed', 'fill') AND cardinality(digits) > 0 AND parent IS NULL AND attempt > 0"
+    )[0]
+    if not batches:
+        return 0.0
+    return max(int(attempts), len(fleet.noted("claims"))) / int(batches) - 1
+
+
+def recoveries(fleet: Fleet) -> list[float]:
+    """Seconds from each kill whose victim held batches until the last of these was free for another worker."""
+    return [fault.rescued - fault.at for fault in fleet.faults if fault.rescued is not None]
+
+
+def next_finish(fleet: Fleet, faults: Sequence[Fault]) -> list[float]:
+    """Seconds from each fault to the first batch that was finished after it; a fault after the last one has none."""
+    seconds = []
+    for fault in faults:
+        after = fleet.one(_NEXT, at=fault.at)
+        if after is not None:
+            seconds.append(float(after) - fault.at)
+    return seconds
+
+
+_TWICE = "SELECT tower, digit FROM embeddings GROUP BY tower, digit HAVING count(*) > 1"
+_ORPHANS = "SELECT digit FROM embeddings LEFT JOIN digits ON id = digit WHERE id IS NULL"
+_NEXT = """
+    SELECT extract(epoch FROM min(finished)) FROM batches
+    WHERE state = 'done' AND embedded > 0 AND finished > to_timestamp(:at)
+"""
+
+
+def _vectors(fleet: Fleet, tower: int, digits: Mapping[int, Any]) -> dict[int, Array]:
+    with fleet.engine.connect() as connection:
+        rows = connection.execute(select(Embedding.digit, Embedding.vector).where(Embedding.tower == tower))
+        return {row.digit: np.asarray(row.vector, np.float32) for row in rows if row.digit in digits}
+
+
+def _off(digits: Mapping[int, Any], vectors: Mapping[int, Array], tower: int, reference: Reference) -> list[str]:
+    """Keys of the digits whose vector is not the one that their stored pixels give."""
+    ids = sorted(vectors)
+    off = []
+    for start in range(0, len(ids), 4096):
+        part = ids[start : start + 4096]
+        pixels = np.stack([np.frombuffer(digits[id].pixels, np.uint8).reshape(28, 28) for id in part])
+        distance = np.abs(reference(tower, pixels) - np.stack([vectors[id] for id in part])).max(axis=1)
+        off += [digits[id].key for id, far in zip(part, distance, strict=True) if not far <= TOLERANCE]
+    return off
+
+
+def _faults(fleet: Fleet) -> list[str]:
+    faults = []
+    for job in fleet.rows(_SUMS):
+        if not job.total == job.items == job.outcomes:
+            faults.append(f"job {job.id}: {job.total} sent, {job.items} accepted, {job.outcomes} accounted for")
+    if overdue := fleet.rows("SELECT id FROM batches WHERE state = 'leased' AND lease_until < now()"):
+        faults.append(f"leases past their time: batches {[row.id for row in overdue][:SHOWN]}")
+    if left := fleet.rows("SELECT id, state FROM batches WHERE state IN ('queued', 'leased')"):
+        faults.append(f"open batches: {[(row.id, row.state) for row in left][:SHOWN]}")
+    return faults
+
+
+_SUMS = """
+    SELECT jobs.id, total, coalesce(sum(items), 0) AS items,
+        coalesce(sum(embedded + unchanged + failed + dropped), 0) AS outcomes
+    FROM jobs LEFT JOIN batches ON job = jobs.id
+    WHERE kind = 'embed' AND cancelled IS NULL GROUP BY jobs.id, total
+"""
