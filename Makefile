@@ -36,8 +36,8 @@ fmt: $(VENV)/.dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## Measure bulk, latency and memory (an hour); ARGS="--write" puts the tables in docs/performance.md
-	@for name in bulk latency memory; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+bench: $(VENV)/.bench ## Measure stages, bulk, latency and memory (an hour); ARGS="--write" puts the tables in docs/performance.md
+	@for name in stages bulk latency memory; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 chaos: $(VENV)/.dev ## Hurt it for real, and write the table of what was lost to docs/reliability.md
 	$(BIN)/python -m tests.chaos --write

@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -36,6 +38,11 @@ from worker.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 BLOCK = 1_000  # digits that are made at a time
+# What TensorFlow and Ray say of their start, whatever level they are set to; nothing of it is an error.
+CHATTER = re.compile(
+    r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} [\d:.]+ +\d+ \S+\.cc:\d+\] "
+    r"|\[\d{4}-[-\d :,]+ I \d+ \d+\] |\d{4}-[-\d :,]+\t(INFO|WARNING) \S+\.py:\d+ -- "
+)
 # By how many rows and columns MNIST is shifted each time it begins anew: none, then ever more.
 SHIFTS = sorted(product(range(-4, 5), repeat=2), key=lambda shift: (abs(shift[0]) + abs(shift[1]), shift))
 
@@ -180,11 +187,22 @@ def _columns() -> dict[str, Any]:
 def alone(run: str, **told: Any) -> dict[str, Any]:
     """What `benchmarks/runs/<run>.py` tells, run in a process of its own. Ends this process where it fails."""
     command = [sys.executable, "-m", f"benchmarks.runs.{run}", json.dumps(told)]
-    finished = subprocess.run(command, env=quiet(), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    if finished.returncode:
-        sys.exit(f"{run} failed with status {finished.returncode}")
-    answer: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    with subprocess.Popen(
+        command, env=quiet(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True).start()
+        said = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        sys.exit(f"{run} failed with status {process.returncode}")
+    answer: dict[str, Any] = json.loads(said.splitlines()[-1])
     return answer
+
+
+def _pass_on(lines: Iterable[str]) -> None:
+    """Put on stderr what is not CHATTER."""
+    for line in lines:
+        if not CHATTER.match(line):
+            print(line, end="", file=sys.stderr, flush=True)
 
 
 def told() -> dict[str, Any]:

@@ -8,34 +8,23 @@ import time
 import uuid
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from benchmarks.common import blocks, digits, encoded, tell, told
+from benchmarks.common import blocks, encoded, tell, told
+from benchmarks.predicting import Predictor
 from db.copying import copy_digits, copy_embeddings
 from training.dataset import Bytes
-from training.towers import load, scaled
 
 BATCH = 32_768  # digits a commit; Keras's `predict` has a cost a call, which small ones would pay more often
-SIZES = (256, 512, 1024, 2048, 4096, 8192)  # that `predict` may cut a batch into
 
 task = told()
 place, count = task["place"], task["count"]
-tower = load(Path(place.tower_file).read_bytes())
+predict = Predictor(place.tower_file, BATCH)
 job = uuid.uuid4()
-
-
-def predict_seconds(size: int) -> float:
-    """Of one batch; the first call of a size compiles it."""
-    pixels = scaled(digits(0, BATCH))
-    tower.predict(pixels, batch_size=size, verbose=0)
-    start = time.perf_counter()
-    tower.predict(pixels, batch_size=size, verbose=0)
-    return time.perf_counter() - start
 
 
 def read(files: list[tuple[str, bytes]]) -> Iterator[tuple[list[str], Bytes]]:
@@ -45,8 +34,8 @@ def read(files: list[tuple[str, bytes]]) -> Iterator[tuple[list[str], Bytes]]:
         yield [key for key, _ in part], np.stack([np.asarray(Image.open(BytesIO(png)).convert("L")) for _, png in part])
 
 
-def store(session: Session, collection: str, keys: list[str], images: Bytes, size: int) -> None:
-    vectors = tower.predict(scaled(images), batch_size=size, verbose=0)
+def store(session: Session, collection: str, keys: list[str], images: Bytes) -> None:
+    vectors = predict(images)
     query = text("SELECT nextval('digits_id_seq') FROM generate_series(1, :count)")
     ids = list(session.execute(query, {"count": len(keys)}).scalars())
     pixels = [image.tobytes() for image in images]
@@ -59,15 +48,14 @@ def store(session: Session, collection: str, keys: list[str], images: Bytes, siz
 
 
 with place.engine() as engine:
-    best = min(SIZES, key=predict_seconds)
     for keys, images in blocks(task["warm"], BATCH, name="warm"):
         with Session(engine) as session, session.begin():
-            store(session, "warm", keys, images, best)
+            store(session, "warm", keys, images)
     files = encoded(count) if task["png"] else []
 
     start = time.perf_counter()
     for keys, images in read(files) if task["png"] else blocks(count, BATCH):
         with Session(engine) as session, session.begin():
-            store(session, "default", keys, images, best)
+            store(session, "default", keys, images)
     seconds = time.perf_counter() - start
-tell(seconds=seconds, note=f"`predict` at batch size {best:,}")
+tell(seconds=seconds, note=f"`predict` at batch size {predict.batch_size:,}")

@@ -1,8 +1,8 @@
-"""Ray Data: actors that hold the tower make the digits, embed them, and COPY them.
+"""Ray Data: it reads Parquet files, and actors that hold the tower embed what stands in them, and COPY it.
 
-It is told how many actors, and how many digits (`batch`) go through one at a time. The actors make the digits, too:
-between processes Ray moves their numbers only. No actor begins, and the clock does not start, before the last one has
-loaded its tower: neither Ray's start nor TensorFlow's counts.
+It is told how many actors, and how many digits (`batch`) stand in a file, which an actor reads and embeds at a time.
+The files are made before Ray starts. None is read, and the clock does not start, before the last actor has loaded the
+tower and stored digits of its own: neither Ray's start nor TensorFlow's counts.
 """
 
 import hashlib
@@ -11,61 +11,73 @@ import os
 import time
 import uuid
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from benchmarks.common import ROOT, Place, digits, originals, tell, told
+from benchmarks.common import ROOT, Place, blocks, tell, told
 from db.copying import copy_digits, copy_embeddings
 from db.engine import connect
+from training.dataset import Bytes
 
 CPUS = os.cpu_count() or 1
-PATIENCE = 300  # seconds for the other actors to load their towers
+PATIENCE = 300  # seconds for all actors to be ready
 
 
 class Embed:
-    """An actor: the numbers of a batch of digits go in, how many were stored comes out."""
+    """An actor: the digits of a file go in, how many were stored comes out."""
 
-    def __init__(self, place: Place, actors: int) -> None:
-        from training.towers import Embedder, load  # noqa: PLC0415  # in the actor's process, not in the driver's
+    def __init__(self, place: Place, batch: int, warm: int) -> None:
+        from benchmarks.predicting import Predictor  # noqa: PLC0415  # in the actor's process, not in the driver's
 
-        self.place, self.actors, self.engine = place, actors, connect(place.database_url)
-        self.tower = Embedder(load(Path(place.tower_file).read_bytes()))
-        self.tower.warm_up()
-        originals()
-        Path(place.folder, f"ready-{uuid.uuid4()}").touch()
+        self.tower, self.engine = place.tower, connect(place.database_url)
+        self.predict = Predictor(place.tower_file, batch)
+        for keys, images in blocks(warm, batch, name=f"warm-{os.getpid()}"):
+            self.store("warm", packed(keys, images))
+        Path(place.folder, f"ready-{uuid.uuid4()}").write_text(str(self.predict.batch_size))
 
-    def __call__(self, rows: dict[str, np.ndarray[Any, Any]]) -> dict[str, list[int]]:
-        deadline = time.monotonic() + PATIENCE
-        while len(ready(self.place)) < self.actors and time.monotonic() < deadline:
-            time.sleep(0.001)
-        numbers = rows["id"].tolist()  # consecutive
-        images = digits(numbers[0], numbers[-1] + 1)
-        vectors = self.tower(images)
+    def __call__(self, rows: pa.Table) -> dict[str, list[int]]:
+        self.store("default", rows)
+        return {"stored": [len(rows)]}
+
+    def store(self, collection: str, rows: pa.Table) -> None:
+        keys, pixels = rows["key"].to_pylist(), rows["pixels"].to_pylist()
+        vectors = self.predict(np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, 784))
         job = uuid.uuid4()
         with Session(self.engine) as session, session.begin():
             query = text("SELECT nextval('digits_id_seq') FROM generate_series(1, :count)")
-            ids = list(session.execute(query, {"count": len(numbers)}).scalars())
-            pixels = [image.tobytes() for image in images]
+            ids = list(session.execute(query, {"count": len(keys)}).scalars())
             stored = (
-                (id, f"digit/{number:07}", "default", each, hashlib.sha256(each).digest(), None, None, job)
-                for id, number, each in zip(ids, numbers, pixels, strict=True)
+                (id, key, collection, each, hashlib.sha256(each).digest(), None, None, job)
+                for id, key, each in zip(ids, keys, pixels, strict=True)
             )
             copy_digits(session, stored)
-            copy_embeddings(session, self.place.tower, np.array(ids), vectors)
-        return {"stored": [len(numbers)]}
+            copy_embeddings(session, self.tower, np.array(ids), vectors)
 
 
-def ready(place: Place) -> list[Path]:
-    """A file for each actor that has loaded its tower."""
-    return list(Path(place.folder).glob("ready-*"))
+def packed(keys: list[str], images: Bytes) -> pa.Table:
+    """Digits as they stand in a file: `key`, and `pixels` of 784 bytes."""
+    return pa.table({"key": keys, "pixels": pa.array([image.tobytes() for image in images], pa.binary(784))})
+
+
+def write(folder: Path, count: int, batch: int) -> int:
+    """The digits as Parquet files of `batch` each, without compression, the fastest to read. How many files."""
+    folder.mkdir()
+    for number, (keys, images) in enumerate(blocks(count, batch)):
+        file = folder / f"{number:05}.parquet"
+        pq.write_table(packed(keys, images), file, compression="none", use_dictionary=False)
+    return number + 1
 
 
 task = told()
-place, count, batch, actors = task["place"], task["count"], task["batch"], task["actors"]
+place, count, actors = task["place"], task["count"], task["actors"]
+batch = min(task["batch"], -(-count // actors))  # no actor is left without
+parts = Path(place.folder, "parts")
+files = write(parts, count, batch)
 ray.init(
     num_cpus=CPUS,
     include_dashboard=False,
@@ -73,18 +85,27 @@ ray.init(
     logging_level=logging.ERROR,
     runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
 )
-ray.data.DataContext.get_current().enable_progress_bars = False
 logging.getLogger("ray.data").setLevel(logging.ERROR)
-embedded = ray.data.range(count, override_num_blocks=-(-count // batch)).map_batches(
+context = ray.data.DataContext.get_current()
+context.enable_progress_bars = False
+context.wait_for_min_actors_s = PATIENCE  # and only then are files read
+context.use_datasource_v2 = False  # that one reads small files together, too few times for all actors to have work
+embedded = ray.data.read_parquet(str(parts), override_num_blocks=files).map_batches(
     Embed,
-    fn_constructor_args=(place, actors),
-    batch_size=None,  # a block a call
-    concurrency=actors,
-    num_cpus=CPUS / actors / 2,  # the other half is for the tasks that feed them
+    fn_constructor_args=(place, batch, task["warm"] // actors),
+    batch_size=None,  # a file a call; with a number, Ray would read in other processes's
+    batch_format="pyarrow",
+    compute=ray.data.ActorPoolStrategy(size=actors),
+    num_cpus=1,  # as a read needs: then an actor reads its files itself
 )
 stored = sum(row["stored"] for row in embedded.iter_rows())
 end = time.time()
-start = max(file.stat().st_mtime for file in ready(place))
+ready = list(Path(place.folder).glob("ready-*"))
+start = max(file.stat().st_mtime for file in ready)
 if stored != count:
-    raise SystemExit(f"{count} read, {stored} stored")
-tell(seconds=end - start, note=f"actors: {actors}, digits at a time: {batch:,}")
+    raise SystemExit(f"{count} written, {stored} stored")
+sizes = " and ".join(sorted({f"{int(file.read_text()):,}" for file in ready}))
+tell(
+    seconds=end - start,
+    note=f"actors: {actors}, digits at a time: {task['batch']:,}, `predict` at batch size {sizes}",
+)

@@ -77,8 +77,9 @@ def chunks(
     attributes: Attributes,
     normalise: bool,
     callback: tuple[str, str] | None = None,
+    most: int = MAX_CHUNK_ITEMS,
 ) -> Iterator[Intake]:
-    """Cut a stream into `Intake` messages; the last one, and no other, carries the total.
+    """Cut a stream into `Intake` messages of at most `most` items; the last one, and no other, carries the total.
 
     The cuts depend on the stream alone, so the same stream sent again gives the same chunks. A stream without
     pictures gives one empty chunk. An item whose key, label or attributes are out of their limits is sent as
@@ -115,7 +116,7 @@ def chunks(
     for key, picture in _items(pictures):
         item = _prepare(key, picture, place=total, label_of=label_of, attributes_of=attributes_of)
         size = _size(item)
-        if len(chunk.keys) == MAX_CHUNK_ITEMS or (chunk.keys and chunk.size + size > MAX_CHUNK_BYTES):
+        if len(chunk.keys) == most or (chunk.keys and chunk.size + size > MAX_CHUNK_BYTES):
             yield close(last=False)
             chunk, seq = _Open(), seq + 1
         chunk.append(item, size)

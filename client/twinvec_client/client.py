@@ -32,6 +32,7 @@ from twinvec_client.job import EmbedJob, TrainingJob
 from twinvec_client.messages import (
     GLYPH,
     KEY_PREFIX,
+    MAX_CHUNK_ITEMS,
     MAX_COLLECTION_CHARS,
     MAX_K,
     MAX_KEY_CHARS,
@@ -72,6 +73,7 @@ class Twinvec:
     worker's answer. Nothing is connected before the first call.
     """
 
+    chunk = MAX_CHUNK_ITEMS  # pictures sent at a time, and embedded as a batch
     window = 16  # chunks sent and not yet accepted: bounds the memory here and in Redis
     resend_after = 20.0  # seconds without acceptance before a chunk is sent again, doubled each time
     accept_timeout = 180.0  # seconds without any acceptance before the client gives up
@@ -142,6 +144,7 @@ class Twinvec:
             attributes=attributes,
             normalise=normalise,
             callback=None if on_finish is None else on_finish.write(),
+            most=self.chunk,
         )
         try:
             total = len(pictures) if isinstance(pictures, Sized) else None

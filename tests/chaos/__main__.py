@@ -6,8 +6,10 @@ import platform
 import sys
 import time
 import traceback
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--case", type=int, nargs="+", metavar="N", help="only these")
     parser.add_argument("--short", action="store_true", help="the forms that the tests run")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cases at a time; each has its own servers")
     parser.add_argument("--write", action="store_true", help="write the table to docs/reliability.md")
     arguments = parser.parse_args()
     cases = modules()
@@ -36,12 +39,16 @@ def main() -> int:
         parser.error(f"no case {', '.join(map(str, sorted(unknown)))}: there are {', '.join(map(str, cases))}")
     console = Console(highlight=False, width=max(Console().width, 140))
     results = []
-    for number in arguments.case or cases:
-        console.print(f"[bold]{number}[/] {(cases[number].__doc__ or '').strip().splitlines()[0]}")
-        results.append(run(cases[number], number, short=arguments.short))
-        for problem in results[-1].problems:
-            console.print(f"  [red]{problem}[/]", markup=True, soft_wrap=True)
-        console.print(f"  {'passed' if results[-1].passed else 'FAILED'} in {results[-1].seconds:.0f} s")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        running = [pool.submit(run, number, short=arguments.short) for number in arguments.case or cases]
+        for future in as_completed(running):
+            result = future.result()
+            console.print(f"[bold]{result.case}[/] {(cases[result.case].__doc__ or '').strip().splitlines()[0]}")
+            for problem in result.problems:
+                console.print(f"  [red]{problem}[/]", markup=True, soft_wrap=True)
+            console.print(f"  {'passed' if result.passed else 'FAILED'} in {result.seconds:.0f} s")
+            results.append(result)
+    results.sort(key=lambda result: result.case)
     console.print(table(results))
     if arguments.write:
         write(results, " ".join(["python -m tests.chaos", *sys.argv[1:]]))
@@ -54,9 +61,10 @@ def modules() -> dict[int, ModuleType]:
     return {int(name.split("_")[1]): importlib.import_module(f"tests.chaos.{name}") for name in names}
 
 
-def run(case: Any, number: int, *, short: bool) -> Result:
+def run(number: int, *, short: bool) -> Result:
     """A case's result; what it raises is a fault that it found."""
     start = time.monotonic()
+    case: Any = modules()[number]
     try:
         result: Result = case.run(**(case.SHORT if short else case.LONG))
     except Exception as error:

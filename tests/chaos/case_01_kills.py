@@ -9,7 +9,7 @@ from tests.chaos.pictures import Pictures, digests, real, sample
 from tests.chaos.result import Result
 
 LONG: dict[str, Any] = {"digits": 50_000, "kills": 200, "of_real_tower": 20}
-SHORT: dict[str, Any] = {"digits": 1_500, "kills": 12, "of_real_tower": 0}
+SHORT: dict[str, Any] = {"digits": 2_048, "kills": 6, "of_real_tower": 0}
 
 WEIGHTS = {"embedder-1": 0.35, "embedder-2": 0.35, "intake": 0.15, "front": 0.15}
 MOST_EXTRA = 0.25

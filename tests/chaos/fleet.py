@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from unittest.mock import patch
 
 import psutil
 import redis
@@ -238,13 +237,14 @@ class Fleet:
                 pace(at)
                 yield item
 
-        with patch("twinvec_client.chunks.MAX_CHUNK_ITEMS", chunk):
-            for _ in range(10):
-                try:
-                    return self.client().embed(stream(), collection=collection, idempotency_key=key).id
-                except (NoAnswer, BrokerUnavailable, DatabaseUnavailable):
-                    self.resubmissions += 1
-            return self.client().embed(stream(), collection=collection, idempotency_key=key).id
+        client = self.client()
+        client.chunk = chunk
+        for _ in range(10):
+            try:
+                return client.embed(stream(), collection=collection, idempotency_key=key).id
+            except (NoAnswer, BrokerUnavailable, DatabaseUnavailable):
+                self.resubmissions += 1
+        return client.embed(stream(), collection=collection, idempotency_key=key).id
 
     def embedding(self, pictures: Mapping[str, Any], **more: Any) -> "Sending":
         """As `embed`, in a thread."""

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from unittest.mock import patch
 
 from tests.chaos.pictures import noise
 from twinvec_client import Twinvec
@@ -17,9 +16,8 @@ def start(url: str, key: str, count: int, chunk: int, collection: str) -> "subpr
 def main(url: str, key: str, count: str, chunk: str, collection: str) -> None:
     """Send `noise(count)`, in chunks of `chunk`."""
     client = Twinvec(url)
-    client.resend_after = 3
-    with patch("twinvec_client.chunks.MAX_CHUNK_ITEMS", int(chunk)):
-        client.embed(noise(int(count)), collection=collection, idempotency_key=key)
+    client.resend_after, client.chunk = 3, int(chunk)
+    client.embed(noise(int(count)), collection=collection, idempotency_key=key)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from twinvec_client import (
     UnknownKey,
     WorkerError,
 )
-from twinvec_client import chunks as cutting
 from twinvec_client.errors import revive
 from twinvec_client.messages import Cancel, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
 from worker.runtime import Runtime
@@ -103,7 +102,7 @@ def stream(count: int) -> Iterator[tuple[str, Any]]:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten pictures a chunk."""
-    monkeypatch.setattr(cutting, "MAX_CHUNK_ITEMS", 10)
+    monkeypatch.setattr(Twinvec, "chunk", 10)
 
 
 @pytest.fixture

@@ -30,7 +30,14 @@ def decoder() -> Iterator[Decoder]:
 
 def children() -> list[psutil.Process]:
     """The decoders that run."""
-    return [child for child in psutil.Process().children() if "training.decoder" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "training.decoder" in command_of(child)]
+
+
+def command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended, and is not buried yet
+        return ""
 
 
 def test_it_decodes_as_the_process_itself_would(decoder: Decoder) -> None:

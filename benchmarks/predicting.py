@@ -1,0 +1,37 @@
+"""Prediction as Keras documents it, for those that Twinvec is compared with."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import digits
+from training.dataset import Bytes
+from training.towers import load, scaled
+
+SIZES = (256, 512, 1024, 2048, 4096, 8192)  # that `predict` may cut a call's digits into
+
+
+class Predictor:
+    """A tower's `predict`, at the batch size that is the fastest on this machine for `count` digits a call."""
+
+    def __init__(self, tower_file: str, count: int) -> None:
+        self._tower = load(Path(tower_file).read_bytes())
+        pixels = scaled(digits(0, count))
+        self.batch_size = min(SIZES, key=lambda size: self._seconds(pixels, size))
+
+    def __call__(self, images: Bytes) -> np.ndarray[Any, Any]:
+        """(n, 28, 28) or (n, 784) uint8 -> (n, 128) float32."""
+        return self._predict(scaled(images), self.batch_size)
+
+    def _seconds(self, pixels: np.ndarray[Any, Any], size: int) -> float:
+        """Of one call; the first one of a size compiles it."""
+        self._predict(pixels, size)
+        start = time.perf_counter()
+        self._predict(pixels, size)
+        return time.perf_counter() - start
+
+    def _predict(self, pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+        vectors: np.ndarray[Any, Any] = self._tower.predict(pixels, batch_size=size, verbose=0)
+        return vectors

@@ -1,0 +1,305 @@
+"""Send chunks of new digits through every stage of the bulk path, all through one before the next begins; the medians.
+
+A figure is [wall, CPU of this process, CPU of broker and database], in microseconds a digit. Those of the limits are of
+the same rows and bytes, moved by nothing but what is named.
+"""
+
+import gc
+import hashlib
+import statistics
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import psutil
+import psycopg
+import redis
+from celery import Celery
+from kombu import Message, Queue
+from PIL import Image
+from sqlalchemy import event, text
+
+import db.batches
+import db.embeddings
+import db.submit
+import tasks.intake
+from benchmarks.common import digits, encoded, tell, told
+from db.digits import pixels_of
+from db.submit import Submission
+from training.pictures import read_picture
+from training.towers import load, scaled
+from twinvec_client import Twinvec
+from twinvec_client import chunks as cutting
+from twinvec_client.messages import KEY_PREFIX, SERIALIZER, EmbedBatch, Intake
+from twinvec_client.packing import pack, unpack
+from worker.runtime import Runtime
+from worker.settings import Settings
+
+KEY_LOOK_UP = "SELECT digits.id, digits.key, digits.sha256"  # how its statement begins, as SQLAlchemy writes it
+LEDGER = "digits (id, key, collection, pixels, sha256, label, attributes, job)"
+VECTORS = "embeddings (tower, digit, vector)"
+
+
+class Meter:
+    """Times steps, by name. The first of each name is not counted: it pays what is paid once."""
+
+    def __init__(self, servers: Iterable[psutil.Process]) -> None:
+        # Nanoseconds that each thread has run: `cpu_times` counts in hundredths of a second.
+        threads = [path for server in servers for path in Path(f"/proc/{server.pid}/task").glob("*/schedstat")]
+        self._accounts = [path.open("rb", buffering=0) for path in threads]
+        self._spent: dict[str, list[list[float]]] = defaultdict(list)
+
+    def now(self) -> list[float]:
+        """Seconds: the clock, CPU of this process, CPU of the servers."""
+        servers = 0
+        for account in self._accounts:
+            account.seek(0)
+            servers += int(account.read().split()[0])
+        return [time.perf_counter(), time.process_time(), servers / 1e9]
+
+    def note(self, name: str, start: list[float]) -> None:
+        self._spent[name].append([after - before for before, after in zip(start, self.now(), strict=True)])
+
+    def timed(self, name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def timing(*args: Any, **kwargs: Any) -> Any:
+            start = self.now()
+            result = step(*args, **kwargs)
+            self.note(name, start)
+            return result
+
+        return timing
+
+    def each(self, name: str, step: Callable[[Any], Any], given: Iterable[Any]) -> list[Any]:
+        """What the step makes of each."""
+        made = []
+        for one in given:
+            made.append(self.timed(name, step)(one))
+            gc.freeze()  # what is kept here for the next stage is not collected: a worker does not hold it
+        return made
+
+    @contextmanager
+    def parts(self, **parts: tuple[Any, str]) -> Iterator[None]:
+        """Time functions, each given by where it is looked up, when the product calls them."""
+        with ExitStack() as stack:
+            for name, (owner, function) in parts.items():
+                timed = self.timed(name, getattr(owner, function))
+                stack.enter_context(patch.object(owner, function, timed))
+            yield
+
+    def medians(self, count: int) -> dict[str, list[float]]:
+        """Microseconds for each of the `count` digits of a step."""
+        return {
+            name: [statistics.median(column) / count * 1e6 for column in zip(*spent[1:], strict=True)]
+            for name, spent in self._spent.items()
+        }
+
+
+task = told()
+place, count, turns = task["place"], task["count"], task["repetitions"] + 1
+settings = Settings(broker_url=place.broker_url, database_url=place.database_url)
+runtime = Runtime(settings)
+runtime.warm_up()
+broker = redis.Redis.from_url(place.broker_url)
+postgres = psycopg.connect(place.database_url.replace("postgresql+psycopg", "postgresql"), autocommit=True)
+postmaster = psutil.Process(postgres.info.backend_pid).parent()
+assert postmaster is not None
+valkey = psutil.Process(broker.info("server")["process_id"])
+meter = Meter([valkey, postmaster, *postmaster.children()])
+
+
+# --- the client ---
+
+
+def cut(images: np.ndarray) -> Intake:
+    """A job of one chunk."""
+    job = str(uuid.uuid4())
+    stream = ((f"{job[:8]}/{index:07}", image) for index, image in enumerate(images))
+    (chunk,) = cutting.chunks(stream, job=job, collection="bench", labels=None, attributes=None, normalise=True)
+    return chunk
+
+
+pictures = [digits(start, start + count) for start in range(0, turns * count, count)]
+with meter.parts(pack=(cutting, "pack")):
+    intakes = meter.each("cut", cut, pictures)
+glyphs = [images.tobytes() for images in pictures]
+frames = meter.each("cut_limit", lambda pixels: (hashlib.blake2b(pixels).digest(), pack(pixels))[1], glyphs)
+
+
+# --- the broker ---
+
+
+class Receiver:
+    """Celery's consumer without Celery: kombu, set as the worker sets it."""
+
+    def __init__(self, lane: str) -> None:
+        app = Celery(set_as_current=False)
+        app.conf.update(settings.celery())
+        self._arrived: list[Message] = []
+        self._connection = app.connection_for_read()
+        consumer = self._connection.Consumer(
+            [Queue(lane)], accept=[SERIALIZER], on_message=self._arrived.append, prefetch_count=1
+        )
+        consumer.consume()
+
+    def __call__(self, _: object) -> dict[str, Any]:
+        """The fields of the next message, acknowledged."""
+        self._connection.drain_events(timeout=10)
+        message = self._arrived.pop()
+        _, fields, _ = message.decode()
+        message.ack()
+        return fields
+
+
+def through_broker(name: str, messages: list[Any]) -> list[dict[str, Any]]:
+    """Send and receive messages; then as many bytes, of which the broker and we know nothing."""
+    lane = messages[0].lane
+    meter.each(f"{name}_send", Twinvec(place.broker_url).send, messages)
+    wires = broker.lrange(KEY_PREFIX + lane, 0, -1)
+    fields = meter.each(f"{name}_receive", Receiver(lane), messages)
+    meter.each(f"{name}_send_limit", lambda wire: broker.lpush("raw", wire), wires)
+    meter.each(f"{name}_receive_limit", lambda _: broker.brpop("raw"), wires)
+    return fields
+
+
+arrived = through_broker("chunk", intakes)
+through_broker("bell", [EmbedBatch(batch=number) for number in range(turns)])
+
+
+# --- intake ---
+
+
+def read(fields: dict[str, Any]) -> Submission:
+    chunk = Intake.read(fields)
+    job = tasks.intake.check(chunk, settings.job_pictures)
+    with tasks.intake.reader(chunk.normalise, at_arms_length=False) as read_one:
+        items, _ = tasks.intake.read(chunk, read_one)
+    return Submission(
+        job=job, seq=chunk.seq, collection=chunk.collection, items=items, digest=chunk.digest, total=chunk.total
+    )
+
+
+def settle() -> None:
+    """Have the database write what it owes the disk, so that nobody pays for others."""
+    postgres.execute("CHECKPOINT")
+
+
+def submit(submission: Submission) -> int | None:
+    return runtime.transact(lambda session: db.submit.submit(session, submission))
+
+
+@event.listens_for(runtime.engine, "before_cursor_execute")
+def before(*arguments: Any) -> None:
+    if arguments[2].startswith(KEY_LOOK_UP):
+        arguments[4].started = meter.now()
+
+
+@event.listens_for(runtime.engine, "after_cursor_execute")
+def after(*arguments: Any) -> None:
+    if arguments[2].startswith(KEY_LOOK_UP):
+        meter.note("submit_keys", arguments[4].started)
+
+
+with meter.parts(unpack=(tasks.intake, "unpack")):
+    submissions = meter.each("read_chunk", read, arrived)
+meter.each("unpack_limit", lambda frame: unpack(frame, count), frames)
+settle()
+with meter.parts(
+    submit_plan=(db.submit, "_plan"),
+    submit_ids=(db.submit, "fetch"),
+    submit_copy=(db.submit, "copy_digits"),
+    submit_commit=(runtime.engine.dialect, "do_commit"),
+):
+    batches = meter.each("submit", submit, submissions)
+meter.each("plan_limit", lambda pixels: hashlib.sha256(pixels).digest(), glyphs)
+
+
+# --- the embedder ---
+
+
+def finish(done: tuple[Any, Any, Any]) -> int:
+    lease, (ids, _), vectors = done
+    return runtime.transact(
+        lambda session: db.batches.finish(session, [lease], ids, {place.tower: vectors}, {"read": 0.1, "tower": 0.1})
+    )
+
+
+leases = meter.each("claim", runtime.claim, batches)
+meter.each("claim_limit", lambda _: runtime.transact(lambda session: session.execute(text("SELECT 1"))), leases)
+found = meter.each(
+    "read_pixels", lambda lease: runtime.transact(lambda session: pixels_of(session, lease.digits)), leases
+)
+made = meter.each("tower", lambda stored: runtime.towers[place.tower](stored[1]), found)
+settle()
+with meter.parts(
+    finish_existing=(db.batches, "existing"),
+    finish_embedded=(db.embeddings, "embedded_among"),
+    finish_copy=(db.embeddings, "copy_embeddings"),
+    finish_commit=(runtime.engine.dialect, "do_commit"),
+):
+    stored = meter.each("finish", finish, list(zip(leases, found, made, strict=True)))
+if stored != [count] * turns:
+    raise SystemExit(f"{turns} batches of {count} digits were sent; stored are {stored}")
+
+
+# --- what the machine can do ---
+
+
+def copied_out(statement: str) -> list[bytes]:
+    """The rows as PostgreSQL writes them in binary."""
+    with postgres.cursor() as cursor, cursor.copy(f"COPY ({statement}) TO STDOUT (FORMAT BINARY)") as copy:
+        return [bytes(part) for part in copy]
+
+
+def copy_in(into: str) -> Callable[[bytes], None]:
+    """How to write such rows in one go, and commit."""
+
+    def write(rows: bytes) -> None:
+        with postgres.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN (FORMAT BINARY)") as copy:
+            copy.write(rows)
+
+    return write
+
+
+def rows_of(table: str, key: str) -> list[bytes]:
+    name, columns = table.rstrip(")").split(" (")
+    query = f"SELECT {columns} FROM {name} WHERE {key} BETWEEN %d AND %d ORDER BY {key}"
+    return [b"".join(copied_out(query % (lease.digits[0], lease.digits[-1]))) for lease in leases]
+
+
+meter.each(
+    "read_pixels_limit",
+    lambda lease: copied_out(
+        f"SELECT id, pixels FROM digits WHERE id BETWEEN {lease.digits[0]} AND {lease.digits[-1]}"
+    ),
+    leases,
+)
+tables = [
+    (name, table, rows_of(table, key)) for name, table, key in (("digits", LEDGER, "id"), ("vectors", VECTORS, "digit"))
+]
+postgres.execute("TRUNCATE digits, embeddings")
+for name, table, rows in tables:
+    settle()
+    meter.each(f"copy_{name}_limit", copy_in(table), rows)
+
+files = [file for _, file in encoded(count)]
+meter.each("png", lambda _: [read_picture(file) for file in files], range(turns))
+meter.each("png_limit", lambda _: [np.asarray(Image.open(BytesIO(file)).convert("L")) for file in files], range(turns))
+
+matrices = [weights for weights in load(Path(place.tower_file).read_bytes()).get_weights() if weights.ndim == 2]
+
+
+def multiply(rows: np.ndarray) -> np.ndarray:
+    for matrix in matrices:
+        rows = rows @ matrix
+    return rows
+
+
+meter.each("tower_limit", multiply, [scaled(images) for images in pictures])
+tell(figures=meter.medians(count), wire=int(np.mean([len(frame) for frame in frames])))
