@@ -1,27 +1,22 @@
 """`python -m tests.chaos`: hurt it for real, print what was lost, and write the table to docs/reliability.md."""
 
 import argparse
-import importlib
 import platform
 import sys
-import time
-import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import psutil
 from rich.console import Console
 
 from tests.chaos.fleet import CHUNK, SETTINGS
 from tests.chaos.result import Result, markdown, table
+from tests.chaos.running import modules, run
 
-FOLDER = Path(__file__).parent
-PAGE = FOLDER.parents[1] / "docs" / "reliability.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- chaos -->", "<!-- chaos: end -->"
 
 
@@ -53,26 +48,6 @@ def main() -> int:
     if arguments.write:
         write(results, " ".join(["python -m tests.chaos", *sys.argv[1:]]))
     return 0 if all(result.passed for result in results) else 1
-
-
-def modules() -> dict[int, ModuleType]:
-    """Every case by its number."""
-    names = sorted(path.stem for path in FOLDER.glob("case_*.py"))
-    return {int(name.split("_")[1]): importlib.import_module(f"tests.chaos.{name}") for name in names}
-
-
-def run(number: int, *, short: bool) -> Result:
-    """A case's result; what it raises is a fault that it found."""
-    start = time.monotonic()
-    case: Any = modules()[number]
-    try:
-        result: Result = case.run(**(case.SHORT if short else case.LONG))
-    except Exception as error:
-        traceback.print_exc()
-        problem = " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-        result = Result(case=number, name=case.__name__.rpartition(".")[2], faults="", problems=[problem])
-    result.seconds = time.monotonic() - start
-    return result
 
 
 def write(results: list[Result], command: str) -> None:

@@ -4,7 +4,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.chaos.__main__ import modules
+from tests.chaos.running import modules
 
 CASES = modules()
 CONTROL = CASES.pop(14)

@@ -1,0 +1,30 @@
+"""Finds the cases, and runs one."""
+
+import importlib
+import time
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tests.chaos.result import Result
+
+
+def modules() -> dict[int, ModuleType]:
+    """Every case by its number."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("case_*.py"))
+    return {int(name.split("_")[1]): importlib.import_module(f"tests.chaos.{name}") for name in names}
+
+
+def run(number: int, *, short: bool) -> Result:
+    """A case's result; what it raises is a fault that it found."""
+    start = time.monotonic()
+    case: Any = modules()[number]
+    try:
+        result: Result = case.run(**(case.SHORT if short else case.LONG))
+    except Exception as error:
+        traceback.print_exc()
+        problem = " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+        result = Result(case=number, name=case.__name__.rpartition(".")[2], faults="", problems=[problem])
+    result.seconds = time.monotonic() - start
+    return result
