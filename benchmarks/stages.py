@@ -39,12 +39,12 @@ STAGES: Sequence[tuple[str, str, tuple[str, ...], str]] = (
     ("bell: rung", "bell_send", ("bell_send_limit",), "LPUSH of as many bytes"),
     ("bell: heard", "bell_receive", ("bell_receive_limit",), "BRPOP of as many bytes"),
     ("embedder: claim", "claim", ("claim_limit",), "a transaction that does nothing"),
-    ("embedder: read pixels", "read_pixels", ("read_pixels_limit",), "COPY of the rows to us"),
+    ("embedder: read pixels", "read_pixels", ("read_pixels_limit",), "the rows received, not looked at"),
     ("embedder: tower", "tower", ("tower_limit",), "its matrix products in NumPy"),
-    ("embedder: finish", "finish", ("copy_vectors_limit",), "COPY of the rows in one go, and commit"),
+    ("embedder: finish", "finish", ("copy_embeddings_limit",), "COPY of the rows in one go, and commit"),
     ("- digits still there", "finish_existing", (), ""),
     ("- vectors there already", "finish_embedded", (), ""),
-    ("- COPY of vectors", "finish_copy", ("copy_vectors_limit",), "COPY of the rows in one go, and commit"),
+    ("- COPY of vectors", "finish_copy", ("copy_embeddings_limit",), "COPY of the rows in one go, and commit"),
     ("- commit", "finish_commit", (), ""),
 )
 DECODING = ("intake: read a PNG", "png", ("png_limit",), "Pillow's open and convert")  # of what does not come raw
@@ -59,7 +59,7 @@ def main() -> None:
     with ledger() as place:
         run = alone("stages", place=asdict(place), count=wanted.digits, repetitions=wanted.repetitions)
     figures = {name: (figure[0], figure[1], figure[2]) for name, figure in run["figures"].items()}
-    head = f"{wanted.digits:,} digits a chunk, {run['wire']:,} bytes packed; medians of {wanted.repetitions} chunks."
+    head = f"{wanted.digits:,} digits a chunk, {run['packed']:,} bytes packed; medians of {wanted.repetitions} chunks."
     publish("stages", "\n\n".join([head, stages(figures), ceiling(figures), circumstances(load)]), write=wanted.write)
 
 

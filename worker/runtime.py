@@ -71,7 +71,8 @@ class Runtime:
         if first.kind != "embed" or first.attempt > 1 or len(first.digits) > batches.SMALL:
             return [first]
         more = partial(batches.claim_more, first=first, worker=self.name, lease=self.settings.lease)
-        return [first, *self.transact(more)]
+        # In one order: a cancel locks a job's batches in it as well.
+        return sorted([first, *self.transact(more)], key=lambda lease: lease.batch)
 
     @contextmanager
     def holding(self, leases: Sequence[Lease]) -> Iterator[None]:

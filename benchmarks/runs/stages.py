@@ -1,5 +1,6 @@
 """Send chunks of new digits through every stage of the bulk path, all through one before the next begins; the medians.
 
+They are of a second walk: in the first, the memory and files of all processes are new to the machine, which costs more.
 A figure is [wall, CPU of this process, CPU of broker and database], in microseconds a digit. Those of the limits are of
 the same rows and bytes, moved by nothing but what is named.
 """
@@ -12,6 +13,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ import db.embeddings
 import db.submit
 import tasks.intake
 from benchmarks.common import digits, encoded, tell, told
+from db.batches import Lease
 from db.digits import pixels_of
 from db.submit import Submission
 from training.pictures import read_picture
@@ -43,8 +46,10 @@ from worker.runtime import Runtime
 from worker.settings import Settings
 
 KEY_LOOK_UP = "SELECT digits.id, digits.key, digits.sha256"  # how its statement begins, as SQLAlchemy writes it
-LEDGER = "digits (id, key, collection, pixels, sha256, label, attributes, job)"
-VECTORS = "embeddings (tower, digit, vector)"
+COLUMNS = {
+    "digits": ("id", "key", "collection", "pixels", "sha256", "label", "attributes", "job"),
+    "embeddings": ("tower", "digit", "vector"),
+}
 
 
 class Meter:
@@ -55,6 +60,9 @@ class Meter:
         threads = [path for server in servers for path in Path(f"/proc/{server.pid}/task").glob("*/schedstat")]
         self._accounts = [path.open("rb", buffering=0) for path in threads]
         self._spent: dict[str, list[list[float]]] = defaultdict(list)
+
+    def clear(self) -> None:
+        self._spent.clear()
 
     def now(self) -> list[float]:
         """Seconds: the clock, CPU of this process, CPU of the servers."""
@@ -106,15 +114,68 @@ place, count, turns = task["place"], task["count"], task["repetitions"] + 1
 settings = Settings(broker_url=place.broker_url, database_url=place.database_url)
 runtime = Runtime(settings)
 runtime.warm_up()
+matrices = [weights for weights in load(Path(place.tower_file).read_bytes()).get_weights() if weights.ndim == 2]
 broker = redis.Redis.from_url(place.broker_url)
 postgres = psycopg.connect(place.database_url.replace("postgresql+psycopg", "postgresql"), autocommit=True)
 postmaster = psutil.Process(postgres.info.backend_pid).parent()
 assert postmaster is not None
-valkey = psutil.Process(broker.info("server")["process_id"])
-meter = Meter([valkey, postmaster, *postmaster.children()])
+meter = Meter([psutil.Process(broker.info("server")["process_id"]), postmaster, *postmaster.children()])
+pictures = [digits(start, start + count) for start in range(0, turns * count, count)]
+files = [file for _, file in encoded(count)]
 
 
-# --- the client ---
+@event.listens_for(runtime.engine, "before_cursor_execute")
+def before(*arguments: Any) -> None:
+    if arguments[2].startswith(KEY_LOOK_UP):
+        arguments[4].started = meter.now()
+
+
+@event.listens_for(runtime.engine, "after_cursor_execute")
+def after(*arguments: Any) -> None:
+    if arguments[2].startswith(KEY_LOOK_UP):
+        meter.note("submit_keys", arguments[4].started)
+
+
+def walk() -> int:
+    """Everything once; the mean size of a chunk's packed glyphs, in bytes."""
+    with meter.parts(pack=(cutting, "pack")):
+        intakes = meter.each("cut", cut, pictures)
+    glyphs = [images.tobytes() for images in pictures]
+    frames = meter.each("cut_limit", lambda pixels: (hashlib.blake2b(pixels).digest(), pack(pixels))[1], glyphs)
+
+    arrived = through_broker("chunk", intakes)
+    through_broker("bell", [EmbedBatch(batch=number) for number in range(turns)])
+
+    with meter.parts(unpack=(tasks.intake, "unpack")):
+        submissions = meter.each("read_chunk", read, arrived)
+    meter.each("unpack_limit", lambda frame: unpack(frame, count), frames)
+    settle()
+    commit = (runtime.engine.dialect, "do_commit")
+    copy, ids = (db.submit, "copy_digits"), (db.submit, "fetch")
+    with meter.parts(submit_plan=(db.submit, "_plan"), submit_ids=ids, submit_copy=copy, submit_commit=commit):
+        batches = meter.each("submit", submit, submissions)
+    meter.each("plan_limit", lambda pixels: hashlib.sha256(pixels).digest(), glyphs)
+
+    leases = meter.each("claim", runtime.claim, batches)
+    meter.each("claim_limit", lambda _: runtime.transact(lambda session: session.execute(text("SELECT 1"))), leases)
+    found = meter.each("read_pixels", pixels, leases)
+    made = meter.each("tower", lambda stored: runtime.towers[place.tower](stored[1]), found)
+    settle()
+    there, embedded = (db.batches, "existing"), (db.embeddings, "embedded_among")
+    copy = (db.embeddings, "copy_embeddings")
+    with meter.parts(finish_existing=there, finish_embedded=embedded, finish_copy=copy, finish_commit=commit):
+        stored = meter.each("finish", finish, list(zip(leases, found, made, strict=True)))
+    if stored != [count] * turns:
+        raise SystemExit(f"{turns} batches of {count} digits were sent; stored are {stored}")
+
+    copy_again(leases)
+    meter.each("png", lambda _: [read_picture(file) for file in files], range(turns))
+    meter.each("png_limit", lambda _: [np.asarray(Image.open(BytesIO(file)).convert("L")) for file in files], leases)
+    meter.each("tower_limit", multiply, [scaled(images) for images in pictures])
+    return int(np.mean([len(frame) for frame in frames]))
+
+
+# --- the stages ---
 
 
 def cut(images: np.ndarray) -> Intake:
@@ -125,14 +186,15 @@ def cut(images: np.ndarray) -> Intake:
     return chunk
 
 
-pictures = [digits(start, start + count) for start in range(0, turns * count, count)]
-with meter.parts(pack=(cutting, "pack")):
-    intakes = meter.each("cut", cut, pictures)
-glyphs = [images.tobytes() for images in pictures]
-frames = meter.each("cut_limit", lambda pixels: (hashlib.blake2b(pixels).digest(), pack(pixels))[1], glyphs)
-
-
-# --- the broker ---
+def through_broker(name: str, messages: list[Any]) -> list[dict[str, Any]]:
+    """Send and receive messages; then as many bytes, of which the broker and we know nothing."""
+    lane = messages[0].lane
+    meter.each(f"{name}_send", Twinvec(place.broker_url).send, messages)
+    wires = broker.lrange(KEY_PREFIX + lane, 0, -1)
+    fields = meter.each(f"{name}_receive", Receiver(lane), messages)
+    meter.each(f"{name}_send_limit", lambda wire: broker.lpush("raw", wire), wires)
+    meter.each(f"{name}_receive_limit", lambda _: broker.brpop("raw"), wires)
+    return fields
 
 
 class Receiver:
@@ -157,24 +219,6 @@ class Receiver:
         return fields
 
 
-def through_broker(name: str, messages: list[Any]) -> list[dict[str, Any]]:
-    """Send and receive messages; then as many bytes, of which the broker and we know nothing."""
-    lane = messages[0].lane
-    meter.each(f"{name}_send", Twinvec(place.broker_url).send, messages)
-    wires = broker.lrange(KEY_PREFIX + lane, 0, -1)
-    fields = meter.each(f"{name}_receive", Receiver(lane), messages)
-    meter.each(f"{name}_send_limit", lambda wire: broker.lpush("raw", wire), wires)
-    meter.each(f"{name}_receive_limit", lambda _: broker.brpop("raw"), wires)
-    return fields
-
-
-arrived = through_broker("chunk", intakes)
-through_broker("bell", [EmbedBatch(batch=number) for number in range(turns)])
-
-
-# --- intake ---
-
-
 def read(fields: dict[str, Any]) -> Submission:
     chunk = Intake.read(fields)
     job = tasks.intake.check(chunk, settings.job_pictures)
@@ -185,42 +229,12 @@ def read(fields: dict[str, Any]) -> Submission:
     )
 
 
-def settle() -> None:
-    """Have the database write what it owes the disk, so that nobody pays for others."""
-    postgres.execute("CHECKPOINT")
-
-
 def submit(submission: Submission) -> int | None:
     return runtime.transact(lambda session: db.submit.submit(session, submission))
 
 
-@event.listens_for(runtime.engine, "before_cursor_execute")
-def before(*arguments: Any) -> None:
-    if arguments[2].startswith(KEY_LOOK_UP):
-        arguments[4].started = meter.now()
-
-
-@event.listens_for(runtime.engine, "after_cursor_execute")
-def after(*arguments: Any) -> None:
-    if arguments[2].startswith(KEY_LOOK_UP):
-        meter.note("submit_keys", arguments[4].started)
-
-
-with meter.parts(unpack=(tasks.intake, "unpack")):
-    submissions = meter.each("read_chunk", read, arrived)
-meter.each("unpack_limit", lambda frame: unpack(frame, count), frames)
-settle()
-with meter.parts(
-    submit_plan=(db.submit, "_plan"),
-    submit_ids=(db.submit, "fetch"),
-    submit_copy=(db.submit, "copy_digits"),
-    submit_commit=(runtime.engine.dialect, "do_commit"),
-):
-    batches = meter.each("submit", submit, submissions)
-meter.each("plan_limit", lambda pixels: hashlib.sha256(pixels).digest(), glyphs)
-
-
-# --- the embedder ---
+def pixels(lease: Lease) -> tuple[np.ndarray, np.ndarray]:
+    return runtime.transact(lambda session: pixels_of(session, lease.digits))
 
 
 def finish(done: tuple[Any, Any, Any]) -> int:
@@ -230,69 +244,42 @@ def finish(done: tuple[Any, Any, Any]) -> int:
     )
 
 
-leases = meter.each("claim", runtime.claim, batches)
-meter.each("claim_limit", lambda _: runtime.transact(lambda session: session.execute(text("SELECT 1"))), leases)
-found = meter.each(
-    "read_pixels", lambda lease: runtime.transact(lambda session: pixels_of(session, lease.digits)), leases
-)
-made = meter.each("tower", lambda stored: runtime.towers[place.tower](stored[1]), found)
-settle()
-with meter.parts(
-    finish_existing=(db.batches, "existing"),
-    finish_embedded=(db.embeddings, "embedded_among"),
-    finish_copy=(db.embeddings, "copy_embeddings"),
-    finish_commit=(runtime.engine.dialect, "do_commit"),
-):
-    stored = meter.each("finish", finish, list(zip(leases, found, made, strict=True)))
-if stored != [count] * turns:
-    raise SystemExit(f"{turns} batches of {count} digits were sent; stored are {stored}")
-
-
 # --- what the machine can do ---
 
 
-def copied_out(statement: str) -> list[bytes]:
-    """The rows as PostgreSQL writes them in binary."""
-    with postgres.cursor() as cursor, cursor.copy(f"COPY ({statement}) TO STDOUT (FORMAT BINARY)") as copy:
-        return [bytes(part) for part in copy]
+def settle() -> None:
+    """Have the database write what it owes the disk, so that no stage pays for the one before."""
+    postgres.execute("CHECKPOINT")
 
 
-def copy_in(into: str) -> Callable[[bytes], None]:
-    """How to write such rows in one go, and commit."""
-
-    def write(rows: bytes) -> None:
-        with postgres.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN (FORMAT BINARY)") as copy:
-            copy.write(rows)
-
-    return write
-
-
-def rows_of(table: str, key: str) -> list[bytes]:
-    name, columns = table.rstrip(")").split(" (")
-    query = f"SELECT {columns} FROM {name} WHERE {key} BETWEEN %d AND %d ORDER BY {key}"
-    return [b"".join(copied_out(query % (lease.digits[0], lease.digits[-1]))) for lease in leases]
+def copy_again(leases: list[Lease]) -> None:
+    """Read each batch's rows, and write them as PostgreSQL would, in one go, into the emptied tables."""
+    ranges = [(lease.digits[0], lease.digits[-1]) for lease in leases]
+    meter.each("read_pixels_limit", received, ranges)
+    tables = {}
+    for name, key in (("digits", "id"), ("embeddings", "digit")):
+        query = f"SELECT {', '.join(COLUMNS[name])} FROM {name} WHERE {key} BETWEEN {{}} AND {{}} ORDER BY {key}"
+        tables[name] = [copied_out(query.format(*ids)) for ids in ranges]
+    postgres.execute("TRUNCATE digits, embeddings")
+    for name, rows in tables.items():
+        settle()
+        meter.each(f"copy_{name}_limit", partial(copy_in, f"{name} ({', '.join(COLUMNS[name])})"), rows)
 
 
-meter.each(
-    "read_pixels_limit",
-    lambda lease: copied_out(
-        f"SELECT id, pixels FROM digits WHERE id BETWEEN {lease.digits[0]} AND {lease.digits[-1]}"
-    ),
-    leases,
-)
-tables = [
-    (name, table, rows_of(table, key)) for name, table, key in (("digits", LEDGER, "id"), ("vectors", VECTORS, "digit"))
-]
-postgres.execute("TRUNCATE digits, embeddings")
-for name, table, rows in tables:
-    settle()
-    meter.each(f"copy_{name}_limit", copy_in(table), rows)
+def received(ids: tuple[int, int]) -> None:
+    """The rows as they come, without a look at them."""
+    with postgres.cursor(binary=True) as cursor:
+        cursor.execute("SELECT id, pixels FROM digits WHERE id BETWEEN %s AND %s ORDER BY id", ids)
 
-files = [file for _, file in encoded(count)]
-meter.each("png", lambda _: [read_picture(file) for file in files], range(turns))
-meter.each("png_limit", lambda _: [np.asarray(Image.open(BytesIO(file)).convert("L")) for file in files], range(turns))
 
-matrices = [weights for weights in load(Path(place.tower_file).read_bytes()).get_weights() if weights.ndim == 2]
+def copied_out(query: str) -> bytes:
+    with postgres.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)") as copy:
+        return b"".join(copy)
+
+
+def copy_in(into: str, rows: bytes) -> None:
+    with postgres.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(rows)
 
 
 def multiply(rows: np.ndarray) -> np.ndarray:
@@ -301,5 +288,7 @@ def multiply(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-meter.each("tower_limit", multiply, [scaled(images) for images in pictures])
-tell(figures=meter.medians(count), wire=int(np.mean([len(frame) for frame in frames])))
+for _ in range(2):
+    meter.clear()
+    packed = walk()
+tell(figures=meter.medians(count), packed=packed)
