@@ -100,6 +100,7 @@ CREATE TABLE batches (
     CHECK ((state = 'leased') = (token IS NOT NULL AND lease_until IS NOT NULL))
 );
 ALTER TABLE batches ALTER COLUMN digits SET STATISTICS 0, ALTER COLUMN digest SET STATISTICS 0;
+ALTER TABLE batches ALTER COLUMN digits SET STORAGE EXTERNAL;  -- to compress ids takes longer than to write them
 CREATE INDEX open_batches ON batches (state, id) WHERE state IN ('queued', 'leased');
 CREATE INDEX dead_batches ON batches (id) WHERE state = 'dead';
 
