@@ -59,6 +59,10 @@ def find_ink(grey: Grey) -> Levels:
     if card is not None:
         return find_ink(grey[card.scaled(factor).slices])
     digit = digit_of(labels, spots)
+    if not digit.any():
+        raise PictureError(
+            "blank", "There are spots, and none is a stroke. Send a picture in which the digit stands out."
+        )
     box = bounds(digit)
     if factor > 1 and box.longer < DETAIL:
         return find_ink(grey[box.grown(2 + box.longer // 4, ink.shape).scaled(factor).slices])

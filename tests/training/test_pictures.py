@@ -301,6 +301,11 @@ def test_any_pixels_become_a_glyph_or_are_blank(data: st.DataObject) -> None:
     read_or_refuse(encoded(picture.astype(np.uint8)), {"blank"})
 
 
+def test_noise_without_a_stroke_is_blank() -> None:
+    noise = np.random.default_rng(11).integers(0, 256, (5, 5)).astype(np.uint8)
+    read_or_refuse(encoded(noise), {"blank"})
+
+
 def read_or_refuse(data: bytes, reasons: set[str] | None = None) -> None:
     """Fails on any other outcome than a glyph or a PictureError."""
     try:
