@@ -66,4 +66,4 @@ def requeue(
         else:
             out.print(f"batch {batch} is queued again, of job {job.id}", highlight=False)
     if left:
-        raise CommandError(f"{left} of them stay dead")
+        raise CommandError(f"{left} could not be queued again")
