@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from training import mnist  # noqa: E402  # run as a script, from any folder
+from benchmarks import machine  # noqa: E402  # run as a script, from any folder
+from training import mnist  # noqa: E402
 
 BACKENDS = ("tensorflow", "jax", "torch")
 COUNTS = (1, 256, 1024, 2048, 4096)  # images a call, as `runs/backend.py` has them
@@ -126,12 +126,9 @@ def agreement(runs: dict[str, Run], apart: dict[tuple[str, str], float]) -> Iter
 
 def circumstances(runs: dict[str, Run]) -> str:
     """Where this ran, and how busy it was."""
-    cpu = Path("/proc/cpuinfo")
-    models = [line for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
-    model = models[0].partition(":")[2].strip() if models else platform.machine()
     loads = [run["load"] for run in runs.values()]
     return (
-        f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}. The load average at the end of a run "
+        f"{machine.described()}. The load average at the end of a run "
         f"was {min(loads):.1f} to {max(loads):.1f}; its own share is up to {os.cpu_count()}."
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import Engine
 
+from benchmarks import machine
 from cli.interrupts import Interrupts
 from cli.stack import Stack
 from db import towers
@@ -245,12 +245,8 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def circumstances(load: float) -> str:
     """Where this ran; `load` is the load average before it began."""
-    cpu = Path("/proc/cpuinfo")
-    models = [line for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
-    model = models[0].partition(":")[2].strip() if models else platform.machine()
     return (
-        f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}. The load average before it began was "
-        f"{load:.1f}: above 0, other work took its share."
+        f"{machine.described()}. The load average before it began was {load:.1f}: above 0, other work took its share."
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from training import mnist  # noqa: E402  # run as a script, from any folder
+from benchmarks import machine  # noqa: E402  # run as a script, from any folder
+from training import mnist  # noqa: E402
 from training.recipes import RECIPES  # noqa: E402
 
 PLAIN = "notebook-plain"  # as it was written; `notebook` is our own version of it
@@ -127,12 +127,9 @@ def lines(runs: list[Run]) -> Iterator[str]:
 
 def circumstances(runs: list[Run]) -> str:
     """Where this ran, and how busy it was."""
-    cpu = Path("/proc/cpuinfo")
-    models = [line for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
-    model = models[0].partition(":")[2].strip() if models else platform.machine()
     loads = [run["load"] for run in runs]
     return (
-        f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}. The load average before a run was "
+        f"{machine.described()}. The load average before a run was "
         f"{min(loads):.1f} to {max(loads):.1f}: above 0, other work took its share of the wall clock."
     )
 

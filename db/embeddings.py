@@ -31,13 +31,15 @@ def close_space(session: Session, tower: int) -> None:
 
 
 def check(tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
-    """Raises BadVectors unless `vectors` are one of 128 finite float32 for each of the digits (n,)."""
+    """Raises ValueError unless the vectors of the digits (n,) are (n, 128) float32, BadVectors unless all are finite."""
     if vectors.shape != (len(digits), DIMENSIONS) or vectors.dtype != np.float32:
-        fault = f"an array of shape {vectors.shape} and dtype {vectors.dtype}, not {DIMENSIONS} float32 each"
-        raise BadVectors(tower, digits.tolist(), fault)
+        raise ValueError(
+            f"tower {tower} gave {vectors.dtype} of shape {vectors.shape} for {len(digits)} digits: "
+            f"expected {DIMENSIONS} float32 each"
+        )
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-        raise BadVectors(tower, digits[~finite].tolist(), "NaN or infinity in their vectors")
+        raise BadVectors(tower, digits[~finite].tolist())
 
 
 def write(session: Session, tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:

@@ -42,11 +42,11 @@ class NotRescuable(LedgerError):
 
 
 class BadVectors(LedgerError):
-    """A tower gave what is no vector for some digits."""
+    """A tower gave some digits NaN or infinity."""
 
-    def __init__(self, tower: int, digits: list[int], fault: str) -> None:
-        super().__init__(f"tower {tower} gave {len(digits)} digits {fault}; the first is digit {digits[0]}")
-        self.tower, self.digits, self.fault = tower, digits, fault
+    def __init__(self, tower: int, digits: list[int]) -> None:
+        super().__init__(f"tower {tower} gave {len(digits)} digits NaN or infinity; the first is digit {digits[0]}")
+        self.tower, self.digits = tower, digits
 
 
 class UnknownKey(LedgerError):

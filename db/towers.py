@@ -143,7 +143,7 @@ def plan_owed(session: Session) -> int:
     waiting = (
         select(func.unnest(Batch.digits))
         .join(Job, Job.id == Batch.job)
-        # What killed its workers before would do so again; under another tower it may not.
+        # What killed its workers before would do so again; what a fill died of speaks of its own tower alone.
         .where(or_(Batch.state.in_(["queued", "leased"]), and_(Batch.state == "dead", _tells_of(tower))))
     )
     owed = select(Digit.id).where(~_embedded_under(tower, Digit.id), Digit.id.not_in(waiting))

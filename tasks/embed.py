@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,25 @@ def embed(batch: int, runtime: Runtime) -> None:
             announce_job(runtime, lease.job)
 
 
+@dataclass(frozen=True)
+class Work:
+    """Batches that were claimed together, and what was read and computed for them.
+
+    digits: (n,) ids, ascending. pixels: (n, 784) uint8. vectors: (n, 128) float32 by tower. seconds: spent by stage.
+    """
+
+    leases: Sequence[Lease]
+    digits: Array
+    pixels: Array
+    vectors: Vectors
+    seconds: dict[str, float]
+
+    def part(self, lease: Lease, rows: Array) -> Work:
+        """One batch's share: `rows` is (n,) bool."""
+        vectors = {tower: found[rows] for tower, found in self.vectors.items()}
+        return Work([lease], self.digits[rows], self.pixels[rows], vectors, self.seconds)
+
+
 def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
     """Read, compute, write. Raises Fenced."""
     start = time.perf_counter()
@@ -60,11 +80,11 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
     vectors = {tower: runtime.towers[tower](pixels) for tower in leases[0].towers}
     computed = time.perf_counter()
     seconds = {"read": read - start, "tower": computed - read}
-    count = store(leases, digits, pixels, vectors, seconds, runtime)
+    count = store(Work(leases, digits, pixels, vectors, seconds), runtime)
     log.info(
-        "embedded %d digits of batch %s under towers %s: read %.3f s, tower %.3f s, write %.3f s",
+        "embedded %d digits of %s under towers %s: read %.3f s, tower %.3f s, write %.3f s",
         count,
-        ", ".join(f"{lease.batch} of job {lease.job}" for lease in leases),
+        f"batch {leases[0].batch} of job {leases[0].job}" if len(leases) == 1 else f"{len(leases)} small batches",
         list(leases[0].towers),
         read - start,
         computed - read,
@@ -72,66 +92,41 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
     )
 
 
-def store(
-    leases: Sequence[Lease],
-    digits: Array,
-    pixels: Array,
-    vectors: Vectors,
-    seconds: dict[str, float],
-    runtime: Runtime,
-) -> int:
+def store(work: Work, runtime: Runtime) -> int:
     """Finish batches, under a tower that came up meanwhile as well; how many digits have their vectors now.
 
     Where several cannot be finished together, each is for itself. Raises Fenced where one alone is not held any more.
     """
     try:
-        return runtime.transact(lambda session: finish(session, leases, digits, vectors, seconds))
+        return runtime.transact(lambda session: finish(session, work.leases, work.digits, work.vectors, work.seconds))
     except TowersChanged as change:
-        more = {tower: runtime.towers[tower](pixels) for tower in change.missing}
-        return store(leases, digits, pixels, vectors | more, seconds, runtime)
+        more = {tower: runtime.towers[tower](work.pixels) for tower in change.missing}
+        return store(replace(work, vectors=work.vectors | more), runtime)
     except Fenced:
-        if len(leases) == 1:
+        if len(work.leases) == 1:
             raise
     except BadVectors as bad:
-        if len(leases) == 1:
-            log.warning("batch %d: %s", leases[0].batch, bad)
-            return store_the_rest(leases[0], digits, pixels, vectors, seconds, runtime, bad)
-    return store_one_by_one(leases, digits, pixels, vectors, seconds, runtime)
+        if len(work.leases) == 1:
+            return store_the_rest(work, bad, runtime)
+    return store_one_by_one(work, runtime)
 
 
-def store_one_by_one(
-    leases: Sequence[Lease],
-    digits: Array,
-    pixels: Array,
-    vectors: Vectors,
-    seconds: dict[str, float],
-    runtime: Runtime,
-) -> int:
+def store_one_by_one(work: Work, runtime: Runtime) -> int:
     """Finish each batch in a transaction of its own; one that is lost or holds what is no vector costs no other."""
     count = 0
-    for lease in leases:
-        own = np.isin(digits, lease.digits)
-        rows = {tower: found[own] for tower, found in vectors.items()}
+    for lease in work.leases:
         try:
-            count += store([lease], digits[own], pixels[own], rows, seconds, runtime)
+            count += store(work.part(lease, np.isin(work.digits, lease.digits)), runtime)
         except Fenced as fenced:
             log.warning("dropped work: %s", fenced)
     return count
 
 
-def store_the_rest(
-    lease: Lease,
-    digits: Array,
-    pixels: Array,
-    vectors: Vectors,
-    seconds: dict[str, float],
-    runtime: Runtime,
-    bad: BadVectors,
-) -> int:
+def store_the_rest(work: Work, bad: BadVectors, runtime: Runtime) -> int:
     """Finish without what is no vector: a candidate that gives such is given up, the live tower's digits set aside."""
+    (lease,) = work.leases
+    log.warning("batch %d: %s", lease.batch, bad)
     if runtime.transact(lambda session: towers.reject(session, bad.tower, str(bad))):
-        return store([lease], digits, pixels, vectors, seconds, runtime)
+        return store(work, runtime)
     rest = runtime.transact(lambda session: set_aside(session, lease, bad.digits, "not_finite", str(bad)))
-    keep = ~np.isin(digits, bad.digits)
-    kept = {tower: rows[keep] for tower, rows in vectors.items()}
-    return store([rest], digits[keep], pixels[keep], kept, seconds, runtime)
+    return store(work.part(rest, ~np.isin(work.digits, bad.digits)), runtime)

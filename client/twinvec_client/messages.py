@@ -41,7 +41,7 @@ REASONS = {
     "not_a_picture": "none of PNG, JPEG, BMP, GIF, TIFF and WebP",
     "damaged": "a picture that cannot be decoded to its end",
     "unsupported_depth": "more than 8 bits per channel",
-    "blank": "one level everywhere: there is no digit in it",
+    "blank": "no stroke stands out from the paper",
     "duplicate_key": "the key came before in the same job, with other pixels; the first ones were kept",
     "superseded": "other pixels came under the key before these were embedded",
     "poison": "whoever decoded or embedded it died of it, more than once",

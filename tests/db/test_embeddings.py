@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError
 
 from db import digits, embeddings
 from db.copying import copy_embeddings
-from db.errors import NotEmbedded, UnknownKey
+from db.errors import BadVectors, NotEmbedded, UnknownKey
 from db.tables import Embedding
 from tests.makers import (
     Array,
@@ -181,3 +181,119 @@ def test_pixels_come_with_their_ids_in_ascending_order(ledger: Ledger) -> None:
     assert [row.tobytes() for row in pixels] == [glyph(seed) for seed in (0, 4, 7)]
     none, no_pixels = ledger(lambda session: digits.pixels_of(session, []))
     assert (none.shape, no_pixels.shape) == ((0,), (0, 784))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((2, 127), "float32"), ((3, 128), "float32"), ((256,), "float32"), ((2, 128), "float64")]
+)
+def test_vectors_of_the_wrong_shape_or_dtype_are_refused_with_their_towers_name(
+    shape: tuple[int, ...], dtype: str
+) -> None:
+    with pytest.raises(ValueError, match="tower 7 gave"):
+        embeddings.check(7, np.array([1, 2]), np.zeros(shape, dtype))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_no_point_is_not_stored(ledger: Ledger, tower: int, bad: float) -> None:
+    row = np.full((1, 128), bad, np.float32)
+    with pytest.raises(DataError):
+        ledger(lambda session: copy_embeddings(session, tower, np.array([1]), row))
+
+
+def test_the_nearest_are_those_of_a_brute_force_search(ledger: Ledger, tower: int) -> None:
+    embed(ledger, send(ledger, *(item(f"d{seed}", seed) for seed in range(60))))
+    embed(ledger, send(ledger, *(item(f"o{seed}", 100 + seed) for seed in range(40)), collection="other"))
+    for seed in range(200, 210):
+        query = vector(tower, seed)
+        for collection in (None, "default", "other"):
+            expected = brute_force(ledger, tower, query, collection)
+            for k in (1, 7, 1000):
+                found = nearest(ledger, tower, query, k=k, collection=collection)
+                assert [key for key, _ in found] == [key for key, _ in expected[:k]]
+                assert [at for _, at in found] == pytest.approx([at for _, at in expected[:k]], rel=DISTANT)
+
+
+def test_of_equally_near_digits_the_earlier_stored_comes_first(ledger: Ledger, tower: int) -> None:
+    embed(ledger, send(ledger, item("b", 1), item("c", 1)))
+    embed(ledger, send(ledger, item("a", 1)))
+    assert [key for key, _ in nearest(ledger, tower, vector(tower, 1), k=3)] == ["b", "c", "a"]
+    assert [key for key, _ in nearest(ledger, tower, vector(tower, 1), k=1)] == ["b"]
+
+
+def test_a_digit_can_be_left_out(ledger: Ledger, tower: int) -> None:
+    embed(ledger, send(ledger, item("a", 1), item("b", 2)))
+    own = ledger(lambda session: digits.find(session, "a", None))
+    assert [key for key, _ in nearest(ledger, tower, vector(tower, 1), k=5, leave_out=own)] == ["b"]
+
+
+def test_an_empty_space_has_no_nearest(ledger: Ledger, tower: int) -> None:
+    assert nearest(ledger, tower, np.zeros(128, np.float32), k=5) == []
+
+
+def test_a_search_during_a_finish_sees_all_of_a_batch_or_nothing(ledger: Ledger, tower: int) -> None:
+    lease = claim(ledger, send(ledger, *(item(f"d{seed}", seed) for seed in range(300))))
+    assert lease is not None
+    seen: list[int] = []
+
+    def search() -> None:
+        while not seen or seen[-1] != 300:
+            seen.append(len(nearest(ledger, tower, vector(tower, 1), k=1000)))
+
+    together(lambda: finish(ledger, lease), search, search)
+    assert set(seen) <= {0, 300}
+
+
+def test_a_key_is_found_in_its_collection(ledger: Ledger) -> None:
+    send(ledger, item("a", 1), collection="one")
+    send(ledger, item("a", 2), item("b", 3), collection="two")
+    find = {
+        (key, collection): ledger(lambda session, key=key, at=collection: digits.find(session, key, at))
+        for key, collection in (("a", "one"), ("a", "two"), ("b", None))
+    }
+    assert len(set(find.values())) == 3
+    for key, collection, reason in (
+        ("z", None, "no stored digit"),
+        ("b", "one", "no stored digit.*'one'"),
+        ("a", None, "several collections.*'one'.*'two'"),
+        ("a\0", None, "no stored digit"),
+    ):
+        with pytest.raises(UnknownKey, match=reason):
+            ledger(lambda session, key=key, at=collection: digits.find(session, key, at))
+
+
+def test_a_vector_that_is_owed_is_said_to_be(ledger: Ledger, tower: int) -> None:
+    send(ledger, item("a", 1))
+    digit = ledger(lambda session: digits.find(session, "a", None))
+    with pytest.raises(NotEmbedded):
+        ledger(lambda session: embeddings.vector_of(session, tower, digit))
+
+
+def test_pixels_come_with_their_ids_in_ascending_order(ledger: Ledger) -> None:
+    send(ledger, *(item(f"d{9 - seed}", seed) for seed in range(9)))
+    all_ids = ledger(lambda session: session.execute(text("SELECT id FROM digits ORDER BY id")).scalars().all())
+    wanted = [all_ids[at] for at in (7, 0, 4, 4)]
+    ids, pixels = ledger(lambda session: digits.pixels_of(session, [*wanted, 10**9]))
+    assert ids.tolist() == sorted(set(wanted))
+    assert pixels.dtype == np.uint8
+    assert [row.tobytes() for row in pixels] == [glyph(seed) for seed in (0, 4, 7)]
+    none, no_pixels = ledger(lambda session: digits.pixels_of(session, []))
+    assert (none.shape, no_pixels.shape) == ((0,), (0, 784))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [np.zeros((2, 127), np.float32), np.zeros((3, 128), np.float32), np.zeros((2, 128)), np.zeros(256)],
+    ids=str,
+)
+def test_vectors_of_the_wrong_shape_or_dtype_are_refused_with_their_towers_name(found: Any) -> None:
+    with pytest.raises(ValueError, match="tower 7 gave"):
+        embeddings.check(7, np.array([1, 2]), found)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_vectors_that_are_not_finite_are_refused_with_their_digits(bad: float) -> None:
+    found = np.zeros((3, 128), np.float32)
+    found[1, 127] = bad
+    with pytest.raises(BadVectors) as refused:
+        embeddings.check(7, np.array([4, 5, 6]), found)
+    assert (refused.value.tower, refused.value.digits) == (7, [5])
