@@ -31,7 +31,7 @@ def close_space(session: Session, tower: int) -> None:
 
 
 def check(tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
-    """Raises ValueError unless the vectors of the digits (n,) are (n, 128) float32, BadVectors unless all are finite."""
+    """Raises ValueError unless vectors of the digits (n,) are (n, 128) float32, BadVectors unless all are finite."""
     if vectors.shape != (len(digits), DIMENSIONS) or vectors.dtype != np.float32:
         raise ValueError(
             f"tower {tower} gave {vectors.dtype} of shape {vectors.shape} for {len(digits)} digits: "
