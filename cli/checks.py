@@ -197,6 +197,7 @@ def database(url: str | None) -> Iterator[Finding]:
             if current:
                 yield Finding("tables", OK, "up to date")
                 yield _tower(connection)
+                yield from _batches(connection)
             else:
                 yield Finding("tables", PROBLEM, "missing, or of another version", "run `twinvec migrate`")
     except SQLAlchemyError as error:
@@ -229,3 +230,20 @@ def _tower(connection: Connection) -> Finding:
     if live is None:
         return Finding("tower", WARNING, "none is live: pictures are stored and wait", "train one with `twinvec train`")
     return Finding("tower", OK, f"tower {live.id} ({live.fingerprint[:12]}), recipe {live.recipe}")
+
+
+def _batches(connection: Connection) -> Iterator[Finding]:
+    """What workers fail at, again and again, and what they have given up."""
+    failing = connection.execute(
+        text("""
+            SELECT count(*) AS batches, sum(cardinality(digits)) AS digits, max(message) AS message
+            FROM batches WHERE state IN ('queued', 'leased') AND message IS NOT NULL
+        """)
+    ).one()
+    if failing.batches:
+        found = f"{failing.batches:,} with {failing.digits:,} digits failed when last tried: {failing.message}"
+        yield Finding("batches", PROBLEM, found, "mend the cause: they are tried again by themselves")
+    dead = connection.execute(text("SELECT count(*) FROM batches WHERE state = 'dead'")).scalar_one()
+    if dead:
+        advice = "list them with `twinvec dead`, and try them again with `twinvec requeue`"
+        yield Finding("batches", WARNING, f"{dead:,} could not be rescued and are tried no more", advice)

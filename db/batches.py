@@ -130,10 +130,11 @@ def renew(session: Session, lease: Lease, seconds: float) -> bool:
     return renewed.scalar() is not None
 
 
-def give_back(session: Session, lease: Lease, *, later: bool = False) -> None:
+def give_back(session: Session, lease: Lease, *, error: str | None = None) -> None:
     """Queue the batch again, as if it had not been claimed. Given back is not failed.
 
-    later: whether it is rung for only when a bell is repeated: what failed at once would fail at once again.
+    error: what the work ended with, noted in the batch. Its bell is due only when bells are repeated, for what failed
+    at once would fail at once again.
     """
     session.execute(
         update(Batch)
@@ -142,8 +143,9 @@ def give_back(session: Session, lease: Lease, *, later: bool = False) -> None:
             state="queued",
             token=None,
             lease_until=None,
-            rung=func.now() if later else None,
+            rung=None if error is None else func.now(),
             attempt=Batch.attempt - 1,
+            message=error,
         )
     )
 
@@ -220,6 +222,7 @@ def _close(session: Session, lease: Lease, seconds: dict[str, float], *, embedde
             token=None,
             lease_until=None,
             finished=func.now(),
+            message=None,
             embedded=embedded,
             seconds=func.coalesce(Batch.seconds, cast(literal("{}"), Batch.seconds.type)).op("||")(
                 cast(seconds, Batch.seconds.type)

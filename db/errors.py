@@ -1,4 +1,6 @@
-"""What the ledger refuses."""
+"""What the ledger refuses, and what the database said."""
+
+from sqlalchemy.exc import DBAPIError
 
 
 class LedgerError(Exception):
@@ -59,3 +61,9 @@ class NotEmbedded(LedgerError):
 
 class NoTower(LedgerError):
     """No tower is live."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what the driver said, without the statement that SQLAlchemy appends."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return (str(cause).strip() or type(cause).__name__).splitlines()[0]

@@ -128,7 +128,7 @@ class Batch(Base):
     token: Mapped[uuid.UUID | None]  # fences a holder whose lease ran out
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]
-    message: Mapped[str | None]  # why it is dead
+    message: Mapped[str | None]  # why it is dead; while it is open, what its last try ended with
     rung: Mapped[datetime | None]  # when its bell was last rung
     seconds: Mapped[dict[str, Any] | None]  # by stage
     created: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from db.errors import (
     NotEmbedded,
@@ -19,6 +19,7 @@ from db.errors import (
     UnknownBatch,
     UnknownJob,
     UnknownKey,
+    first_line,
 )
 from training.errors import PictureError
 from twinvec_client.messages import KEY_PREFIX, MAX_NAME_CHARS, BadMessage
@@ -67,12 +68,6 @@ def answering(work: Callable[P, Answer]) -> Callable[P, Answer]:
 
 def refusal(name: str, message: str) -> Answer:
     return {"error": name, "message": message}
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what the driver said, without the statement that SQLAlchemy appends."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
 
 
 def callback_of(given: Any) -> dict[str, str] | None:

@@ -13,11 +13,11 @@ from celery import Task
 from sqlalchemy.exc import DBAPIError
 
 from db.batches import accepted_as
-from db.errors import UnknownJob
+from db.errors import UnknownJob, first_line
 from db.failures import FailedItem
 from db.submit import Item, Submission, submit
 from tasks.announce import announce_job
-from tasks.answering import callback_of, first_line, job_id, refusal
+from tasks.answering import callback_of, job_id, refusal
 from tasks.decoding import ReadOne, reader
 from training.errors import PictureError
 from twinvec_client.messages import (

@@ -16,8 +16,7 @@ from sqlalchemy.orm import Session
 
 from db import jobs, towers
 from db.batches import Lease, close_training, renew
-from db.errors import Fenced
-from tasks.answering import first_line
+from db.errors import Fenced, first_line
 from tasks.upkeep import sweep
 from training import glyphs, mnist
 from training.recipes import RECIPES
@@ -60,8 +59,8 @@ def train(batch: int, runtime: Runtime) -> None:
         message = f"{type(error).__name__}: {first_line(error)}"
         with suppress(Fenced):  # a cancelled training has its end already
             runtime.transact(lambda session: fail(session, lease, message), attempts=PATIENCE)
-    except BaseException:  # told to stop: another worker starts it over
-        runtime.give_back(lease)
+    except BaseException as stopped:  # told to stop: another worker starts it over
+        runtime.give_back(lease, stopped)
         raise
     else:
         log.info("trained tower %d (%.12s), now %s", tower["tower"], tower["fingerprint"], tower["status"])

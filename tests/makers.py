@@ -157,6 +157,13 @@ def die_on(ledger: Ledger, batch: int | None) -> None:
     expire(ledger, batch)
 
 
+def bury(ledger: Ledger, batch: int | None) -> None:
+    """Let workers die of a batch of one digit until it is tried no more."""
+    for _ in range(MAX_ATTEMPTS):
+        die_on(ledger, batch)
+        rescue(ledger)
+
+
 def status(ledger: Ledger, job: uuid.UUID) -> dict[str, Any]:
     found: dict[str, Any] = ledger(lambda session: jobs.status(session, job))
     return found
@@ -195,6 +202,10 @@ def vectors(ledger: Ledger, tower: int) -> dict[str, Array]:
     )
     assert all(key is not None for key, _ in rows), "a vector stands without its digit"
     return {key: np.asarray(vector, np.float32) for key, vector in rows}
+
+
+def row(ledger: Ledger, batch: int | None) -> Batch:
+    return ledger(lambda session: session.execute(select(Batch).where(Batch.id == batch)).scalar_one())
 
 
 def states(ledger: Ledger, job: uuid.UUID) -> list[str]:

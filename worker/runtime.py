@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from db import batches
 from db.batches import Lease
 from db.engine import connect, transact
-from db.errors import SchemaError
+from db.errors import SchemaError, first_line
 from worker.heart import Heart
 from worker.settings import Settings
 
@@ -84,13 +84,17 @@ class Runtime:
                 yield
         except BaseException as error:
             for lease in leases:
-                self.give_back(lease, later=isinstance(error, Exception))
+                self.give_back(lease, error)
             raise
 
-    def give_back(self, lease: Lease, *, later: bool = False) -> None:
-        """Give a batch back at once. Where the database does not answer, its lease runs out instead."""
+    def give_back(self, lease: Lease, reason: BaseException) -> None:
+        """Give a batch back at once: on an error for a later try, told to stop for another worker's.
+
+        Where the database does not answer, its lease runs out instead.
+        """
+        error = f"{type(reason).__name__}: {first_line(reason)}" if isinstance(reason, Exception) else None
         try:
-            self.transact(lambda session: batches.give_back(session, lease, later=later))
+            self.transact(lambda session: batches.give_back(session, lease, error=error))
         except DBAPIError as error:
             log.warning("could not give batch %d back: %s", lease.batch, error.orig)
 

@@ -12,8 +12,9 @@ import redis
 
 from cli import checks
 from cli.checks import OK, PROBLEM, WARNING, Finding
+from db.batches import give_back
 from tests.cli.conftest import Twinvec
-from tests.makers import Ledger, eventually, register
+from tests.makers import Ledger, bury, claim, eventually, finish, item, register, send
 from twinvec_client.messages import KEY_PREFIX, LANES
 from worker.hearing import HEARD, listen
 
@@ -121,6 +122,21 @@ def test_the_live_tower_is_named_and_its_absence_warned_of(ledger: Ledger, datab
     tower = register(ledger)
     (found,) = of("tower", checks.database(database_url))
     assert (found.level, found.found.split(" (")[0]) == (OK, f"tower {tower}")
+
+
+def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger, database_url: str) -> None:
+    register(ledger)
+    failing, dying = send(ledger, item("a", 1), item("b", 2)), send(ledger, item("c", 3))
+    assert not of("batches", checks.database(database_url))
+    lease = claim(ledger, failing)
+    assert lease is not None
+    ledger(lambda session: give_back(session, lease, error="OSError: the card fell out"))
+    bury(ledger, dying)
+    tried, dead = of("batches", checks.database(database_url))
+    assert (tried.level, tried.found) == (PROBLEM, "1 with 2 digits failed when last tried: OSError: the card fell out")
+    assert (dead.level, dead.found) == (WARNING, "1 could not be rescued and are tried no more")
+    finish(ledger, claim(ledger, failing))
+    assert of("batches", checks.database(database_url)) == [dead]
 
 
 def test_packages_below_their_floors_are_named() -> None:

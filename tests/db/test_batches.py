@@ -27,6 +27,7 @@ from tests.makers import (
     picked,
     register,
     rescue,
+    row,
     send,
     states,
     status,
@@ -40,10 +41,6 @@ from tests.makers import (
 def tower(ledger: Ledger) -> int:
     """A live tower."""
     return register(ledger)
-
-
-def row(ledger: Ledger, batch: int | None) -> Batch:
-    return ledger(lambda session: session.execute(select(Batch).where(Batch.id == batch)).scalar_one())
 
 
 def to_ring(ledger: Ledger, *, republish_after: float = 30, in_flight: int = 64) -> list[tuple[int, str]]:

@@ -10,13 +10,12 @@ from db.errors import NotRescuable, UnknownBatch
 from tests.makers import (
     MAX_ATTEMPTS,
     Ledger,
+    bury,
     counts,
-    die_on,
     embed,
     failures,
     item,
     register,
-    rescue,
     send,
     status,
     stored,
@@ -28,12 +27,6 @@ from tests.makers import (
 def tower(ledger: Ledger) -> int:
     """A live tower."""
     return register(ledger)
-
-
-def bury(ledger: Ledger, batch: int | None) -> None:
-    for _ in range(MAX_ATTEMPTS):
-        die_on(ledger, batch)
-        rescue(ledger)
 
 
 def test_a_dead_batch_is_listed_with_its_attempts_and_who_held_it_last(ledger: Ledger, tower: int) -> None:

@@ -26,6 +26,7 @@ from tests.makers import (
     picked,
     register,
     rescue,
+    row,
     send,
     states,
     status,
@@ -127,8 +128,10 @@ def test_work_that_fails_is_given_back_for_another_try(runtime: Runtime, tower: 
     with pytest.raises(MemoryError):
         embed(batch, runtime)
     assert states(runtime.transact, job) == ["queued"]
+    assert row(runtime.transact, batch).message == "MemoryError: no room on the card"
     embed(batch, runtime)
     assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
+    assert row(runtime.transact, batch).message is None
 
 
 def test_a_lease_is_renewed_while_the_work_lasts(runtime: Runtime, tower: int) -> None:
