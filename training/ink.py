@@ -21,6 +21,9 @@ SIDE = 28  # pixels of a glyph's side
 BOX = 20  # pixels of the longer side of its ink
 MIDDLE = 14.0  # where the centre of mass lies in all 70,000 of MNIST, within half a pixel
 
+# (784, 3): pixels times this are the sums of row, column and 1, weighted by level; below 2**24, so exact in float32.
+MOMENTS = np.stack([*np.mgrid[:SIDE, :SIDE], np.ones((SIDE, SIDE))], -1).reshape(-1, 3).astype(np.float32)
+
 WORK_SIDE = 256  # pixels; a larger picture is searched reduced
 DETAIL = 64  # pixels of ink that are enough to draw it in 20; less is cut out of the larger picture
 LEAST_CONTRAST = 16.0  # grey levels between paper and ink; the noise of a blank scan stays well below
@@ -38,15 +41,19 @@ def normalise(grey: Grey) -> Grey:
 
 def is_set_like_mnist(grey: Grey) -> bool:
     """Whether a (28, 28) picture already is as `normalise` sets one; true of every MNIST digit."""
-    rows, columns = grey.sum(axis=1, dtype=np.int64), grey.sum(axis=0, dtype=np.int64)
-    total = int(rows.sum())
-    if total == 0 or grey[0, 0] or grey[0, -1] or grey[-1, 0] or grey[-1, -1]:
+    if grey[0, 0] or grey[0, -1] or grey[-1, 0] or grey[-1, -1]:
         return False
-    extents = [np.flatnonzero(line) for line in (rows, columns)]
-    longer = max(int(extent[-1] - extent[0]) + 1 for extent in extents)
-    places = np.arange(SIDE)
-    off_centre = max(abs(float(line @ places) / total - MIDDLE) for line in (rows, columns))
-    return BOX - 1 <= longer <= BOX and off_centre <= 0.55
+    longer = max(lines_inked(grey.tobytes()), lines_inked(grey.T.tobytes()))
+    if not BOX - 1 <= longer <= BOX:
+        return False
+    down, across, total = (float(moment) for moment in grey.reshape(-1).astype(np.float32) @ MOMENTS)
+    return max(abs(down / total - MIDDLE), abs(across / total - MIDDLE)) <= 0.55
+
+
+def lines_inked(pixels: bytes) -> int:
+    """From the first to the last line of a glyph that is not black."""
+    black_above = (SIDE * SIDE - len(pixels.lstrip(b"\0"))) // SIDE
+    return -(-len(pixels.rstrip(b"\0")) // SIDE) - black_above
 
 
 def find_ink(grey: Grey) -> Levels:

@@ -124,7 +124,9 @@ def bits_per_channel(image: Image.Image, data: bytes) -> int:
 
 def greyed(image: Image.Image) -> Grey:
     """Any picture -> (h, w) uint8, turned as its EXIF says."""
-    ImageOps.exif_transpose(image, in_place=True)
+    image.load()
+    if image.info or image.format != "PNG":  # of a PNG's chunks, what is known of EXIF is noted there
+        ImageOps.exif_transpose(image, in_place=True)
     if image.has_transparency_data:
         return filled(np.asarray(image.convert("RGBA").convert("LA")))
     if image.mode == "LAB":

@@ -201,11 +201,12 @@ def test_a_card_with_clear_corners_is_read_by_its_own_paper(five: Grey) -> None:
     assert off_by(read_picture(rounded), read_picture(encoded(card))) < 1
 
 
-def test_a_photograph_is_turned_as_its_camera_was(five: Grey) -> None:
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WebP"])
+def test_a_photograph_is_turned_as_its_camera_was(five: Grey, format: str) -> None:
     upright = Image.fromarray(255 - enlarged(five, 100))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn it right by a quarter
-    turned = encoded(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+    turned = encoded(upright.transpose(Image.Transpose.ROTATE_90), format, exif=exif, quality=95)
     assert off_by(read_picture(turned), read_picture(encoded(upright))) < 2
 
 
