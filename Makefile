@@ -36,7 +36,7 @@ fmt: $(VENV)/.dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## Measure stages, bulk, latency and memory (25 minutes); ARGS="--write" puts the tables in docs/performance.md
+bench: $(VENV)/.bench ## Measure stages, bulk, latency and memory (20 minutes); ARGS="--write" puts the tables in docs/performance.md
 	@for name in stages bulk latency memory; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 chaos: $(VENV)/.dev ## Hurt it for real, and write the table of what was lost to docs/reliability.md
