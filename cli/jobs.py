@@ -110,6 +110,8 @@ def retry(
 ) -> None:
     """Send the failed pictures of a job again, as a new job; the old one keeps its list.
 
+    Not those whose key holds another picture now (superseded, duplicate_key): they would take that one's place.
+
     \b
     Example:
       twinvec retry 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1

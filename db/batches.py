@@ -21,6 +21,7 @@ from db.digits import existing, fail, waiting_for
 from db.errors import Fenced, TowersChanged
 from db.tables import Batch, Digit, Embedding, Job, Tower
 
+KINDS = ("embed", "fill", "train")  # of jobs
 SMALL = 16  # digits of a batch that is claimed together with others
 TOGETHER = 256  # such batches at most
 PARTS = 4  # that a batch which kills its workers is split into: of 4,096 digits one culprit is found in 10 deaths
@@ -43,13 +44,17 @@ class Lease:
     waited: float  # seconds from submission to this claim
 
 
-def claim(session: Session, batch: int, *, worker: str, lease: float, max_attempts: int) -> Lease | None:
+def claim(
+    session: Session, batch: int, *, kinds: Sequence[str] = KINDS, worker: str, lease: float, max_attempts: int
+) -> Lease | None:
     """Take a batch for `lease` seconds; None where it is not to be had: done, leased, cancelled, or without a tower.
+
+    kinds: of jobs; a batch of another is not to be had, whatever a message says.
 
     A None is no error: the bell is rung more often than there is work.
     """
     job = session.execute(select(Job).join(Batch, Batch.job == Job.id).where(Batch.id == batch)).scalar()
-    if job is None:
+    if job is None or job.kind not in kinds:
         return None
     towers = _towers_for(session, job)
     if not towers and job.kind != "train":
@@ -305,13 +310,15 @@ def _end(batch: Batch, state: str) -> None:
     batch.state, batch.token, batch.lease_until, batch.finished = state, None, None, func.now()
 
 
-def to_ring(session: Session, *, republish_after: float, in_flight: int) -> list[tuple[int, str]]:
-    """(id, kind) of queued batches whose bell is due, oldest first, and note that it is rung now.
+def to_ring(session: Session, kind: str, *, republish_after: float, in_flight: int) -> list[tuple[int, str]]:
+    """(id, kind) of queued batches of a kind whose bell is due, oldest first, and note that it is rung now.
 
     Due is what was never rung, or long ago; the bells that are out and unheard stay below `in_flight`.
     """
     due = or_(Batch.rung.is_(None), Batch.rung < func.now() - _seconds(republish_after))
-    out = session.execute(select(func.count()).where(Batch.state == "queued", ~due)).scalar_one()
+    out = session.execute(
+        select(func.count()).select_from(Batch).join(Job).where(Batch.state == "queued", ~due, Job.kind == kind)
+    ).scalar_one()
     if out >= in_flight:
         return []
     has_tower = exists(
@@ -320,7 +327,7 @@ def to_ring(session: Session, *, republish_after: float, in_flight: int) -> list
     chosen = (
         select(Batch.id)
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state == "queued", due, or_(Job.kind == "train", has_tower))
+        .where(Batch.state == "queued", due, Job.kind == kind, or_(Job.kind == "train", has_tower))
         .order_by(Batch.id)
         .limit(in_flight - out)
         .with_for_update(of=Batch, skip_locked=True)
@@ -353,6 +360,12 @@ def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000)
 def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
     """The digest of the chunk that stands in SQL under this number; None where none does."""
     return session.execute(select(Batch.digest).where(Batch.job == job, Batch.seq == seq)).scalar()
+
+
+def items_before(session: Session, job: uuid.UUID, seq: int) -> int:
+    """Pictures of a job's chunks that stand in SQL and have a lower number."""
+    query = select(func.coalesce(func.sum(Batch.items), 0)).where(Batch.job == job, Batch.seq < seq)
+    return int(session.execute(query).scalar_one())
 
 
 def drop_open(session: Session, job: uuid.UUID) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -31,15 +31,16 @@ def connect(url: str) -> Engine:
     )
 
 
-def transact(engine: Engine, work: Callable[[Session], T], *, attempts: int = 5) -> T:
+def transact(engine: Engine, work: Callable[[Session], T], *, attempts: int = 5, patient: bool = False) -> T:
     """Run `work` in a transaction of its own and commit; on what will pass, run all of it again.
 
     Retried: deadlocks, serialization failures, unique violations, lost connections. `work` must therefore change
-    nothing but the database. A commit whose answer was lost is repeated too: `work` must recognise its own effect,
+    nothing but the database. patient: a database that takes no connections is waited for as well. A commit whose
+    answer was lost is repeated too: `work` must recognise its own effect,
     as the fenced updates here do.
     """
     retrying = Retrying(
-        retry=retry_if_exception(_will_pass),
+        retry=retry_if_exception(_is_passing if patient else _will_pass),
         stop=stop_after_attempt(attempts),
         wait=wait_random_exponential(multiplier=0.05, max=2),
         reraise=True,
@@ -56,3 +57,10 @@ def _will_pass(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _PASSING
+
+
+def _is_passing(error: BaseException) -> bool:
+    """As `_will_pass`; or nobody listens, or the server starts or stops: there is no state then, or one of 57P."""
+    if _will_pass(error):
+        return True
+    return isinstance(error, OperationalError) and (getattr(error.orig, "sqlstate", None) or "57P").startswith("57P")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Integer, Text, case, exists, func, literal, select, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -151,7 +151,7 @@ def start_training(
 
     Raises TrainingRunning while another is open.
     """
-    known = session.execute(select(Batch.id).where(Batch.job == id)).scalar()
+    known = session.execute(select(Batch.id).join(Job).where(Job.id == id, Job.kind == "train")).scalar()
     if known is not None:
         return id, known
     opened = session.execute(
@@ -184,6 +184,13 @@ def ask_to_stop(session: Session, id: uuid.UUID) -> None:
         update(Job)
         .where(Job.id == id, Job.kind == "train", Job.ended.is_(None))
         .values(parameters=Job.parameters.op("||")(flag))
+    )
+
+
+def forget_stop(session: Session, id: uuid.UUID) -> None:
+    """A training that is started over has learnt nothing yet: what was asked of its last worker does not hold."""
+    session.execute(
+        update(Job).where(Job.id == id).values(parameters=Job.parameters.op("-")(sql_cast(literal("stop"), Text)))
     )
 
 

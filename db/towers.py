@@ -108,12 +108,11 @@ def _reject(session: Session, tower: int, why: str) -> None:
 
 def _end_fills(session: Session, tower: int, why: str) -> None:
     """Cancel what was still to be embedded under a tower alone: nobody will claim it any more."""
-    fills = select(Job.id).where(Job.tower == tower, Job.ended.is_(None)).with_for_update()
-    ended = session.execute(fills).scalars().all()
-    session.execute(update(Job).where(Job.id.in_(ended)).values(message=why, ended=func.now()))
-    session.execute(
+    fills = session.execute(select(Job.id).where(Job.tower == tower).with_for_update()).scalars().all()
+    session.execute(update(Job).where(Job.id.in_(fills), Job.ended.is_(None)).values(message=why, ended=func.now()))
+    session.execute(  # of a fill that has ended as well: it ends with the first batch that is dead
         update(Batch)
-        .where(Batch.job.in_(ended), Batch.state.in_(["queued", "leased"]))
+        .where(Batch.job.in_(fills), Batch.state.in_(["queued", "leased"]))
         .values(
             state="cancelled",
             token=None,
@@ -137,6 +136,7 @@ def plan_owed(session: Session) -> int:
 
     After a restore, say, or where a tower's vectors were lost: they are computable from the stored pixels alone.
     """
+    locks.hold_towers(session)
     tower = session.execute(select(Tower.id).where(Tower.status == "live")).scalar()
     if tower is None:
         return 0

@@ -12,7 +12,7 @@ from typing import Any
 from celery import Task
 from sqlalchemy.exc import DBAPIError
 
-from db.batches import accepted_as
+from db.batches import accepted_as, items_before
 from db.errors import UnknownJob, first_line
 from db.failures import FailedItem
 from db.submit import Item, Submission, submit
@@ -86,7 +86,12 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
     What comes a second time may have killed whoever took it: its pictures are decoded at arm's length. Raises
     BadMessage where it is not what a client sends; nothing is stored then.
     """
-    job = check(chunk, runtime.settings.job_pictures)
+    most = runtime.settings.job_pictures
+    job = check(chunk, most)
+    if chunk.seq >= most // MAX_CHUNK_ITEMS:  # before, there cannot be too many
+        before_it = runtime.transact(lambda session: items_before(session, job, chunk.seq))
+        if before_it + len(chunk.keys) > most:
+            raise BadMessage(f"chunk {chunk.seq} comes after {before_it:,} pictures; at most {most:,} are taken a job")
     again = chunk.again or redelivered
     before = runtime.transact(lambda session: accepted_as(session, job, chunk.seq)) if again else None
     if before is not None:

@@ -14,6 +14,7 @@ from worker.bell import ring
 from worker.runtime import Runtime, runtime
 
 PAGE = 1000
+PICTURES_A_PAGE = 20  # of up to 10 MiB each
 
 
 @app.task(name=StatusOf.task, ignore_result=False)
@@ -56,7 +57,7 @@ def failed(**payload: Any) -> dict[str, Any]:
 
 def failures_of(request: FailuresOf, runtime: Runtime) -> dict[str, Any]:
     """One page of a job's failures. Raises UnknownJob."""
-    job, limit = job_id(request.job), min(request.limit, PAGE)
+    job, limit = job_id(request.job), min(request.limit, PICTURES_A_PAGE if request.pictures else PAGE)
 
     def page(session: Any) -> list[dict[str, Any]]:
         jobs.status(session, job)

@@ -86,6 +86,8 @@ def stored_or_given(session: Session, tower: int, query: dict[str, Any]) -> tupl
         vector = np.asarray(query.get("vector"), np.float32)
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"a query is a picture, a key or a vector: {error}") from None
-    if vector.shape != (DIMENSIONS,) or not np.isfinite(vector).all():
-        raise InvalidRequest(f"a vector of shape {vector.shape}: expected {DIMENSIONS} finite numbers")
+    if vector.shape != (DIMENSIONS,):
+        raise InvalidRequest(f"a vector of shape {vector.shape}: expected {DIMENSIONS} numbers")
+    if not np.isfinite(vector).all():
+        raise InvalidRequest(f"a vector holds NaN or infinity at {np.flatnonzero(~np.isfinite(vector))[0]}")
     return vector, None

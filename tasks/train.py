@@ -43,22 +43,25 @@ def train(batch: int, runtime: Runtime) -> None:
 
     A training that fails ends its job with the reason; one whose process dies is started over by the sweep.
     """
-    lease = runtime.claim(batch)
+    lease = runtime.claim(batch, "train")
     if lease is None:
         return
+    runtime.transact(lambda session: jobs.forget_stop(session, lease.job))
     try:
         with runtime.heart.beating_for(lease):
             start = time.perf_counter()
             trained = fit(lease, runtime)
             seconds = {"wait": lease.waited, "train": time.perf_counter() - start}
-            tower = runtime.transact(lambda session: register(session, lease, trained, seconds), attempts=PATIENCE)
+            tower = runtime.transact(
+                lambda session: register(session, lease, trained, seconds), attempts=PATIENCE, patient=True
+            )
     except Fenced as fenced:
         log.warning("dropped training %s: %s", lease.job, fenced)
     except Exception as error:
         log.exception("training %s failed", lease.job)
         message = f"{type(error).__name__}: {first_line(error)}"
         with suppress(Fenced):  # a cancelled training has its end already
-            runtime.transact(lambda session: fail(session, lease, message), attempts=PATIENCE)
+            runtime.transact(lambda session: fail(session, lease, message), attempts=PATIENCE, patient=True)
     except BaseException as stopped:  # told to stop: another worker starts it over
         runtime.give_back(lease, stopped)
         raise

@@ -52,16 +52,21 @@ def sweep(runtime: Runtime) -> None:
 
 
 def repeat(runtime: Runtime) -> None:
-    """Ring for what is due, as long as few bells wait to be heard: a lane without workers must not fill the broker."""
+    """Ring for what is due, as long as few bells wait on its lane: one without workers must not fill the broker.
+
+    Nor silence the others: each lane has its own count.
+    """
     settings = runtime.settings
     try:
-        room = settings.in_flight - unheard()
+        waiting = unheard()
     except (BrokerError, RedisError) as error:
         log.warning("no broker to ring with: %s", error)
         return
-    if room > 0:
-        due = partial(batches.to_ring, republish_after=settings.republish_after, in_flight=room)
-        ring(alone(runtime, due) or [])
+    for kind, bells in waiting.items():
+        room = settings.in_flight - bells
+        if room > 0:
+            due = partial(batches.to_ring, kind=kind, republish_after=settings.republish_after, in_flight=room)
+            ring(alone(runtime, due) or [])
 
 
 def alone(runtime: Runtime, step: Callable[[Session], T]) -> T | None:
@@ -73,6 +78,7 @@ def close_spaces(runtime: Runtime) -> None:
     """Drop the vectors of retired and rejected towers, when nobody is in the way."""
 
     def close(session: Session) -> None:
+        locks.hold_towers(session)  # the same weights may be trained again, and get a space anew
         for tower in towers.spaces_to_close(session):
             session.execute(text("SET LOCAL lock_timeout = '500ms'"))
             embeddings.close_space(session, tower)

@@ -28,8 +28,8 @@ def ring(batches: Iterable[tuple[int, str]]) -> None:
             return  # the next ones would wait for the same broker
 
 
-def unheard() -> int:
-    """How many bells wait in the broker; raises what it raises when it does not answer."""
+def unheard() -> dict[str, int]:
+    """How many bells wait in the broker, by kind; raises what it raises when it does not answer."""
     with app.connection_for_write() as connection:
         channel: Any = connection.default_channel
-        return sum(channel._size(message.lane) for message in _BELLS.values())
+        return {kind: channel._size(message.lane) for kind, message in _BELLS.items()}

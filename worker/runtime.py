@@ -50,22 +50,27 @@ class Runtime:
         towers: Towers = import_module("worker.towers").Towers(self)
         return towers
 
-    def transact(self, work: Callable[[Session], T], *, attempts: int = 5) -> T:
+    def transact(self, work: Callable[[Session], T], *, attempts: int = 5, patient: bool = False) -> T:
         """Run `work` in one transaction of its own; see `db.engine.transact`."""
-        return transact(self.engine, work, attempts=attempts)
+        return transact(self.engine, work, attempts=attempts, patient=patient)
 
-    def claim(self, batch: int) -> Lease | None:
-        """Lease a batch, or None where it is not to be had."""
+    def claim(self, batch: int, *kinds: str) -> Lease | None:
+        """Lease a batch, of a job of these kinds where any are named; None where it is not to be had."""
         settings = self.settings
         return self.transact(
             lambda session: batches.claim(
-                session, batch, worker=self.name, lease=settings.lease, max_attempts=settings.max_attempts
+                session,
+                batch,
+                kinds=kinds or batches.KINDS,
+                worker=self.name,
+                lease=settings.lease,
+                max_attempts=settings.max_attempts,
             )
         )
 
     def claim_together(self, batch: int) -> list[Lease]:
-        """As `claim`; where the batch is small, with the small ones that wait beside it."""
-        first = self.claim(batch)
+        """As `claim`, of digits to embed; where the batch is small, with the small ones that wait beside it."""
+        first = self.claim(batch, "embed", "fill")
         if first is None:
             return []
         if first.kind != "embed" or first.attempt > 1 or len(first.digits) > batches.SMALL:

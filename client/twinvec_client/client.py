@@ -75,6 +75,7 @@ class Twinvec:
 
     chunk = MAX_CHUNK_ITEMS  # pictures sent at a time, and embedded as a batch
     window = 16  # chunks sent and not yet accepted: bounds the memory here and in Redis
+    window_bytes = 16 * 2**20  # of them, before more wait: chunks of large pictures are larger
     resend_after = 20.0  # seconds without acceptance before a chunk is sent again, doubled each time
     accept_timeout = 180.0  # seconds without any acceptance before the client gives up
     outage = 60.0  # seconds that broker or database may be away while a call is under way
@@ -320,8 +321,10 @@ def _vector_query(vector: Any) -> dict[str, Any]:
         values = np.asarray(vector, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"vector: {error}") from None
-    if values.shape != (128,) or not np.isfinite(values).all():
-        raise InvalidRequest(f"vector has shape {values.shape}: expected 128 finite numbers")
+    if values.shape != (128,):
+        raise InvalidRequest(f"vector has shape {values.shape}: expected 128 numbers")
+    if not np.isfinite(values).all():
+        raise InvalidRequest(f"vector holds NaN or infinity at {np.flatnonzero(~np.isfinite(values))[0]}")
     return {"vector": values.tolist()}
 
 
@@ -356,7 +359,7 @@ class _Delivery:
                     chunk = replace(chunk, again=True)
                 self._send(chunk)
                 self.waiting[chunk.seq] = _Sent(chunk, self.client.resend_after)
-                if len(self.waiting) >= self.client.window or not self.room:
+                if self._is_full():
                     self._make_room(bar)
             while self.waiting:
                 self._collect(bar)
@@ -379,8 +382,16 @@ class _Delivery:
 
     def _make_room(self, bar: progress.Bar) -> None:
         """Wait until a quarter of the window is free: asked after every chunk, workers would do little but answer."""
-        while len(self.waiting) > self.client.window * 3 // 4 or not self.room:
+        window, size = self.client.window * 3 // 4, self.client.window_bytes * 3 // 4
+        while len(self.waiting) > window or self._waiting_bytes() > size or not self.room:
             self._collect(bar)
+
+    def _is_full(self) -> bool:
+        client = self.client
+        return len(self.waiting) >= client.window or self._waiting_bytes() > client.window_bytes or not self.room
+
+    def _waiting_bytes(self) -> int:
+        return sum(sent.size for sent in self.waiting.values())
 
     def _check(self, count: int) -> None:
         if self.most is not None and count > self.most:
@@ -441,6 +452,7 @@ class _Delivery:
 class _Sent:
     def __init__(self, chunk: Intake, patience: float) -> None:
         self.chunk, self.patience, self.since = chunk, patience, time.monotonic()
+        self.size = len(chunk.glyphs) + sum(map(len, chunk.encoded))  # bytes, about
 
     def overdue(self) -> bool:
         """Whether to send it again; asked once, it waits twice as long the next time."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PAGE = 500  # failures a request
 _PICTURES_A_PAGE = 20
+_GAVE_WAY = ("superseded", "duplicate_key")
 
 
 def _sent(failure: Failure) -> Any:
@@ -99,12 +100,14 @@ class EmbedJob(_Job):
     def retry(self, *, normalise: bool = True, progress: bool = False) -> EmbedJob:
         """Send again, as a new job, just the pictures that failed; this job keeps its list.
 
-        What the client could not read or send is not kept anywhere, so it is left out. Raises as `embed` does.
+        What the client could not read or send is not kept anywhere, so it is left out. So is a picture that gave way
+        to another under its key (`superseded`, `duplicate_key`): it would take that one's place. Raises as `embed`
+        does.
         """
         again = (
             (failure.key, Digit(_sent(failure), failure.label, failure.attributes))
             for failure in self.failures(pictures=True)
-            if failure.picture is not None
+            if failure.picture is not None and failure.reason not in _GAVE_WAY
         )
         collection = self.status().collection or "default"
         return self._client.embed(again, collection=collection, normalise=normalise, progress=progress)

@@ -80,7 +80,9 @@ class Direct(Twinvec):
 
     def work(self) -> None:
         """Embed all that is queued."""
-        while due := self.runtime.transact(lambda session: batches.to_ring(session, republish_after=0, in_flight=64)):
+        while due := self.runtime.transact(
+            lambda session: batches.to_ring(session, "embed", republish_after=0, in_flight=64)
+        ):
             for batch, _ in due:
                 embed(batch, self.runtime)
 
@@ -280,6 +282,42 @@ def test_the_client_waits_while_the_backlog_is_full(runtime: Runtime, ledger: Le
     client.window = 1
     client.embed(stream(105))
     assert 40 <= deepest <= 50
+
+
+def test_large_pictures_wait_while_many_bytes_are_under_way(runtime: Runtime, ledger: Ledger) -> None:
+    under_way: dict[int, int] = {}
+
+    class Weighing(Direct):
+        window_bytes = 5_000
+        most = 0
+
+        def send(self, message: Message) -> str:
+            assert isinstance(message, Intake)
+            under_way[message.seq] = sum(map(len, message.encoded))
+            Weighing.most = max(Weighing.most, sum(under_way.values()))
+            return super().send(message)
+
+        def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+            answer = super().ask(message)
+            for seq, _ in answer.get("accepted", []):
+                under_way.pop(seq, None)
+            return answer
+
+    client = Weighing(runtime)
+    client.chunk = 1
+    job = client.embed((f"key {seed}", png(seed)) for seed in range(40))
+    assert counts(ledger, uuid.UUID(job.id)) == {"accepted": 40}
+    assert 4_000 < Weighing.most <= 5_000 + 2 * len(png(0))
+
+
+def test_a_retry_leaves_out_what_gave_way_to_another_picture(runtime: Runtime, ledger: Ledger) -> None:
+    client = Direct(runtime)
+    first = client.embed({"a": picture(1), "b": b"no picture"})
+    client.embed({"a": picture(2)})
+    assert failures(ledger, uuid.UUID(first.id)) == {"a": "superseded", "b": "not_a_picture"}
+    again = first.retry()
+    assert failures(ledger, uuid.UUID(again.id)) == {"b": "not_a_picture"}
+    assert stored(ledger) == {"a": picture(2).tobytes()}
 
 
 def test_bad_pictures_are_listed_and_the_rest_goes_on(runtime: Runtime, ledger: Ledger) -> None:

@@ -1,6 +1,7 @@
 """A batch is one holder's at a time, its effect happens once, and nothing in it is lost between holders."""
 
 import uuid
+from functools import partial
 
 import numpy as np
 import pytest
@@ -44,7 +45,11 @@ def tower(ledger: Ledger) -> int:
 
 
 def to_ring(ledger: Ledger, *, republish_after: float = 30, in_flight: int = 64) -> list[tuple[int, str]]:
-    return ledger(lambda session: batches.to_ring(session, republish_after=republish_after, in_flight=in_flight))
+    return [
+        rung
+        for kind in batches.KINDS
+        for rung in ledger(partial(batches.to_ring, kind=kind, republish_after=republish_after, in_flight=in_flight))
+    ]
 
 
 def unring(ledger: Ledger) -> None:
@@ -373,6 +378,21 @@ def test_bells_that_are_out_stay_below_the_cap(ledger: Ledger, tower: int) -> No
     assert to_ring(ledger, in_flight=2) == []
     embed(ledger, sent[0])
     assert to_ring(ledger, in_flight=2) == [(sent[2], "embed")]
+
+
+def test_trainings_that_nobody_hears_silence_no_other_lane(ledger: Ledger, tower: int) -> None:
+    _, training = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
+    batch = send(ledger, item("a", 1))
+    unring(ledger)
+    assert to_ring(ledger, in_flight=1) == [(batch, "embed"), (training, "train")]
+
+
+@pytest.mark.parametrize("kinds", [("train",), ("fill", "train")])
+def test_a_batch_of_another_kind_is_not_to_be_had(ledger: Ledger, tower: int, kinds: tuple[str, ...]) -> None:
+    batch = send(ledger, item("a", 1)) or 0
+    attempt = partial(batches.claim, batch=batch, worker="worker", lease=60, max_attempts=MAX_ATTEMPTS)
+    assert ledger(partial(attempt, kinds=kinds)) is None
+    assert ledger(partial(attempt, kinds=("embed",))) is not None
 
 
 def test_nothing_is_rung_for_without_a_tower_but_a_training(ledger: Ledger) -> None:

@@ -2,9 +2,10 @@
 
 import threading
 import uuid
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
@@ -102,6 +103,19 @@ def test_a_database_that_is_not_there_is_an_error_and_not_a_wait(database_url: s
     engine = connect(database_url.replace("port=5432", "port=5999"))
     with pytest.raises(DBAPIError):
         transact(engine, backend)
+
+
+def test_a_database_that_is_not_there_is_waited_for_by_the_patient(database_url: str) -> None:
+    engine = connect(database_url.replace("port=5432", "port=5999"))
+    tries = []
+
+    @event.listens_for(engine, "do_connect")
+    def connecting(*_: Any) -> None:
+        tries.append(1)
+
+    with pytest.raises(DBAPIError):
+        transact(engine, backend, attempts=3, patient=True)
+    assert len(tries) == 3
 
 
 def test_a_bulk_copy_whose_connection_is_killed_is_run_again_and_takes_effect_once(

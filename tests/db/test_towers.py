@@ -1,6 +1,7 @@
 """One tower answers, one may be filled beside it, and no two spaces meet."""
 
 import uuid
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from db.tables import Batch, Job
 from tests.makers import (
     MAX_ATTEMPTS,
     Ledger,
+    bury,
     claim,
     die_on,
     embed,
@@ -181,6 +183,22 @@ def test_a_newer_candidate_takes_the_place_of_an_older_one(ledger: Ledger, digit
     assert ledger(towers.spaces_to_close) == [second]
     embed_all(ledger)
     assert promote(ledger) == third
+
+
+def test_no_batch_of_a_rejected_candidate_stays_open(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, digits: int
+) -> None:
+    monkeypatch.setattr(towers, "FILL_BATCH", 1)
+    second = register(ledger, "second")
+    fills = select(Batch).join(Job).where(Job.tower == second).order_by(Batch.id)
+    first, *others = ledger(lambda session: session.execute(fills).scalars().all())
+    assert others
+    bury(ledger, first.id)
+    assert ledger(partial(towers.reject, tower=second, why="it kills"))
+    assert {batch.state for batch in ledger(lambda session: session.execute(fills).scalars().all())} == {
+        "dead",
+        "cancelled",
+    }
 
 
 def test_a_candidate_whose_fill_kills_its_workers_is_rejected(ledger: Ledger, digits: int) -> None:

@@ -69,7 +69,7 @@ def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
 def fills_and_promotes(ledger: Ledger, name: str) -> None:
     """Register a tower, fill it as the bells say, and let it go live."""
     tower = makers.register(ledger, name)
-    for batch, kind in ledger(lambda session: batches.to_ring(session, republish_after=30, in_flight=9)):
+    for batch, kind in ledger(lambda session: batches.to_ring(session, "fill", republish_after=30, in_flight=9)):
         assert kind == "fill"
         makers.embed(ledger, batch)
     ledger(towers.settle_fills)

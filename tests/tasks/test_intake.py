@@ -81,6 +81,18 @@ def test_a_chunk_delivered_twice_is_stored_and_rung_for_once(runtime: Runtime, b
     assert broker.llen("twinvec:embed") == 1
 
 
+def test_more_pictures_than_a_job_may_have_are_refused_however_they_come(runtime: Runtime) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"job_pictures": 8})
+    for seq in (0, 1):
+        take_in(chunk(seq=seq, total=None), runtime)
+    with pytest.raises(BadMessage, match="at most 8"):
+        take_in(chunk(seq=2, total=None), runtime)
+    with pytest.raises(BadMessage, match="at most 8"):
+        take_in(chunk(seq=2, total=9), runtime)
+    take_in(chunk(seq=1, total=None), runtime)
+    assert counts(runtime.transact, uuid.UUID(JOB))["accepted"] == 6
+
+
 def test_a_chunk_is_accepted_without_a_broker(runtime: Runtime, broker: Redis) -> None:
     """A full Redis refuses to be rung."""
     broker.config_set("maxmemory", 1)

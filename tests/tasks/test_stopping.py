@@ -92,6 +92,17 @@ def test_what_has_learnt_nothing_cannot_be_stopped(runtime: Runtime) -> None:
             stop(StopTraining(job=unknown), runtime)
 
 
+def test_a_training_that_is_started_over_does_not_stop_for_what_was_asked_before(runtime: Runtime, room: Room) -> None:
+    job, batch = started(runtime)
+    assert runtime.claim(batch) is not None
+    runtime.transact(lambda session: jobs.ask_to_stop(session, job))
+    expire(runtime.transact, batch)
+    rescue(runtime.transact)
+    room.after[3] = lambda: ask(runtime, job)
+    train(batch, runtime)
+    assert room.reports == 4
+
+
 def test_a_training_that_was_started_over_says_so(runtime: Runtime, room: Room) -> None:
     job, batch = started(runtime)
     assert runtime.claim(batch) is not None

@@ -58,6 +58,14 @@ def test_what_a_dead_worker_left_is_rung_for_again_and_done(runtime: Runtime, br
     assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
 
 
+def test_a_lane_without_workers_does_not_silence_the_others(runtime: Runtime, broker: Redis, tower: int) -> None:
+    broker.lpush("twinvec:train", *[b"unheard"] * runtime.settings.in_flight)
+    send(runtime.transact, item("a", 1))
+    runtime.transact(lambda session: session.execute(text("UPDATE batches SET rung = NULL")))
+    sweep(runtime)
+    assert bells(broker)["embed"] == 1
+
+
 def test_digits_that_waited_for_a_tower_are_rung_for_when_it_comes(runtime: Runtime, broker: Redis) -> None:
     send(runtime.transact, item("a", 1))
     runtime.transact(lambda session: session.execute(text("UPDATE batches SET rung = NULL")))
