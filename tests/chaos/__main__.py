@@ -13,7 +13,7 @@ import psutil
 from rich.console import Console
 
 from tests.chaos.fleet import CHUNK, SETTINGS
-from tests.chaos.result import Result, markdown, table
+from tests.chaos.result import Result, markdown, replaced, table
 from tests.chaos.running import modules, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -32,6 +32,9 @@ def main() -> int:
     unknown = set(arguments.case or ()) - cases.keys()
     if unknown:
         parser.error(f"no case {', '.join(map(str, sorted(unknown)))}: there are {', '.join(map(str, cases))}")
+    whole = not arguments.case or cases.keys() <= set(arguments.case)
+    if arguments.write and not whole and markdown([]).strip() not in PAGE.read_text():
+        parser.error(f"the table of {PAGE.name} has other columns: it has to be written as a whole")
     console = Console(highlight=False, width=max(Console().width, 140))
     results = []
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
@@ -46,21 +49,29 @@ def main() -> int:
     results.sort(key=lambda result: result.case)
     console.print(table(results))
     if arguments.write:
-        write(results, " ".join(["python -m tests.chaos", *sys.argv[1:]]))
+        write(results, " ".join(["python -m tests.chaos", *sys.argv[1:]]), whole=whole)
     return 0 if all(result.passed for result in results) else 1
 
 
-def write(results: list[Result], command: str) -> None:
-    """Put the table between its marks on the page."""
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
+def write(results: list[Result], command: str, *, whole: bool) -> None:
+    """Put the table between its marks on the page, or these rows and notes in the place of the former ones."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    former, _, after = rest.partition(END)
+    stamp = f"`{command}`, {datetime.now(UTC):%Y-%m-%d}"
+    if whole:
+        PAGE.write_text(f"{before}{BEGIN}\n\n{heading(stamp)}\n{markdown(results)}\n{END}{after}")
+        return
+    for result in results:
+        result.note = "; ".join([*filter(None, [result.note]), f"ran again with {stamp}"])
+    PAGE.write_text(f"{before}{BEGIN}{replaced(former, results)}{END}{after}")
+
+
+def heading(stamp: str) -> str:
     settings = ", ".join(f"`{name}={value}`" for name, value in SETTINGS.items())
-    heading = (
-        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, on {machine()}, with {versions()}. Settings: {settings}, and "
-        f"{CHUNK} pictures a chunk, where a note does not say otherwise.\n"
+    return (
+        f"{stamp}, on {machine()}, with {versions()}. Settings: {settings}, and {CHUNK} pictures a chunk, where a note "
+        f"does not say otherwise.\n"
     )
-    PAGE.write_text(f"{before}{BEGIN}\n\n{heading}\n{markdown(results)}\n{END}{after}")
 
 
 def machine() -> str:

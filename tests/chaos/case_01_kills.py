@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.chaos.callback import CALLBACK, require_calls
 from tests.chaos.fleet import CHUNK, CREW, Fleet
 from tests.chaos.killing import SECONDS, Killer
 from tests.chaos.oracle import extra_work, judge, recoveries
@@ -29,6 +30,7 @@ def run(*, digits: int, kills: int, of_real_tower: int) -> Result:
     result.faults = f"{sum(killer.done.total() for killer in killers)} kill -9"
     by_kind = [f"{sum(killer.done[what] for killer in killers)} {name}" for what, name in Killer.KINDS.items()]
     notes += [f"killed {', '.join(by_kind)}", f"{len(result.recovery)} of the dead held a batch"]
+    notes.append(f"{len(killers)} jobs called the application back {result.calls} times")
     if result.resubmissions:
         notes.append(f"the client, left without an answer, sent its job again {result.resubmissions} times")
     result.note = "; ".join(notes)
@@ -40,8 +42,9 @@ def stand_in(pictures: Pictures, kills: int, result: Result) -> Killer:
     with Fleet() as fleet:
         fleet.slow_down(SECONDS)
         killer = Killer(fleet, WEIGHTS, kills=kills, every=1.2)
-        under_fire(fleet, killer, pictures, result)
+        job = under_fire(fleet, killer, pictures, result)
         judge(fleet, digests(pictures)).write(result)
+        require_calls(fleet, result, job)
     return killer
 
 
@@ -50,17 +53,20 @@ def real_tower(pictures: Pictures, kills: int, result: Result) -> Killer:
 
     with Fleet(ONLY_CONTROL, tower="real") as fleet:
         killer = Killer(fleet, WEIGHTS, kills=kills, every=5)
-        under_fire(fleet, killer, pictures, result)
+        job = under_fire(fleet, killer, pictures, result)
         embedder = Embedder(load(fleet.one("SELECT file FROM towers WHERE status = 'live'")))
         judge(fleet, digests(pictures), reference=lambda tower, pixels: embedder(pixels)).write(result)
+        require_calls(fleet, result, job)
     return killer
 
 
-def under_fire(fleet: Fleet, killer: Killer, pictures: Pictures, result: Result) -> None:
-    """Send the pictures while the killer is at work, and wait for the end."""
-    sending = fleet.embedding(pictures, pace=killer.pace(len(pictures)))
+def under_fire(fleet: Fleet, killer: Killer, pictures: Pictures, result: Result) -> str:
+    """Send the pictures while the killer is at work, and wait for the end; the job's id."""
+    sending = fleet.embedding(pictures, pace=killer.pace(len(pictures)), on_finish=CALLBACK)
     killer.run()
-    fleet.settled(sending.result(within=300), within=300)
+    job = sending.result(within=300)
+    fleet.settled(job, within=300)
     result.recovery += recoveries(fleet)
     result.extra_work = max(result.extra_work or 0.0, extra_work(fleet))
     result.resubmissions += fleet.resubmissions
+    return job

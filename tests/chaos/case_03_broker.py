@@ -3,8 +3,9 @@
 import time
 from typing import Any
 
-from tests.chaos.fleet import CHUNK, Fleet
-from tests.chaos.oracle import extra_work, judge
+from tests.chaos.callback import CALLBACK, require_calls
+from tests.chaos.fleet import CHUNK, Fault, Fleet
+from tests.chaos.oracle import extra_work, judge, next_finish
 from tests.chaos.pictures import digests, noise
 from tests.chaos.result import Result
 
@@ -22,12 +23,13 @@ def run(*, digits: int, kills: int, flushes: int) -> Result:
     pictures, rung = noise(digits), []
     with Fleet(settings=SETTINGS, forgetful=True) as fleet:
         fleet.slow_down(0.2)
-        sending = fleet.embedding(pictures)
+        sending = fleet.embedding(pictures, on_finish=CALLBACK)
         for at in range(kills + flushes):
             share = digits * (at + 1) // (kills + flushes + 1)
             fleet.until(lambda share=share: fleet.done() >= share, f"{share} digits", within=120)
             queued = [row.id for row in fleet.rows("SELECT id FROM batches WHERE state = 'queued'")]
             fault = fleet.kill_broker(down=DOWN) if at < kills else fleet.flush_broker()
+            last = Fault("the broker is back", time.time())
             fleet.until(lambda queued=queued, fault=fault: not unheard(fleet, queued, fault.at), "bells", within=60)
             rung.append(time.time() - fault.at)
             resumed = fault.at + (DOWN if at < kills else 0)
@@ -35,12 +37,17 @@ def run(*, digits: int, kills: int, flushes: int) -> Result:
                 lambda resumed=resumed: claimed(fleet, resumed) or fleet.done() == digits, "a claim", within=120
             )
             result.recovery.append(time.time() - fault.at)
-        fleet.settled(sending.result())
+        job = sending.result()
+        fleet.settled(job)
         judge(fleet, digests(pictures)).write(result)
+        if next_finish(fleet, [last]):  # else its call may have been wiped with all else
+            require_calls(fleet, result, job)
         result.extra_work = extra_work(fleet)
+    called = f"called back {result.calls} times" if result.calls else "the call that it has ended may have been wiped"
     result.note = (
         f"no persistence, {DOWN:g} s down; all that was queued was rung for again, or done, within {max(rung):.1f} s; "
-        f"recovery is the time until a batch is claimed again"
+        f"recovery is the time until a batch is claimed again; "
+        f"{called}"
     )
     late = [seconds for seconds in rung if seconds > LATEST]
     result.require(not late, f"rung for again late: {late} s")

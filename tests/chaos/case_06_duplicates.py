@@ -1,29 +1,34 @@
-"""Every message arrives five times and in any order; a lease runs out while its holder still works."""
+"""Every message on a picture's way comes five times, in any order; a lease runs out while its holder still works."""
 
 import json
 import random
 import uuid
+from functools import partial
 from typing import Any
 
+from db.engine import transact
 from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import judge
 from tests.chaos.pictures import digests, noise
 from tests.chaos.result import Result
+from tests.makers import register
 
 LONG: dict[str, Any] = {"digits": 12_800, "outlived": 6}
 SHORT: dict[str, Any] = {"digits": 1_280, "outlived": 1}
 
 TIMES = 5
+LANES = ("intake", "embed", "reembed")
 WINDOW = 16  # chunks that a client has on their way
 
 
 def run(*, digits: int, outlived: int) -> Result:
     """outlived: leases that run out while their holder is stopped, and then goes on."""
-    faults = f"each message {TIMES} times, shuffled; {outlived} leases outlived"
+    faults = f"each message at {', '.join(LANES)} {TIMES} times, shuffled; {outlived} leases outlived"
     result = Result(case=6, name="messages repeated, leases outlived", faults=faults)
     sent = {}
     with Fleet() as fleet:
         sent |= repeated(fleet, digits, result)
+        filled(fleet, result)
         for at in range(outlived):
             sent |= outlive(fleet, at)
         result.images = len(sent)
@@ -51,8 +56,24 @@ def repeated(fleet: Fleet, count: int, result: Result) -> dict[str, bytes]:
     claims = len(fleet.noted("claims"))
     result.extra_work = claims / batches - 1
     result.require(claims == batches, f"{claims} claims of {batches} batches")
-    result.note = f"{deliveries} messages where {WINDOW + batches} were due, at two lanes"
+    result.note = f"{deliveries} messages where {WINDOW + batches} were due"
     return digests(pictures)
+
+
+def filled(fleet: Fleet, result: Result) -> None:
+    """A second tower goes live, each message of its filling repeated."""
+    for member in embedders(fleet):
+        member.rest()
+    tower = register(partial(transact, fleet.engine), "second")
+    due = fleet.one("SELECT count(*) FROM batches WHERE state = 'queued'")
+    deliveries = multiply(fleet, "reembed", at_least=due)
+    for member in embedders(fleet):
+        member.start()
+    fleet.until(lambda: fleet.one("SELECT id FROM towers WHERE status = 'live'") == tower, "the second tower live")
+    fleet.until(lambda: not waiting(fleet), "the end of the messages")
+    claims = sum(note.rest.endswith(" fill") for note in fleet.noted("claims"))
+    result.require(claims == due, f"{claims} claims of {due} batches that fill a tower")
+    result.note += f", {deliveries} where {due} were due to fill a second tower"
 
 
 def multiply(fleet: Fleet, lane: str, *, at_least: int) -> int:
@@ -107,4 +128,4 @@ def waiting(fleet: Fleet) -> int:
     """Messages that nobody has acknowledged."""
     with fleet.redis() as broker:
         unacknowledged = broker.hlen(fleet.lane("unacked"))
-        return int(unacknowledged + sum(broker.llen(fleet.lane(lane)) for lane in ("intake", "embed")))
+        return int(unacknowledged + sum(broker.llen(fleet.lane(lane)) for lane in LANES))

@@ -15,8 +15,8 @@ from tests.chaos.result import Result
 LONG: dict[str, Any] = {"batch": 256, "culprits": (1, 3)}
 SHORT: dict[str, Any] = {"batch": 16, "culprits": (1,)}
 
-CRASHES = {1: 9, 3: 24}  # at most, by culprits in a batch of 256: one for each part on the way when it is halved
-# A crash is noticed when its lease has run out: one level of halving takes about this long.
+CRASHES = {1: 9, 3: 24}  # at most, by culprits in a batch of 256: one for each part on the way, split in four
+# A crash is noticed when its lease has run out: one split takes about this long.
 SETTINGS = {"TWINVEC_LEASE": "1.5", "TWINVEC_SWEEP": "0.5", "TWINVEC_REPUBLISH_AFTER": "1"}
 CREW = {
     "front": "query,control",
@@ -72,13 +72,13 @@ def at_intake(fleet: Fleet, result: Result, batch: int, count: int) -> int:
 
 def settle(fleet: Fleet, result: Result, job: str, collection: str, pictures: Pictures, killers: list[str]) -> None:
     """Judge one job: the killers are its failures, as poison, and all else is embedded."""
-    verdict = judge(
-        fleet, digests({key: glyph for key, glyph in pictures.items() if key not in killers}), collection=collection
-    )
+    sound = digests({key: glyph for key, glyph in pictures.items() if key not in killers})
+    poison = dict.fromkeys(killers, "poison")
+    verdict = judge(fleet, sound, failing=poison, collection=collection)
     verdict.write(result)
-    result.images += len(pictures)
+    result.images = (result.images or 0) + len(pictures)
     reasons = {failure.key: failure.reason for failure in fleet.client().job(job).failures()}
-    result.require(reasons == dict.fromkeys(killers, "poison"), f"{collection}: the failures are {reasons}")
+    result.require(reasons == poison, f"{collection}: the client lists the failures {reasons}")
     alive = len(pictures) - len(killers)
     result.require(verdict.embedded == alive, f"{collection}: {verdict.embedded} of {alive} embedded")
 

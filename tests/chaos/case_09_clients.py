@@ -31,8 +31,8 @@ def run(*, count: int, kills: int) -> Result:
             verdict = judge(fleet, sent, collection=collection)
             verdict.write(result)
             result.require(verdict.embedded == count, f"{collection}: {verdict.embedded} of {count} embedded")
-            result.images += count
         result.extra_work = extra_work(fleet)
+    result.images = 2 * count
     result.note = f"killed when {', '.join(f'{at:,}' for at in killed_at)} of {count:,} were accepted"
     return result
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.fleet import Fleet
+from tests.chaos.oracle import left_open
 from tests.chaos.result import Result
 from tests.makers import together
 from twinvec_client import TrainingJob, TrainingRunning
@@ -34,6 +35,7 @@ def run(*, points: tuple[str, ...]) -> Result:
             whole(fleet, result, seed, point, job, outcome.tower)
             ended = fleet.one("SELECT extract(epoch FROM ended) FROM jobs WHERE id = :id", id=job.id)
             result.recovery.append(max(0.0, float(ended) - death.at))
+        result.problems += left_open(fleet)
         attempts = fleet.rows("SELECT attempt FROM batches ORDER BY id")
     expected = [1 if point == "committed" else 2 for point in points]
     result.require([row.attempt for row in attempts] == expected, f"the trainings took {attempts} attempts")

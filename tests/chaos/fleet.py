@@ -25,7 +25,7 @@ from db.engine import connect, transact
 from db.schema import migrate
 from tests.chaos.injected.sitecustomize import REFUSED
 from tests.makers import trained
-from twinvec_client import Twinvec
+from twinvec_client import Callback, EmbedJob, Twinvec
 from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable, NoAnswer
 from twinvec_client.messages import KEY_PREFIX
 from worker.embedded.postgres import Postgres
@@ -225,6 +225,7 @@ class Fleet:
         collection: str = "default",
         chunk: int = CHUNK,
         pace: Callable[[int], None] = lambda sent: None,
+        on_finish: Callback | None = None,
     ) -> str:
         """Send pictures as an application does, sending again under the same key if no answer came; the job's id.
 
@@ -237,14 +238,17 @@ class Fleet:
                 pace(at)
                 yield item
 
+        def send() -> EmbedJob:
+            return client.embed(stream(), collection=collection, idempotency_key=key, on_finish=on_finish)
+
         client = self.client()
         client.chunk = chunk
         for _ in range(10):
             try:
-                return client.embed(stream(), collection=collection, idempotency_key=key).id
+                return send().id
             except (NoAnswer, BrokerUnavailable, DatabaseUnavailable):
                 self.resubmissions += 1
-        return client.embed(stream(), collection=collection, idempotency_key=key).id
+        return send().id
 
     def embedding(self, pictures: Mapping[str, Any], **more: Any) -> "Sending":
         """As `embed`, in a thread."""

@@ -2,13 +2,16 @@
 
 import os
 import time
+from typing import Any
 
 import numpy as np
 import psycopg
 from celery import Celery
+from celery.signals import task_prerun
 from pgvector.psycopg import register_vector
 
 from tests.chaos.injected.matrix import product
+from tests.chaos.injected.sitecustomize import note
 
 TASK = "naive.embed"
 VISIBILITY = 5  # seconds; Celery's default is an hour, which would only put the same answer off
@@ -42,3 +45,9 @@ def embed(keys: list[str], seconds: float) -> None:
                 "UPDATE control SET vector = %s, runs = runs + 1 WHERE key = %s",
                 [(vector, key) for (key, _), vector in zip(rows, vectors, strict=True)],
             )
+
+
+@task_prerun.connect
+def begun(task_id: str, **_: Any) -> None:
+    """Leave a line for the case: which process has the task."""
+    note("begun", task_id)

@@ -1,7 +1,7 @@
 """Judges a ledger after the faults, from the database alone: what is lost, stored twice, wrong, or unaccounted for."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,17 +25,18 @@ class Verdict:
     """Keys of the digits at fault, and sentences for what adds up to something else than it should."""
 
     embedded: int = 0  # digits with a vector under the live tower
-    failed: int = 0  # rows in `failures`
+    failed: int = 0  # pictures among the failures
     lost: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)  # sums, leases, open batches
+    faults: list[str] = field(default_factory=list)  # failures, sums, leases, open batches
 
     def write(self, result: Result) -> None:
         """Add this to a result."""
-        result.lost += len(self.lost)
-        result.duplicated += len(self.duplicated)
-        result.wrong += len(self.wrong)
+        result.lost = (result.lost or 0) + len(self.lost)
+        result.duplicated = (result.duplicated or 0) + len(self.duplicated)
+        result.wrong = (result.wrong or 0) + len(self.wrong)
+        result.failed = (result.failed or 0) + self.failed
         for what in ("lost", "duplicated", "wrong"):
             if keys := getattr(self, what):
                 result.problems.append(f"{len(keys)} {what}: {', '.join(sorted(keys)[:SHOWN])}")
@@ -46,6 +47,7 @@ def judge(
     fleet: Fleet,
     sent: Mapping[str, bytes],
     *,
+    failing: Mapping[str, str] | None = None,
     collection: str = "default",
     reference: Reference = product,
     cancelled: bool = False,
@@ -53,7 +55,7 @@ def judge(
     """What became of the digits of one collection.
 
     sent: every key whose acceptance the client was told of -> SHA-256 of its pixels (all that was sent, or read from
-    the picture). A key may have become a failure instead: it is then in `failed`, and not lost.
+    the picture). failing: every key that is to be among the failures -> its reason; any other failure is a fault.
     cancelled: whether jobs were cancelled on purpose; keys may then be missing.
     """
     verdict = Verdict()
@@ -63,10 +65,13 @@ def judge(
         for row in fleet.rows("SELECT id, key, pixels, sha256 FROM digits WHERE collection = :c", c=collection)
     }
     vectors = _vectors(fleet, tower, digits)
-    failures = {
-        row.key
-        for row in fleet.rows("SELECT key FROM failures JOIN jobs ON id = job WHERE collection = :c", c=collection)
+    reasons = {
+        (row.key, row.reason)
+        for row in fleet.rows(
+            "SELECT key, reason FROM failures JOIN jobs ON id = job WHERE collection = :c", c=collection
+        )
     }
+    failures = {key for key, _ in reasons}
     by_key: dict[str, list[int]] = {}
     for id, row in digits.items():
         by_key.setdefault(row.key, []).append(id)
@@ -86,8 +91,21 @@ def judge(
         if hashlib.sha256(row.pixels).digest() != row.sha256 or sent.get(row.key, row.sha256) != row.sha256
     ]
     verdict.wrong += _off(digits, vectors, tower, reference)
-    verdict.faults = _faults(fleet)
+    verdict.faults = [*_unlike(reasons, set((failing or {}).items())), *left_open(fleet)]
     return verdict
+
+
+def left_open(fleet: Fleet) -> list[str]:
+    """Sentences for jobs whose outcomes do not add up, leases past their time, and batches that have not ended."""
+    faults = []
+    for job in fleet.rows(_SUMS):
+        if not job.total == job.items == job.outcomes:
+            faults.append(f"job {job.id}: {job.total} sent, {job.items} accepted, {job.outcomes} accounted for")
+    if overdue := fleet.rows("SELECT id FROM batches WHERE state = 'leased' AND lease_until < now()"):
+        faults.append(f"leases past their time: batches {[row.id for row in overdue][:SHOWN]}")
+    if left := fleet.rows("SELECT id, state FROM batches WHERE state IN ('queued', 'leased')"):
+        faults.append(f"open batches: {[(row.id, row.state) for row in left][:SHOWN]}")
+    return faults
 
 
 def extra_work(fleet: Fleet) -> float:
@@ -146,16 +164,11 @@ def _off(digits: Mapping[int, Any], vectors: Mapping[int, Array], tower: int, re
     return off
 
 
-def _faults(fleet: Fleet) -> list[str]:
-    faults = []
-    for job in fleet.rows(_SUMS):
-        if not job.total == job.items == job.outcomes:
-            faults.append(f"job {job.id}: {job.total} sent, {job.items} accepted, {job.outcomes} accounted for")
-    if overdue := fleet.rows("SELECT id FROM batches WHERE state = 'leased' AND lease_until < now()"):
-        faults.append(f"leases past their time: batches {[row.id for row in overdue][:SHOWN]}")
-    if left := fleet.rows("SELECT id, state FROM batches WHERE state IN ('queued', 'leased')"):
-        faults.append(f"open batches: {[(row.id, row.state) for row in left][:SHOWN]}")
-    return faults
+def _unlike(found: Set[tuple[str, str]], expected: Set[tuple[str, str]]) -> Iterator[str]:
+    """Sentences for the (key, reason) that should not be, and for those that should."""
+    for what, pairs in (("unexpected failures", found - expected), ("failures that are missing", expected - found)):
+        if pairs:
+            yield f"{len(pairs)} {what}: {', '.join(f'{key} ({why})' for key, why in sorted(pairs)[:SHOWN])}"
 
 
 _SUMS = """

@@ -1,12 +1,14 @@
 """What a case found, and the tables made of that."""
 
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.table import Table
 
-COLUMNS = ("#", "case", "faults", "digits", "lost", "twice", "wrong", "extra work", "recovery", "seconds", "")
+COUNTS = ("digits", "lost", "twice", "wrong", "failed")
+COLUMNS = ("#", "case", "faults", *COUNTS, "extra work", "recovery", "seconds", "")
 
 
 @dataclass(kw_only=True)
@@ -16,13 +18,15 @@ class Result:
     case: int
     name: str
     faults: str  # what was done, counted
-    images: int = 0  # sent
-    lost: int = 0
-    duplicated: int = 0
-    wrong: int = 0
+    images: int | None = None  # sent; of this and the next four None is what was not counted
+    lost: int | None = None
+    duplicated: int | None = None
+    wrong: int | None = None
+    failed: int | None = None  # pictures among the failures
     extra_work: float | None = None  # claims a batch, less the one that each needs
     recovery: list[float] = field(default_factory=list)  # seconds, one a fault that something had to recover from
     resubmissions: int = 0  # of jobs whose client was left without an answer
+    calls: int = 0  # of the application's task, at the end of a job
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
     note: str = ""
@@ -41,14 +45,12 @@ class Result:
         recovery = ""
         if self.recovery:
             recovery = f"{statistics.median(self.recovery):.1f} / {max(self.recovery):.1f} s"
+        counts = (self.images, self.lost, self.duplicated, self.wrong, self.failed)
         return (
             str(self.case),
             self.name,
             self.faults,
-            f"{self.images:,}",
-            f"{self.lost:,}",
-            f"{self.duplicated:,}",
-            f"{self.wrong:,}",
+            *("" if count is None else f"{count:,}" for count in counts),
             extra,
             recovery,
             f"{self.seconds:.0f}",
@@ -60,9 +62,7 @@ def table(results: Sequence[Result]) -> Table:
     """For the terminal."""
     drawn = Table(title="What was lost", caption="recovery: median / worst")
     for column in COLUMNS:
-        drawn.add_column(
-            column, justify="right" if column in ("digits", "lost", "twice", "wrong", "seconds") else "left"
-        )
+        drawn.add_column(column, justify="right" if column in (*COUNTS, "seconds") else "left")
     for result in results:
         drawn.add_row(*result.cells(), style=None if result.passed else "red")
     return drawn
@@ -75,3 +75,21 @@ def markdown(results: Sequence[Result]) -> str:
     notes = [f"- {result.case}: {result.note}" for result in results if result.note]
     problems = [f"- {result.case} FAILED: {problem}" for result in results for problem in result.problems]
     return "\n".join([*lines, "", *notes, *problems]).rstrip() + "\n"
+
+
+def replaced(page: str, results: Sequence[Result]) -> str:
+    """What `markdown` once made, with the rows and notes of these cases in the place of the former ones."""
+    again = {result.case for result in results}
+    kept = [line for line in page.splitlines() if _case(line) not in again]
+    fresh = [line for line in markdown(results).splitlines() if _case(line) is not None]
+    rows = [line for line in kept + fresh if line.startswith("| ") and _case(line) is not None]
+    notes = [line for line in kept + fresh if line.startswith("- ")]
+    first = page.index(f"| {' | '.join(COLUMNS)} |")
+    above = [*page[:first].splitlines(), *markdown([]).splitlines()]
+    return "\n".join([*above, *sorted(rows, key=_case), "", *sorted(notes, key=_case), "", ""])
+
+
+def _case(line: str) -> int | None:
+    """The case that a row or a note is about."""
+    found = re.match(r"(?:\| |- )(\d+)\b", line)
+    return int(found[1]) if found else None
