@@ -24,7 +24,7 @@ SHORT: dict[str, Any] = {"count": 1_000, "seconds": 1.0}
 
 DISK_FULL, LOG_FULL, BROKER_FULL = "database's disk full", "its log full", "broker full"
 HOG = 16 * 2**20  # bytes of somebody else's in the broker
-STATES = "No such file or directory|Connection refused|system is (in recovery mode|starting up|shutting down)"
+STATES = "No such file|refused|system is (in recovery mode|starting up|shutting down|not yet accepting connections)"
 PATIENCE = 5.0  # seconds that the client which is told waits: longer than it takes to send a chunk again
 
 
@@ -48,7 +48,8 @@ def run(*, count: int, seconds: float) -> Result:
     result.faults = ", ".join(told)
     skipped = [] if DISK_FULL in told else [f"{DISK_FULL}: left out, as nothing may be mounted here"]
     said = [f"{what}: `{words}`" for what, words in told.items()]
-    result.note = "; ".join([f"the disk is {disk.how}", *skipped, *said])
+    ended = [result.note] if result.note else []
+    result.note = "; ".join([f"the disk is {disk.how}", *skipped, *said, *ended])
     return result
 
 
@@ -72,6 +73,9 @@ def fill_disk(fleet: Fleet, disk: Disk, go_on: Event, result: Result, told: dict
     result.require("No space left" in log_of(fleet) or not disk.spares_the_log, "the server's log does not say why")
     time.sleep(seconds)
     disk.make_room(fleet.database.process())
+    if stuck(fleet):
+        result.note = "the server stayed half started when it had room again, and was ended"
+        fleet.database.stop(hurry=True)
     fleet.database.start()
 
 
@@ -88,6 +92,16 @@ def fill_log(fleet: Fleet) -> None:
         return False
 
     fleet.until(write, "the end of a server whose log is full", within=60)
+
+
+def stuck(fleet: Fleet) -> bool:
+    """Whether a server is left that does not come up: PostgreSQL 18 may stay so if its recovery finds no room."""
+    deadline = time.monotonic() + 10
+    while fleet.database.process() is not None and not answers(fleet):
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def fill_broker(fleet: Fleet, go_on: Event, result: Result, told: dict[str, str], seconds: float) -> None:
