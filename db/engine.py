@@ -35,9 +35,8 @@ def transact(engine: Engine, work: Callable[[Session], T], *, attempts: int = 5,
     """Run `work` in a transaction of its own and commit; on what will pass, run all of it again.
 
     Retried: deadlocks, serialization failures, unique violations, lost connections. `work` must therefore change
-    nothing but the database. patient: a database that takes no connections is waited for as well. A commit whose
-    answer was lost is repeated too: `work` must recognise its own effect,
-    as the fenced updates here do.
+    nothing but the database. A commit whose answer was lost is repeated too: `work` must recognise its own effect,
+    as the fenced updates here do. patient: a database that takes no connections is waited for as well.
     """
     retrying = Retrying(
         retry=retry_if_exception(_is_passing if patient else _will_pass),

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.chaos.fleet import CHUNK, SETTINGS
 from tests.chaos.result import Result, markdown, replaced, table
-from tests.chaos.running import modules, run
+from tests.chaos.running import end_with_parent, modules, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- chaos -->", "<!-- chaos: end -->"
@@ -37,7 +37,7 @@ def main() -> int:
         parser.error(f"the table of {PAGE.name} has other columns: it has to be written as a whole")
     console = Console(highlight=False, width=max(Console().width, 140))
     results = []
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         running = [pool.submit(run, number, short=arguments.short) for number in arguments.case or cases]
         for future in as_completed(running):
             result = future.result()

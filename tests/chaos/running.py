@@ -1,6 +1,9 @@
 """Finds the cases, and runs one."""
 
 import importlib
+import os
+import signal
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -16,12 +19,26 @@ def modules() -> dict[int, ModuleType]:
     return {int(name.split("_")[1]): importlib.import_module(f"tests.chaos.{name}") for name in names}
 
 
+def end_with_parent() -> None:
+    """Interrupt this process when whoever started it is gone: its case then ends all that it has started."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run(number: int, *, short: bool) -> Result:
     """A case's result; what it raises is a fault that it found."""
     start = time.monotonic()
     case: Any = modules()[number]
     try:
         result: Result = case.run(**(case.SHORT if short else case.LONG))
+    except KeyboardInterrupt:
+        os._exit(128 + signal.SIGINT)  # a pool would go on with the next case
     except Exception as error:
         traceback.print_exc()
         problem = " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
