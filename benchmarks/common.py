@@ -25,14 +25,14 @@ from PIL import Image
 from sqlalchemy import Engine
 
 from benchmarks import machine
-from cli.interrupts import Interrupts
-from cli.stack import Stack
-from db import towers
 from db.engine import connect, transact
 from db.schema import migrate
-from training import mnist
-from training.dataset import Bytes
-from worker.embedded import Servers
+from db.vectors import lifecycle
+from local.servers import Servers
+from local.signals import Interrupts
+from local.stack import Stack
+from training.data import mnist
+from training.data.dataset import Bytes
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,7 +129,7 @@ def ledger() -> Iterator[Place]:
         settings = Settings(database_url=servers.database_url, broker_url=servers.broker_url)
         engine = connect(settings.database() or "")
         migrate(engine)
-        tower = transact(engine, lambda session: towers.register(session, _columns()).id)
+        tower = transact(engine, lambda session: lifecycle.register(session, _columns()).id)
         engine.dispose()
         yield Place(
             broker_url=servers.broker_url,

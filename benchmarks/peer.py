@@ -14,7 +14,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from benchmarks.common import ROOT, Place
-from training.dataset import Bytes
+from training.data.dataset import Bytes
 
 PATIENCE = 300  # seconds for a task; the first one of a process loads TensorFlow
 

@@ -26,13 +26,14 @@ from PIL import Image, ImageDraw, ImageFont
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, which has a `training` of its own
 
 # imported once the path is right
-from training import mnist
-from training.dataset import Dataset
+from training.data import mnist
+from training.data.dataset import Dataset
 from training.errors import PictureError
-from training.fit import train
-from training.pictures import read_picture
+from training.fit.train import train
+from training.model.embedder import Embedder
+from training.model.storage import load
+from training.pictures.read import read_picture
 from training.recipes import NOTEBOOK
-from training.towers import Embedder, load
 
 Grey = NDArray[np.uint8]
 Kind = tuple[str, list[Grey], NDArray[np.integer[Any]]]  # name, pictures of any size, what they show

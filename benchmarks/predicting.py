@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import digits
-from training.dataset import Bytes
-from training.towers import load, scaled
+from training.data.dataset import Bytes
+from training.model.siamese import scaled
+from training.model.storage import load
 
 SIZES = (256, 512, 1024, 2048, 4096, 8192)  # that `predict` may cut a call's digits into
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from benchmarks.common import alone, circumstances, ledger, publish, table
-from twinvec_client.messages import MAX_CHUNK_ITEMS
+from twinvec_client.contract.limits import MAX_CHUNK_ITEMS
 
 CORES = 2  # that the rate is told for
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import machine  # noqa: E402  # run as a script, from any folder
-from training import mnist  # noqa: E402
+from training.data import mnist  # noqa: E402
 from training.recipes import RECIPES  # noqa: E402
 
 PLAIN = "notebook-plain"  # as it was written; `notebook` is our own version of it

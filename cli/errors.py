@@ -10,14 +10,14 @@ from typing import Any
 
 from rich.markup import escape
 
-from cli import status
-from cli.console import masked
+from cli import exit_codes
+from cli.display.console import masked
 
 
 class CommandError(Exception):
     """What was asked for cannot be done. The message says why, and what to do."""
 
-    def __init__(self, message: str, code: int = status.REFUSED) -> None:
+    def __init__(self, message: str, code: int = exit_codes.REFUSED) -> None:
         super().__init__(message)
         self.code = code
 
@@ -32,12 +32,12 @@ def explain(error: Exception) -> tuple[str, int]:
         if teller is not None:
             return escape(_one_line(teller(error))), getattr(error, "code", None) or _code(error)
     sentence = f"unexpected {type(error).__name__}: {error} (TWINVEC_DEBUG=1 shows the traceback)"
-    return escape(_one_line(sentence)), status.REFUSED
+    return escape(_one_line(sentence)), exit_codes.REFUSED
 
 
 def _code(error: Exception) -> int:
     names = {kind.__name__ for kind in type(error).__mro__}
-    return status.NO_ANSWER if names & {"BrokerUnavailable", "NoAnswer"} else status.REFUSED
+    return exit_codes.NO_ANSWER if names & {"BrokerUnavailable", "NoAnswer"} else exit_codes.REFUSED
 
 
 def _one_line(text: str) -> str:
@@ -72,7 +72,8 @@ EXPECTED: dict[str, Callable[[Any], str]] = {
     "twinvec_client.errors.NoAnswer": _silence,
     "twinvec_client.errors.BrokerUnavailable": _silence,
     "twinvec_client.errors.TwinvecError": str,
-    "worker.embedded.process.EmbeddedError": str,
+    "local.servers.process.EmbeddedError": str,
+    "local.stack.StackError": str,
     "worker.settings.OpenBroker": str,
     "training.errors.DataError": str,
     "training.errors.PictureError": str,

@@ -12,33 +12,33 @@ from typing import Any
 
 import typer
 
-from cli import status
-from cli.console import err
+from cli import exit_codes
+from cli.display.console import err
 from cli.errors import explain
 
 # name -> (the module that holds a function of that name, what the list of commands says)
 COMMANDS = {
-    "demo": ("cli.demo", "Show the whole of Twinvec on the real MNIST, then stop all it started."),
-    "up": ("cli.up", "Start broker, database and workers here."),
-    "down": ("cli.down", "Stop what `up` started; the data stays."),
-    "train": ("cli.train", "Train a tower and follow its epochs."),
-    "embed": ("cli.embed", "Store and embed pictures, folders, .npz and IDX files."),
-    "nearest": ("cli.nearest", "Find the nearest stored digits of a picture or a key."),
-    "show": ("cli.show", "Show the 28x28 digit that is made of a picture."),
-    "towers": ("cli.towers", "List the towers that were trained, or show one."),
-    "jobs": ("cli.jobs", "List the latest jobs."),
-    "job": ("cli.jobs", "Show or follow one job."),
-    "failures": ("cli.jobs", "List the pictures of a job that were not embedded, and why."),
-    "retry": ("cli.jobs", "Send the failed pictures of a job again."),
-    "dead": ("cli.dead", "List the batches that nobody tries any more."),
-    "requeue": ("cli.dead", "Try dead batches again."),
-    "cancel": ("cli.jobs", "Cancel what has not begun of a job."),
-    "stop": ("cli.jobs", "End a training early, with the best tower so far."),
-    "worker": ("cli.worker", "Run one worker in the foreground."),
-    "beat": ("cli.beat", "Run the scheduler in the foreground."),
-    "health": ("cli.health", "Check that broker and database answer."),
-    "doctor": ("cli.doctor", "Check the machine and the installation, and say what to do."),
-    "migrate": ("cli.migrate", "Create or upgrade the database's tables."),
+    "demo": ("cli.demo.demo", "Show the whole of Twinvec on the real MNIST, then stop all it started."),
+    "up": ("cli.commands.up", "Start broker, database and workers here."),
+    "down": ("cli.commands.down", "Stop what `up` started; the data stays."),
+    "train": ("cli.commands.train", "Train a tower and follow its epochs."),
+    "embed": ("cli.commands.embed", "Store and embed pictures, folders, .npz and IDX files."),
+    "nearest": ("cli.commands.nearest", "Find the nearest stored digits of a picture or a key."),
+    "show": ("cli.commands.show", "Show the 28x28 digit that is made of a picture."),
+    "towers": ("cli.commands.towers", "List the towers that were trained, or show one."),
+    "jobs": ("cli.commands.jobs", "List the latest jobs."),
+    "job": ("cli.commands.jobs", "Show or follow one job."),
+    "failures": ("cli.commands.jobs", "List the pictures of a job that were not embedded, and why."),
+    "retry": ("cli.commands.jobs", "Send the failed pictures of a job again."),
+    "dead": ("cli.commands.dead", "List the batches that nobody tries any more."),
+    "requeue": ("cli.commands.dead", "Try dead batches again."),
+    "cancel": ("cli.commands.jobs", "Cancel what has not begun of a job."),
+    "stop": ("cli.commands.jobs", "End a training early, with the best tower so far."),
+    "worker": ("cli.commands.worker", "Run one worker in the foreground."),
+    "beat": ("cli.commands.beat", "Run the scheduler in the foreground."),
+    "health": ("cli.commands.health", "Check that broker and database answer."),
+    "doctor": ("cli.doctor.doctor", "Check the machine and the installation, and say what to do."),
+    "migrate": ("cli.commands.migrate", "Create or upgrade the database's tables."),
 }
 
 ABOUT = f"""
@@ -48,10 +48,10 @@ Settings come from the environment: TWINVEC_BROKER_URL, TWINVEC_DATABASE_URL, TW
 
 \b
 Exit status:
-  {status.REFUSED}  refused or failed, in one sentence
-  {status.USAGE}  the command was not understood
-  {status.WITH_FAILURES}  finished, and some pictures were not embedded
-  {status.NO_ANSWER}  no broker or no worker answered
+  {exit_codes.REFUSED}  refused or failed, in one sentence
+  {exit_codes.USAGE}  the command was not understood
+  {exit_codes.WITH_FAILURES}  finished, and some pictures were not embedded
+  {exit_codes.NO_ANSWER}  no broker or no worker answered
 """
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import embeddings, locks
-from db.binary import fetch, within
+from db.bulk import fetch, within
 from db.errors import UnknownKey
-from db.failures import FailedItem, record
-from db.tables import Batch, Digit, Job
+from db.tables import Digit
 
 PIXELS = 28 * 28
 
@@ -53,40 +49,3 @@ def find(session: Session, key: str, collection: str | None) -> int:
         names = ", ".join(repr(row.collection) for row in rows)
         raise UnknownKey(f"the key {key!r} stands in several collections ({names}): name one")
     return int(rows[0].id)
-
-
-def abandon(session: Session, ids: Sequence[int], reason: str, message: str) -> None:
-    """Forget digits whose row locks the caller holds, and their vectors.
-
-    Each is a failure, its pixels kept there, of every job that still waits for its vector.
-    """
-    locks.drop_digits(session)
-    for job, lost in sorted(waiting_for(session, ids).items()):
-        fail(session, job, lost, reason, message)
-    embeddings.forget(session, ids)
-    session.execute(delete(Digit).where(Digit.id == func.any(list(ids))))
-
-
-def fail(session: Session, job: uuid.UUID, ids: Sequence[int], reason: str, message: str) -> None:
-    """List stored digits among a job's failures, their pixels kept there."""
-    query = select(Digit.key, Digit.pixels, Digit.label, Digit.attributes).where(Digit.id == func.any(list(ids)))
-    rows = session.execute(query).all()
-    record(
-        session,
-        job,
-        [FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes) for row in rows],
-    )
-
-
-def waiting_for(session: Session, ids: Sequence[int]) -> dict[uuid.UUID, list[int]]:
-    """Which of these digits stand in open batches, by the job whose caller waits for them."""
-    listed = (
-        select(Batch.job, func.unnest(Batch.digits).label("digit"))
-        .join(Job, Job.id == Batch.job)
-        .where(Batch.state.in_(["queued", "leased"]), Job.kind == "embed")
-        .subquery()
-    )
-    waiting: dict[uuid.UUID, list[int]] = defaultdict(list)
-    for job, digit in session.execute(select(listed).where(listed.c.digit == func.any(list(ids)))):
-        waiting[job].append(digit)
-    return waiting

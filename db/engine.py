@@ -12,7 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 T = TypeVar("T")
 
-_PASSING = {
+_TRANSIENT = {
     "40001",  # serialization failure
     "40P01",  # deadlock
     "23505",  # unique violation: another transaction wrote the same key first; the next try sees it
@@ -39,7 +39,7 @@ def transact(engine: Engine, work: Callable[[Session], T], *, attempts: int = 5,
     as the fenced updates here do. patient: a database that takes no connections is waited for as well.
     """
     retrying = Retrying(
-        retry=retry_if_exception(_is_passing if patient else _will_pass),
+        retry=retry_if_exception(is_unreachable if patient else is_transient),
         stop=stop_after_attempt(attempts),
         wait=wait_random_exponential(multiplier=0.05, max=2),
         reraise=True,
@@ -52,14 +52,14 @@ def transact(engine: Engine, work: Callable[[Session], T], *, attempts: int = 5,
     return retrying(once)
 
 
-def _will_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError):
         return False
-    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _PASSING
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TRANSIENT
 
 
-def _is_passing(error: BaseException) -> bool:
-    """As `_will_pass`; or nobody listens, or the server starts or stops: there is no state then, or one of 57P."""
-    if _will_pass(error):
+def is_unreachable(error: BaseException) -> bool:
+    """As `is_transient`; or nobody listens, or the server starts or stops: there is no state then, or one of 57P."""
+    if is_transient(error):
         return True
     return isinstance(error, OperationalError) and (getattr(error.orig, "sqlstate", None) or "57P").startswith("57P")

@@ -11,7 +11,7 @@ class SchemaError(LedgerError):
     """The database cannot hold the schema, or does not hold it yet. Run `twinvec migrate`."""
 
 
-class Fenced(LedgerError):
+class LeaseLost(LedgerError):
     """The lease was lost to another holder, or its job was cancelled. Drop the work; nothing was written."""
 
 

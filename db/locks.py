@@ -29,7 +29,7 @@ def hold_digits(session: Session) -> None:
     session.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _DIGITS})
 
 
-def drop_digits(session: Session) -> None:
+def remove_digits(session: Session) -> None:
     """Alone with the set of digits, to take some out: waits for every holder."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _DIGITS})
 

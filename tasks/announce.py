@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
-from db import jobs
+from db.queue import callbacks
 from worker.callbacks import call
 from worker.runtime import Runtime
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def announce(runtime: Runtime) -> None:
     """Call the callback of every job that has ended and was not announced."""
-    for job in runtime.transact(jobs.to_announce):
+    for job in runtime.transact(callbacks.due):
         announce_job(runtime, job)
 
 
@@ -31,7 +31,7 @@ def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
     """
 
     def tell(session: Session) -> None:
-        held = jobs.hold_to_announce(session, job)
+        held = callbacks.take(session, job)
         if held is None:
             return
         callback, status = held

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -21,10 +20,12 @@ from db.errors import (
     UnknownKey,
     first_line,
 )
+from tasks.requests import InvalidRequest
 from training.errors import PictureError
-from twinvec_client.messages import KEY_PREFIX, MAX_NAME_CHARS, BadMessage
+from twinvec_client.contract.messages import BadMessage
 
 log = logging.getLogger(__name__)
+Reply = dict[str, Any]
 P = ParamSpec("P")
 Answer = dict[str, Any]
 
@@ -39,15 +40,11 @@ _REFUSALS = (
 )  # the client has errors of these names
 
 
-class InvalidRequest(ValueError):
-    """A field of a request is out of its limits."""
-
-
-def answering(work: Callable[P, Answer]) -> Callable[P, Answer]:
+def answering(work: Callable[P, Reply]) -> Callable[P, Reply]:
     """Turn what `work` raises into an answer: a caller elsewhere gets a sentence, never a traceback."""
 
     @wraps(work)
-    def answer(*args: P.args, **kwargs: P.kwargs) -> Answer:
+    def answer(*args: P.args, **kwargs: P.kwargs) -> Reply:
         try:
             return work(*args, **kwargs)
         except _REFUSALS as error:
@@ -66,29 +63,5 @@ def answering(work: Callable[P, Answer]) -> Callable[P, Answer]:
     return answer
 
 
-def refusal(name: str, message: str) -> Answer:
+def refusal(name: str, message: str) -> Reply:
     return {"error": name, "message": message}
-
-
-def callback_of(given: Any) -> dict[str, str] | None:
-    """A message's (task, queue), as the ledger keeps it. Raises BadMessage where it is no pair of names."""
-    if given is None:
-        return None
-    if not isinstance(given, list | tuple) or len(given) != 2 or not all(is_callable_name(name) for name in given):
-        raise BadMessage(f"the callback {given!r:.80}")
-    return {"task": given[0], "queue": given[1]}
-
-
-def is_callable_name(name: Any) -> bool:
-    """Whether it may name a caller's task or queue; ours all begin with the prefix of our keys."""
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS:
-        return False
-    return "\0" not in name and not name.startswith(KEY_PREFIX)
-
-
-def job_id(text: str) -> uuid.UUID:
-    """Raises UnknownJob on what is no UUID."""
-    try:
-        return uuid.UUID(text)
-    except (ValueError, AttributeError, TypeError):
-        raise UnknownJob(f"{text!r:.80} is no job id") from None

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from db import towers
-from db.batches import Lease, Vectors, finish, set_aside
 from db.digits import pixels_of
-from db.errors import BadVectors, Fenced, TowersChanged
+from db.errors import BadVectors, LeaseLost, TowersChanged
+from db.queue.finish import Vectors, finish, quarantine
+from db.queue.leases import Lease
+from db.vectors import lifecycle
 from tasks.announce import announce_job
-from twinvec_client.messages import EmbedBatch, FillBatch
+from twinvec_client.contract.messages import EmbedBatch, FillBatch
 from worker.app import app
 from worker.runtime import Runtime, runtime
 
@@ -45,7 +46,7 @@ def embed(batch: int, runtime: Runtime) -> None:
     try:
         with runtime.holding(leases):
             embed_leased(leases, runtime)
-    except Fenced as fenced:
+    except LeaseLost as fenced:
         log.warning("dropped work: %s", fenced)
     for lease in leases:
         if lease.calls_back:
@@ -72,7 +73,7 @@ class Work:
 
 
 def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
-    """Read, compute, write. Raises Fenced."""
+    """Read, compute, write. Raises LeaseLost."""
     start = time.perf_counter()
     ids = sorted({id for lease in leases for id in lease.digits})
     digits, pixels = runtime.transact(lambda session: pixels_of(session, ids))
@@ -95,14 +96,14 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
 def store(work: Work, runtime: Runtime) -> int:
     """Finish batches, under a tower that came up meanwhile as well; how many digits have their vectors now.
 
-    Where several cannot be finished together, each is for itself. Raises Fenced where one alone is not held any more.
+    Where several cannot be finished together, each is for itself. Raises LeaseLost where one alone is lost.
     """
     try:
         return runtime.transact(lambda session: finish(session, work.leases, work.digits, work.vectors, work.seconds))
     except TowersChanged as change:
         more = {tower: runtime.towers[tower](work.pixels) for tower in change.missing}
         return store(replace(work, vectors=work.vectors | more), runtime)
-    except Fenced:
+    except LeaseLost:
         if len(work.leases) == 1:
             raise
     except BadVectors as bad:
@@ -117,7 +118,7 @@ def store_one_by_one(work: Work, runtime: Runtime) -> int:
     for lease in work.leases:
         try:
             count += store(work.part(lease, np.isin(work.digits, lease.digits)), runtime)
-        except Fenced as fenced:
+        except LeaseLost as fenced:
             log.warning("dropped work: %s", fenced)
     return count
 
@@ -126,7 +127,7 @@ def store_the_rest(work: Work, bad: BadVectors, runtime: Runtime) -> int:
     """Finish without what is no vector: a candidate that gives such is given up, the live tower's digits set aside."""
     (lease,) = work.leases
     log.warning("batch %d: %s", lease.batch, bad)
-    if runtime.transact(lambda session: towers.reject(session, bad.tower, str(bad))):
+    if runtime.transact(lambda session: lifecycle.reject(session, bad.tower, str(bad))):
         return store(work, runtime)
-    rest = runtime.transact(lambda session: set_aside(session, lease, bad.digits, "not_finite", str(bad)))
+    rest = runtime.transact(lambda session: quarantine(session, lease, bad.digits, "not_finite", str(bad)))
     return store(work.part(rest, ~np.isin(work.digits, bad.digits)), runtime)

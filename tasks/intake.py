@@ -12,31 +12,27 @@ from typing import Any
 from celery import Task
 from sqlalchemy.exc import DBAPIError
 
-from db.batches import accepted_as, items_before
 from db.errors import UnknownJob, first_line
-from db.failures import FailedItem
-from db.submit import Item, Submission, submit
+from db.queue.failures import FailedItem
+from db.queue.intake import Item, Submission, accepted_as, items_before, submit
 from tasks.announce import announce_job
-from tasks.answering import callback_of, job_id, refusal
-from tasks.decoding import ReadOne, reader
+from tasks.answering import refusal
+from tasks.requests import callback_of, job_id
 from training.errors import PictureError
-from twinvec_client.messages import (
-    ENCODED,
-    GLYPH,
+from training.pictures.sandbox import ReadOne, reader
+from twinvec_client.contract.limits import (
     GLYPH_BYTES,
     MAX_ATTRIBUTES_BYTES,
     MAX_CHUNK_ITEMS,
     MAX_COLLECTION_CHARS,
     MAX_KEY_CHARS,
     MAX_LABEL,
-    REFUSED,
-    BadMessage,
-    Intake,
     holds_nul,
 )
-from twinvec_client.packing import unpack
+from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED, BadMessage, Intake
+from twinvec_client.contract.packing import unpack
 from worker.app import app
-from worker.bell import ring
+from worker.outbox import publish
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -122,7 +118,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         time.perf_counter() - decoded,
     )
     if batch is not None:
-        ring([(batch, "embed")])
+        publish([(batch, "embed")])
         return chunk.digest
     if chunk.callback is not None:
         announce_job(runtime, job)

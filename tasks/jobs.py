@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from db import batches, dead, failures, jobs
+from db.queue import cancel as cancelling
+from db.queue import dead, failures, intake, jobs
 from tasks.announce import announce_job
-from tasks.answering import InvalidRequest, answering, job_id
-from twinvec_client.messages import Cancel, FailuresOf, ListDead, ListJobs, Receipts, Requeue, StatusOf
+from tasks.answering import answering
+from tasks.requests import InvalidRequest, job_id
+from twinvec_client.contract.messages import Cancel, FailuresOf, ListDead, ListJobs, Receipts, Requeue, StatusOf
 from worker.app import app
-from worker.bell import ring
+from worker.outbox import publish
 from worker.runtime import Runtime, runtime
 
 PAGE = 1000
@@ -41,8 +43,8 @@ def receipts_of(request: Receipts, runtime: Runtime) -> dict[str, Any]:
     """Which chunks stand in SQL, and whether there is room for more."""
     return runtime.transact(
         lambda session: {
-            "accepted": batches.receipts(session, job_id(request.job), after=request.after),
-            "backlog": batches.backlog(session),
+            "accepted": intake.receipts(session, job_id(request.job), after=request.after),
+            "backlog": intake.backlog(session),
             "backlog_limit": runtime.settings.backlog,
             "job_limit": runtime.settings.job_pictures,
         }
@@ -87,7 +89,7 @@ def cancel(**payload: Any) -> dict[str, Any]:
 def cancel_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     """Cancel, and where the job stands then. Raises UnknownJob."""
     job = job_id(request.job)
-    runtime.transact(lambda session: jobs.cancel(session, job))
+    runtime.transact(lambda session: cancelling.job(session, job))
     announce_job(runtime, job)
     return runtime.transact(lambda session: jobs.status(session, job))
 
@@ -110,5 +112,5 @@ def requeue_batch(request: Requeue, runtime: Runtime) -> str:
     if isinstance(request.batch, bool) or not isinstance(request.batch, int) or not 0 < request.batch < 2**63:
         raise InvalidRequest(f"batch {request.batch!r:.40}: an integer from 1")
     job, kind = runtime.transact(lambda session: dead.requeue(session, request.batch))
-    ring([(request.batch, kind)])
+    publish([(request.batch, kind)])
     return job

@@ -9,13 +9,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import jobs, towers
 from db.errors import TrainingRunning
-from tasks.answering import InvalidRequest, answering, callback_of, job_id
+from db.queue import jobs, trainings
+from db.vectors import towers
+from tasks.answering import answering
+from tasks.requests import InvalidRequest, callback_of, job_id
 from training.recipes import RECIPES
-from twinvec_client.messages import ListTowers, RetrainOnSchedule, StartTraining, StopTraining
+from twinvec_client.contract.messages import ListTowers, RetrainOnSchedule, StartTraining, StopTraining
 from worker.app import app
-from worker.bell import ring
+from worker.outbox import publish
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -52,9 +54,9 @@ def start(request: StartTraining, runtime: Runtime) -> str:
         raise InvalidRequest(f"the seed is {request.seed!r:.40}: an integer from 0 to {2**32 - 1}")
     id, callback = job_id(request.job), callback_of(request.callback)
     job, batch = runtime.transact(
-        lambda session: jobs.start_training(session, id, recipe=request.recipe, seed=request.seed, callback=callback)
+        lambda session: trainings.start(session, id, recipe=request.recipe, seed=request.seed, callback=callback)
     )
-    ring([(batch, "train")])
+    publish([(batch, "train")])
     return str(job)
 
 
@@ -71,7 +73,7 @@ def stop(request: StopTraining, runtime: Runtime) -> dict[str, Any]:
             raise InvalidRequest(f"job {job} is no training: `twinvec cancel {job}` ends it")
         if status["state"] == "queued":
             raise InvalidRequest(f"training {job} has learnt nothing yet: `twinvec cancel {job}` ends it")
-        jobs.ask_to_stop(session, job)
+        trainings.ask_to_stop(session, job)
         return status
 
     return runtime.transact(ask)

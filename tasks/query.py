@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session
 
-from db import digits, embeddings, towers
-from tasks.answering import InvalidRequest, answering
-from training.pictures import read_picture
-from twinvec_client.messages import GLYPH_BYTES, MAX_K, MAX_QUERIES, Nearest
+from db import digits
+from db.vectors import embeddings, towers
+from db.vectors.search import nearest as nearest_digits
+from tasks.answering import answering
+from tasks.requests import InvalidRequest
+from training.pictures.read import read_picture
+from twinvec_client.contract.limits import GLYPH_BYTES, MAX_K, MAX_QUERIES
+from twinvec_client.contract.messages import Nearest
 from worker.app import app
 from worker.runtime import Runtime, runtime
 
@@ -50,7 +54,7 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
         answers = []
         for at, query in enumerate(request.queries):
             vector, itself = (embedded[at], None) if at in embedded else stored_or_given(session, tower.id, query)
-            found = embeddings.nearest(
+            found = nearest_digits(
                 session, tower.id, vector, k=request.k, collection=request.collection, leave_out=itself
             )
             answers.append(

@@ -7,26 +7,27 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from importlib import import_module
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db import jobs, towers
-from db.batches import Lease, close_training, renew
-from db.errors import Fenced, first_line
+from db.errors import LeaseLost, first_line
+from db.queue import trainings
+from db.queue.finish import close_training
+from db.queue.leases import Lease, renew
+from db.vectors import lifecycle
 from tasks.upkeep import sweep
-from training import glyphs, mnist
+from training.data import files, mnist
 from training.recipes import RECIPES
-from twinvec_client.messages import TrainBatch
+from twinvec_client.contract.messages import TrainBatch
 from worker.app import app
 from worker.runtime import Runtime, runtime
 
 if TYPE_CHECKING:
-    from training.fit import Trained
-    from training.progress import Progress
+    from training.fit.progress import Progress
+    from training.fit.train import Trained
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def train(batch: int, runtime: Runtime) -> None:
     lease = runtime.claim(batch, "train")
     if lease is None:
         return
-    runtime.transact(lambda session: jobs.forget_stop(session, lease.job))
+    runtime.transact(lambda session: trainings.forget_stop(session, lease.job))
     try:
         with runtime.heart.beating_for(lease):
             start = time.perf_counter()
@@ -55,12 +56,12 @@ def train(batch: int, runtime: Runtime) -> None:
             tower = runtime.transact(
                 lambda session: register(session, lease, trained, seconds), attempts=PATIENCE, patient=True
             )
-    except Fenced as fenced:
+    except LeaseLost as fenced:
         log.warning("dropped training %s: %s", lease.job, fenced)
     except Exception as error:
         log.exception("training %s failed", lease.job)
         message = f"{type(error).__name__}: {first_line(error)}"
-        with suppress(Fenced):  # a cancelled training has its end already
+        with suppress(LeaseLost):  # a cancelled training has its end already
             runtime.transact(lambda session: fail(session, lease, message), attempts=PATIENCE, patient=True)
     except BaseException as stopped:  # told to stop: another worker starts it over
         runtime.give_back(lease, stopped)
@@ -71,11 +72,11 @@ def train(batch: int, runtime: Runtime) -> None:
 
 
 def fit(lease: Lease, runtime: Runtime) -> Trained:
-    """Run the recipe that the job names on this worker's data. Raises Fenced where the job was cancelled meanwhile."""
-    # By name: only the pool process that trains loads TensorFlow, not its parent that registers this task.
-    room = import_module("training.fit")
+    """Run the recipe that the job names on this worker's data. Raises LeaseLost where the job was cancelled."""
+    from training.fit.train import train as fit_tower  # noqa: PLC0415  # loads Keras: only the process that trains
+
     settings = runtime.settings
-    data = mnist.load(settings.mnist) if settings.data is None else glyphs.load(settings.data)
+    data = mnist.load(settings.mnist) if settings.data is None else files.load(settings.data)
     asked_to_stop = Event()
 
     def on_progress(progress: Progress) -> None:
@@ -86,30 +87,29 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
         except DBAPIError as error:  # a training outlives a database that is down for a while
             log.warning("could not report the progress of training %s: %s", lease.job, first_line(error))
 
-    trained: Trained = room.train(
+    return fit_tower(
         RECIPES[lease.parameters["recipe"]],
         data,
         seed=lease.parameters["seed"],
         on_progress=on_progress,
         should_stop=asked_to_stop.is_set,
     )
-    return trained
 
 
 def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: float) -> bool:
     """Show in the job's row how far the training is, and hold on to its lease; whether it was asked to stop.
 
-    Raises Fenced.
+    Raises LeaseLost.
     """
     if not renew(session, lease, seconds):
-        raise Fenced(f"the lease of batch {lease.batch} is lost")
-    return jobs.report_progress(session, lease.job, progress)
+        raise LeaseLost(f"the lease of batch {lease.batch} is lost")
+    return trainings.report_progress(session, lease.job, progress)
 
 
 def register(session: Session, lease: Lease, trained: Trained, seconds: dict[str, float]) -> dict[str, Any]:
-    """Store the tower and end the job with it. Raises Fenced."""
+    """Store the tower and end the job with it. Raises LeaseLost."""
     close_training(session, lease, seconds)
-    tower = towers.register(
+    tower = lifecycle.register(
         session,
         {
             "fingerprint": trained.fingerprint,
@@ -132,11 +132,11 @@ def register(session: Session, lease: Lease, trained: Trained, seconds: dict[str
         "metrics": tower.metrics,
         "history": tower.history,
     }
-    jobs.end(session, lease.job, outcome=outcome)
+    trainings.end(session, lease.job, outcome=outcome)
     return outcome
 
 
 def fail(session: Session, lease: Lease, message: str) -> None:
-    """End the job with why it failed. Raises Fenced."""
+    """End the job with why it failed. Raises LeaseLost."""
     close_training(session, lease, {})
-    jobs.end(session, lease.job, message=message)
+    trainings.end(session, lease.job, message=message)

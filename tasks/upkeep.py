@@ -13,12 +13,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from db import batches, embeddings, locks, towers
+from db import locks
 from db.engine import transact
+from db.queue import rescue
+from db.vectors import backfill, lifecycle, partitions
 from tasks.announce import announce
-from twinvec_client.messages import FillOwed, Sweep
+from twinvec_client.contract.messages import FillOwed, Sweep
 from worker.app import app
-from worker.bell import ring, unheard
+from worker.outbox import depths, publish
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -41,10 +43,10 @@ def sweep(runtime: Runtime) -> None:
     Each step is a transaction of its own: while one waits for its locks it holds no rows of the others.
     """
     settings = runtime.settings
-    if poisoned := alone(runtime, lambda session: batches.rescue(session, max_attempts=settings.max_attempts)):
+    if poisoned := alone(runtime, lambda session: rescue.rescue(session, max_attempts=settings.max_attempts)):
         log.warning("split or buried %d batches that killed their workers", poisoned)
-    alone(runtime, towers.settle_fills)
-    if (tower := alone(runtime, towers.promote_ready)) is not None:
+    alone(runtime, backfill.end_finished)
+    if (tower := alone(runtime, lifecycle.promote_ready)) is not None:
         log.info("promoted tower %d (%.12s): nothing is owed under it", tower.id, tower.fingerprint)
     repeat(runtime)
     announce(runtime)
@@ -58,15 +60,15 @@ def repeat(runtime: Runtime) -> None:
     """
     settings = runtime.settings
     try:
-        waiting = unheard()
+        waiting = depths()
     except (BrokerError, RedisError) as error:
         log.warning("no broker to ring with: %s", error)
         return
     for kind, bells in waiting.items():
         room = settings.in_flight - bells
         if room > 0:
-            due = partial(batches.to_ring, kind=kind, republish_after=settings.republish_after, in_flight=room)
-            ring(alone(runtime, due) or [])
+            due = partial(rescue.take_due, kind=kind, republish_after=settings.republish_after, in_flight=room)
+            publish(alone(runtime, due) or [])
 
 
 def alone(runtime: Runtime, step: Callable[[Session], T]) -> T | None:
@@ -79,9 +81,9 @@ def close_spaces(runtime: Runtime) -> None:
 
     def close(session: Session) -> None:
         locks.hold_towers(session)  # the same weights may be trained again, and get a space anew
-        for tower in towers.spaces_to_close(session):
+        for tower in partitions.partitions_to_drop(session):
             session.execute(text("SET LOCAL lock_timeout = '500ms'"))
-            embeddings.close_space(session, tower)
+            partitions.drop_partition(session, tower)
             log.info("dropped the vectors of tower %d", tower)
 
     try:
@@ -92,6 +94,6 @@ def close_spaces(runtime: Runtime) -> None:
 
 def fill(runtime: Runtime) -> None:
     """Queue what is owed under the live tower and waits in no batch, and ring for it."""
-    if owed := runtime.transact(towers.plan_owed):
+    if owed := runtime.transact(backfill.queue_due):
         log.info("queued %d digits whose vectors are owed", owed)
         sweep(runtime)

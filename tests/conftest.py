@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from db.engine import connect, transact
 from db.schema import migrate
+from local.servers import Servers
 from tests.makers import PickedPixels
-from worker.embedded import Servers
 from worker.runtime import Runtime
 from worker.settings import Settings
 

@@ -14,11 +14,15 @@ import numpy as np
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from db import batches, digits, jobs, towers
-from db.batches import Lease
-from db.failures import FailedItem
-from db.submit import Item, Submission, submit
+from db import digits
+from db.queue import finish as finishing
+from db.queue import jobs, leases
+from db.queue import rescue as rescuing
+from db.queue.failures import FailedItem
+from db.queue.intake import Item, Submission, submit
+from db.queue.leases import Lease
 from db.tables import Batch, Digit, Embedding, Failure
+from db.vectors import lifecycle, towers
 
 Array = np.ndarray[Any, Any]
 Ledger = Callable[[Callable[[Session], Any]], Any]
@@ -44,7 +48,7 @@ def picked(tower: int, pixels: Array) -> Array:
 
 
 class PickedPixels:
-    """Stands where `worker.towers.Towers` does."""
+    """Stands where `worker.tower_cache.TowerCache` does."""
 
     def __getitem__(self, tower: int) -> Callable[[Array], Array]:
         return lambda pixels: picked(tower, pixels)
@@ -78,7 +82,7 @@ def trained(name: str) -> dict[str, Any]:
 
 def register(ledger: Ledger, name: str = "first") -> int:
     """Register a tower; its id."""
-    return int(ledger(lambda session: towers.register(session, trained(name)).id))
+    return int(ledger(lambda session: lifecycle.register(session, trained(name)).id))
 
 
 def chunk(
@@ -113,7 +117,7 @@ def send(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int | None:
 
 def claim(ledger: Ledger, batch: int | None, *, lease: float = 60, worker: str = "worker") -> Lease | None:
     claimed: Lease | None = ledger(
-        lambda session: batches.claim(session, batch or 0, worker=worker, lease=lease, max_attempts=MAX_ATTEMPTS)
+        lambda session: leases.claim(session, batch or 0, worker=worker, lease=lease, max_attempts=MAX_ATTEMPTS)
     )
     return claimed
 
@@ -127,7 +131,7 @@ def computed(ledger: Ledger, lease: Lease) -> tuple[Array, dict[int, Array]]:
 def finish(ledger: Ledger, lease: Lease) -> int:
     """Compute and store a batch's vectors; how many."""
     ids, vectors = computed(ledger, lease)
-    return int(ledger(lambda session: batches.finish(session, [lease], ids, vectors, {"tower": 0.5})))
+    return int(ledger(lambda session: finishing.finish(session, [lease], ids, vectors, {"tower": 0.5})))
 
 
 def embed(ledger: Ledger, batch: int | None) -> int:
@@ -148,7 +152,7 @@ def expire(ledger: Ledger, batch: int | None) -> None:
 
 
 def rescue(ledger: Ledger) -> int:
-    return int(ledger(lambda session: batches.rescue(session, max_attempts=MAX_ATTEMPTS)))
+    return int(ledger(lambda session: rescuing.rescue(session, max_attempts=MAX_ATTEMPTS)))
 
 
 def die_on(ledger: Ledger, batch: int | None) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from twinvec_client.messages import LANES
+from twinvec_client.contract.broker import LANES
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("cli", "db", "tasks", "training", "worker")
+ROOMS = ("cli", "db", "local", "tasks", "training", "worker")
 BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 DRIVERS = {"sqlalchemy", "psycopg"}
 

@@ -12,8 +12,8 @@ from typing import Any
 from celery import Celery
 from celery.signals import after_setup_logger, worker_process_init, worker_ready
 
-from worker.hearing import listen
 from worker.runtime import runtime
+from worker.watchdog import watch_consumer
 
 app = Celery(
     "twinvec",
@@ -27,7 +27,7 @@ app = Celery(
         "tasks.upkeep",
     ],
 )
-app.config_from_object("worker.configuration:CELERY")
+app.config_from_object("worker.celeryconfig:CELERY")
 
 
 @after_setup_logger.connect
@@ -40,7 +40,7 @@ def quieten(**_: Any) -> None:
 @worker_ready.connect
 def begin_to_listen(sender: Any, **_: Any) -> None:
     """Have the worker notice when its consumer no longer hears."""
-    listen(str(app.conf.broker_url), sorted(sender.app.amqp.queues.consume_from))
+    watch_consumer(str(app.conf.broker_url), sorted(sender.app.amqp.queues.consume_from))
 
 
 @worker_process_init.connect

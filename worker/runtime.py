@@ -8,21 +8,20 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property, partial
-from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db import batches
-from db.batches import Lease
 from db.engine import connect, transact
 from db.errors import SchemaError, first_line
-from worker.heart import Heart
+from db.queue import leases
+from db.queue.leases import Lease
+from worker.lease_renewal import LeaseRenewer
 from worker.settings import Settings
 
 if TYPE_CHECKING:
-    from worker.towers import Towers
+    from worker.tower_cache import TowerCache
 
 T = TypeVar("T")
 
@@ -39,16 +38,17 @@ class Runtime:
         if url is None:
             raise SchemaError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
         self.engine = connect(url)
-        self.heart = Heart(self._renew, every=settings.lease / 4)
+        self.heart = LeaseRenewer(self._renew, every=settings.lease / 4)
 
     @cached_property
-    def towers(self) -> Towers:
+    def towers(self) -> TowerCache:
         """The towers this process has loaded.
 
-        Imported by name, as Celery imports tasks: whoever never embeds never loads TensorFlow.
+        A process that never embeds never loads TensorFlow.
         """
-        towers: Towers = import_module("worker.towers").Towers(self)
-        return towers
+        from worker.tower_cache import TowerCache  # noqa: PLC0415  # loads Keras
+
+        return TowerCache(self.transact)
 
     def transact(self, work: Callable[[Session], T], *, attempts: int = 5, patient: bool = False) -> T:
         """Run `work` in one transaction of its own; see `db.engine.transact`."""
@@ -58,10 +58,10 @@ class Runtime:
         """Lease a batch, of a job of these kinds where any are named; None where it is not to be had."""
         settings = self.settings
         return self.transact(
-            lambda session: batches.claim(
+            lambda session: leases.claim(
                 session,
                 batch,
-                kinds=kinds or batches.KINDS,
+                kinds=kinds or leases.KINDS,
                 worker=self.name,
                 lease=settings.lease,
                 max_attempts=settings.max_attempts,
@@ -73,9 +73,9 @@ class Runtime:
         first = self.claim(batch, "embed", "fill")
         if first is None:
             return []
-        if first.kind != "embed" or first.attempt > 1 or len(first.digits) > batches.SMALL:
+        if first.kind != "embed" or first.attempt > 1 or len(first.digits) > leases.SMALL:
             return [first]
-        more = partial(batches.claim_more, first=first, worker=self.name, lease=self.settings.lease)
+        more = partial(leases.claim_more, first=first, worker=self.name, lease=self.settings.lease)
         # In one order: a cancel locks a job's batches in it as well.
         return sorted([first, *self.transact(more)], key=lambda lease: lease.batch)
 
@@ -99,7 +99,7 @@ class Runtime:
         """
         error = f"{type(reason).__name__}: {first_line(reason)}" if isinstance(reason, Exception) else None
         try:
-            self.transact(lambda session: batches.give_back(session, lease, error=error))
+            self.transact(lambda session: leases.give_back(session, lease, error=error))
         except DBAPIError as error:
             log.warning("could not give batch %d back: %s", lease.batch, error.orig)
 
@@ -108,7 +108,7 @@ class Runtime:
         self.towers.warm_up()
 
     def _renew(self, lease: Lease) -> bool:
-        return self.transact(lambda session: batches.renew(session, lease, self.settings.lease))
+        return self.transact(lambda session: leases.renew(session, lease, self.settings.lease))
 
 
 @cache

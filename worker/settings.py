@@ -14,16 +14,8 @@ from kombu import Queue
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from twinvec_client.messages import (
-    KEY_PREFIX,
-    LANES,
-    SERIALIZER,
-    FillOwed,
-    Message,
-    RetrainOnSchedule,
-    Sweep,
-    safe_url,
-)
+from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, safe_url
+from twinvec_client.contract.messages import FillOwed, Message, RetrainOnSchedule, Sweep
 
 
 class OpenBroker(Exception):

@@ -17,9 +17,11 @@ import keras
 import numpy as np
 import psutil
 
-from training.devices import describe
-from training.parts import SIZES
-from training.towers import Embedder, load, scaled
+from training.model.bucketing import SIZES
+from training.model.devices import describe
+from training.model.embedder import Embedder
+from training.model.siamese import scaled
+from training.model.storage import load
 
 COUNTS = (1, 256, 1024, 2048, 4096)  # images a call
 SECONDS = 1.0  # of each measurement

@@ -25,7 +25,7 @@ JOB = uuid.UUID(int=0)
 
 @cache
 def tower() -> Any:
-    from training.towers import load  # noqa: PLC0415  # after the fork of the pool, which TensorFlow does not survive
+    from training.model.storage import load  # noqa: PLC0415  # after the fork of the pool, which TensorFlow does not survive
 
     return load(Path(os.environ["PEER_TOWER_FILE"]).read_bytes())
 

@@ -8,7 +8,8 @@ from sqlalchemy import func, select
 
 from benchmarks.common import digits, tell, told
 from db.tables import Digit, Embedding
-from training.towers import load, scaled
+from training.model.siamese import scaled
+from training.model.storage import load
 
 SAMPLE = 200
 FAR = 1e-4  # a digit's vector differs by about 1e-6, alone and in a batch

@@ -82,8 +82,8 @@ model.fit(
 )
 wall, cpu = time.perf_counter() - started, time.process_time()
 
-from training.evaluation import evaluate  # noqa: E402  # not the notebook's own
-from training.towers import Embedder  # noqa: E402
+from training.fit.evaluation import evaluate  # noqa: E402  # not the notebook's own
+from training.model.embedder import Embedder  # noqa: E402
 
 embed = Embedder(network)
 metrics = evaluate(embed(images[0]), y_train, embed(images[1]), y_test, threshold=0.5)

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from benchmarks.common import blocks, encoded, tell, told
 from benchmarks.predicting import Predictor
-from db.copying import copy_digits, copy_embeddings
-from training.dataset import Bytes
+from db.bulk import copy_digits, copy_embeddings
+from training.data.dataset import Bytes
 
 BATCH = 32_768  # digits a commit; Keras's `predict` has a cost a call, which small ones would pay more often
 

@@ -20,9 +20,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from benchmarks.common import ROOT, Place, blocks, tell, told
-from db.copying import copy_digits, copy_embeddings
+from db.bulk import copy_digits, copy_embeddings
 from db.engine import connect
-from training.dataset import Bytes
+from training.data.dataset import Bytes
 
 CPUS = os.cpu_count() or 1
 PATIENCE = 300  # seconds for all actors to be ready

@@ -11,8 +11,8 @@ import json  # noqa: E402  # the clock runs while modules are imported
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from training.fit import train  # noqa: E402
-from training.mnist import read_npz  # noqa: E402
+from training.data.mnist import read_npz  # noqa: E402
+from training.fit.train import train  # noqa: E402
 from training.recipes import RECIPES  # noqa: E402
 
 path, seed, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]

@@ -8,7 +8,7 @@ from itertools import islice
 
 from benchmarks.common import stream, tell, told
 from benchmarks.peer import await_all, worker
-from training.dataset import Bytes
+from training.data.dataset import Bytes
 from twinvec_client import Twinvec
 
 THREADS = 4

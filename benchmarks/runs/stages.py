@@ -28,20 +28,22 @@ from kombu import Message, Queue
 from PIL import Image
 from sqlalchemy import event, text
 
-import db.batches
-import db.embeddings
-import db.submit
+import db.queue.finish
+import db.queue.intake
+import db.vectors.embeddings
 import tasks.intake
 from benchmarks.common import digits, encoded, tell, told
-from db.batches import Lease
 from db.digits import pixels_of
-from db.submit import Submission
-from training.pictures import read_picture
-from training.towers import load, scaled
+from db.queue.intake import Submission
+from db.queue.leases import Lease
+from training.model.siamese import scaled
+from training.model.storage import load
+from training.pictures.read import read_picture
 from twinvec_client import Twinvec
 from twinvec_client import chunks as cutting
-from twinvec_client.messages import KEY_PREFIX, SERIALIZER, EmbedBatch, Intake
-from twinvec_client.packing import pack, unpack
+from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER
+from twinvec_client.contract.messages import EmbedBatch, Intake
+from twinvec_client.contract.packing import pack, unpack
 from worker.runtime import Runtime
 from worker.settings import Settings
 
@@ -151,8 +153,8 @@ def walk() -> int:
     meter.each("unpack_limit", lambda frame: unpack(frame, count), frames)
     settle()
     commit = (runtime.engine.dialect, "do_commit")
-    copy, ids = (db.submit, "copy_digits"), (db.submit, "fetch")
-    with meter.parts(submit_plan=(db.submit, "_plan"), submit_ids=ids, submit_copy=copy, submit_commit=commit):
+    copy, ids = (db.queue.intake, "copy_digits"), (db.queue.intake, "fetch")
+    with meter.parts(submit_plan=(db.queue.intake, "_plan"), submit_ids=ids, submit_copy=copy, submit_commit=commit):
         batches = meter.each("submit", submit, submissions)
     meter.each("plan_limit", lambda pixels: hashlib.sha256(pixels).digest(), glyphs)
 
@@ -161,8 +163,8 @@ def walk() -> int:
     found = meter.each("read_pixels", pixels, leases)
     made = meter.each("tower", lambda stored: runtime.towers[place.tower](stored[1]), found)
     settle()
-    there, embedded = (db.batches, "existing"), (db.embeddings, "embedded_among")
-    copy = (db.embeddings, "copy_embeddings")
+    there, embedded = (db.queue.finish, "existing"), (db.vectors.embeddings, "embedded_among")
+    copy = (db.vectors.embeddings, "copy_embeddings")
     with meter.parts(finish_existing=there, finish_embedded=embedded, finish_copy=copy, finish_commit=commit):
         stored = meter.each("finish", finish, list(zip(leases, found, made, strict=True)))
     if stored != [count] * turns:
@@ -230,7 +232,7 @@ def read(fields: dict[str, Any]) -> Submission:
 
 
 def submit(submission: Submission) -> int | None:
-    return runtime.transact(lambda session: db.submit.submit(session, submission))
+    return runtime.transact(lambda session: db.queue.intake.submit(session, submission))
 
 
 def pixels(lease: Lease) -> tuple[np.ndarray, np.ndarray]:
@@ -240,7 +242,9 @@ def pixels(lease: Lease) -> tuple[np.ndarray, np.ndarray]:
 def finish(done: tuple[Any, Any, Any]) -> int:
     lease, (ids, _), vectors = done
     return runtime.transact(
-        lambda session: db.batches.finish(session, [lease], ids, {place.tower: vectors}, {"read": 0.1, "tower": 0.1})
+        lambda session: db.queue.finish.finish(
+            session, [lease], ids, {place.tower: vectors}, {"read": 0.1, "tower": 0.1}
+        )
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psutil
 
 from benchmarks.common import stream, tell, told
-from training.dataset import Bytes
+from training.data.dataset import Bytes
 from twinvec_client import Twinvec
 
 STEP = 5_000  # digits between two looks

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from benchmarks.common import tell, told
-from training.networks import build_network
+from training.model.siamese import build_network
+from training.model.storage import fingerprint, save
 from training.recipes import NOTEBOOK
-from training.towers import fingerprint, save
 
 file = Path(told()["file"])
 tower = build_network(NOTEBOOK, seed=0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twinvec_client.chunks import is_name
+from twinvec_client.contract.broker import KEY_PREFIX
+from twinvec_client.contract.limits import MAX_NAME_CHARS, is_name
 from twinvec_client.errors import InvalidRequest
-from twinvec_client.messages import KEY_PREFIX, MAX_NAME_CHARS
 
 
 @dataclass(frozen=True)

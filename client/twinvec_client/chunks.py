@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from twinvec_client.errors import InvalidRequest
-from twinvec_client.messages import (
-    GLYPH,
-    MAX_ATTRIBUTES_BYTES,
-    MAX_ATTRIBUTES_DEPTH,
+from twinvec_client.contract.limits import (
     MAX_CHUNK_BYTES,
     MAX_CHUNK_ITEMS,
-    MAX_KEY_CHARS,
-    MAX_LABEL,
-    REFUSED,
-    Intake,
-    holds_nul,
 )
-from twinvec_client.packing import PACKED_BYTES, pack
+from twinvec_client.contract.messages import GLYPH, REFUSED, Intake
+from twinvec_client.contract.packing import PACKED_BYTES, pack
+from twinvec_client.errors import InvalidRequest
+from twinvec_client.fields import key_refusal, read_label, write_attributes
 from twinvec_client.pictures import Digit, encode
 
 Labels = Mapping[str, int] | Callable[[str], int | None] | None
-Attributes = Mapping[str, dict[str, Any]] | Callable[[str], dict[str, Any] | None] | None
 
+Attributes = Mapping[str, dict[str, Any]] | Callable[[str], dict[str, Any] | None] | None
 
 _SIZES = {GLYPH: PACKED_BYTES, REFUSED: 0}  # bytes on the wire, about, of those that are not sent as they are
 
@@ -157,78 +149,16 @@ def _lookup(given: Any) -> Callable[[str], Any]:
     raise InvalidRequest("`labels` and `attributes` are each a mapping by key, or a function of the key")
 
 
-Refusal = tuple[str, str]  # reason code, sentence
-
-
 def _prepare(key: Any, picture: Any, *, place: int, label_of: Any, attributes_of: Any) -> _Item:
     """One item as it travels. What cannot be a key is listed under the item's place in the stream."""
-    if refusal := _bad_key(key):
+    if refusal := key_refusal(key):
         return _Item(f"#{place}", REFUSED, refusal)
     label = extra = None
     if isinstance(picture, Digit):
         picture, label, extra = picture.picture, picture.label, picture.attributes
-    label, refusal = _label(label if label is not None else label_of(key))
+    label, refusal = read_label(label if label is not None else label_of(key))
     if refusal is None:
-        attributes, refusal = _json(extra if extra is not None else attributes_of(key))
+        attributes, refusal = write_attributes(extra if extra is not None else attributes_of(key))
         if refusal is None:
             return _Item(key, *encode(picture), label, attributes)
     return _Item(key, REFUSED, refusal)
-
-
-def _bad_key(key: Any) -> Refusal | None:
-    if is_name(key, MAX_KEY_CHARS):
-        return None
-    return "bad_key", f"{key!r:.80}: a key is a string of 1 to {MAX_KEY_CHARS} characters without NUL"
-
-
-def is_name(value: Any, limit: int) -> bool:
-    """Whether `value` can be a key or a collection of at most `limit` characters."""
-    if not isinstance(value, str) or not 0 < len(value) <= limit or "\0" in value:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
-    return True
-
-
-def _label(label: Any) -> tuple[int | None, Refusal | None]:
-    """A label as an int, or why it is none. NumPy's integers are labels too."""
-    if label is None:
-        return None, None
-    try:
-        number = -1 if isinstance(label, bool) else operator.index(label)
-    except TypeError:
-        number = -1
-    if 0 <= number < MAX_LABEL:
-        return number, None
-    return None, ("bad_label", f"{label!r:.80}: a label is an integer from 0 to {MAX_LABEL - 1}")
-
-
-def _json(attributes: dict[str, Any] | None) -> tuple[str | None, Refusal | None]:
-    """A digit's attributes as JSON text, or why they are none."""
-    if attributes is None:
-        return None, None
-    if not isinstance(attributes, dict):
-        return None, ("bad_attributes", f"a {type(attributes).__name__}: attributes are a dict")
-    if _deeper(attributes, MAX_ATTRIBUTES_DEPTH):
-        return None, ("bad_attributes", f"nested more than {MAX_ATTRIBUTES_DEPTH} levels deep")
-    try:
-        text = json.dumps(attributes, allow_nan=False, ensure_ascii=False)
-        size = len(text.encode())
-    except (TypeError, ValueError, RecursionError) as error:
-        return None, ("bad_attributes", f"no JSON: {error}")
-    if size > MAX_ATTRIBUTES_BYTES:
-        return None, ("bad_attributes", f"{size:,} bytes of JSON: at most {MAX_ATTRIBUTES_BYTES:,} are taken")
-    if holds_nul(text):
-        return None, ("bad_attributes", "a string in them holds NUL, which SQL cannot store")
-    return text, None
-
-
-def _deeper(value: Any, levels: int) -> bool:
-    """Whether dicts and lists stand in each other more than `levels` deep."""
-    if not isinstance(value, dict | list | tuple):
-        return False
-    return levels == 0 or any(
-        _deeper(each, levels - 1) for each in (value.values() if isinstance(value, dict) else value)
-    )

@@ -16,28 +16,14 @@ import numpy as np
 import redis.exceptions
 from celery import Celery
 
-from twinvec_client import progress
+from twinvec_client import bars
 from twinvec_client.callback import Callback
-from twinvec_client.chunks import Attributes, Labels, chunks, is_name
-from twinvec_client.errors import (
-    BrokerUnavailable,
-    IdempotencyConflict,
-    InvalidRequest,
-    NoAnswer,
-    PictureRefused,
-    UnknownJob,
-    revive,
-)
-from twinvec_client.job import EmbedJob, TrainingJob
-from twinvec_client.messages import (
+from twinvec_client.chunks import Attributes, Labels, chunks
+from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, safe_url
+from twinvec_client.contract.limits import MAX_CHUNK_ITEMS, MAX_COLLECTION_CHARS, MAX_K, MAX_KEY_CHARS, is_name
+from twinvec_client.contract.messages import (
     GLYPH,
-    KEY_PREFIX,
-    MAX_CHUNK_ITEMS,
-    MAX_COLLECTION_CHARS,
-    MAX_K,
-    MAX_KEY_CHARS,
     REFUSED,
-    SERIALIZER,
     Intake,
     ListDead,
     ListJobs,
@@ -48,9 +34,18 @@ from twinvec_client.messages import (
     Requeue,
     StartTraining,
     StatusOf,
-    safe_url,
 )
-from twinvec_client.outage import PASSING, Outage
+from twinvec_client.errors import (
+    BrokerUnavailable,
+    IdempotencyConflict,
+    InvalidRequest,
+    NoAnswer,
+    PictureRefused,
+    UnknownJob,
+    revive,
+)
+from twinvec_client.job import EmbedJob, TrainingJob
+from twinvec_client.outage import TRANSIENT, Outage
 from twinvec_client.pictures import encode
 from twinvec_client.results import Answer, DeadBatch, JobStatus, Tower
 
@@ -343,7 +338,7 @@ class _Delivery:
         self.heard = time.monotonic()  # when a chunk was last accepted, or none was due
 
     def run(self, stream: Iterator[Intake], *, show: bool, total: int | None) -> None:
-        with progress.bar(show, "send", total=total) as bar:
+        with bars.bar(show, "send", total=total) as bar:
             if total is None or total > FEW:
                 self._collect(bar)  # whether anybody is there, before the stream is touched
                 self._check(total or 0)
@@ -373,14 +368,14 @@ class _Delivery:
             answer = self.client.ask(chunk, timeout=self.client.resend_after)
         except NoAnswer:  # it may have been accepted, or have killed whoever took it
             return False
-        except PASSING as error:
+        except TRANSIENT as error:
             self.outage.endure(error)
             return False
         self.outage.over()
         self._compare(chunk, answer["digest"])
         return True
 
-    def _make_room(self, bar: progress.Bar) -> None:
+    def _make_room(self, bar: bars.Bar) -> None:
         """Wait until a quarter of the window is free: asked after every chunk, workers would do little but answer."""
         window, size = self.client.window * 3 // 4, self.client.window_bytes * 3 // 4
         while len(self.waiting) > window or self._waiting_bytes() > size or not self.room:
@@ -399,12 +394,12 @@ class _Delivery:
                 f"{count:,} pictures in one job: at most {self.most:,} are taken, so send several jobs"
             )
 
-    def _collect(self, bar: progress.Bar) -> None:
+    def _collect(self, bar: bars.Bar) -> None:
         """Read receipts; with none, wait a moment and send again what has waited too long."""
         accepted_before = min(self.waiting, default=self.last_sent + 1) - 1
         try:
             answer = self.client.ask(Receipts(job=self.job, after=accepted_before), timeout=self.outage.patience)
-        except PASSING as error:
+        except TRANSIENT as error:
             self.outage.endure(error)
             return
         self.outage.over()
@@ -440,7 +435,7 @@ class _Delivery:
         """Send a chunk; what a broker that restarts does not take is sent again when it is overdue."""
         try:
             self.messages.appendleft(self.client.send(chunk))
-        except PASSING as error:
+        except TRANSIENT as error:
             self.outage.endure(error)
 
     def _why(self) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twinvec_client import progress as bars
+from twinvec_client import bars
+from twinvec_client.contract.messages import Cancel, FailuresOf, StatusOf, StopTraining
 from twinvec_client.errors import NotReady, TrainingFailed
-from twinvec_client.messages import Cancel, FailuresOf, StatusOf, StopTraining
-from twinvec_client.outage import PASSING, Outage
+from twinvec_client.outage import TRANSIENT, Outage
 from twinvec_client.pictures import Digit
 from twinvec_client.results import EmbedOutcome, Failure, JobStatus, TrainingOutcome
 
@@ -53,7 +53,7 @@ class _Job:
         while True:
             try:
                 status = JobStatus.read(self._client.ask(StatusOf(job=self.id), timeout=outage.patience))
-            except PASSING as error:
+            except TRANSIENT as error:
                 outage.endure(error)
                 continue
             outage.over()

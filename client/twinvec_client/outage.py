@@ -7,7 +7,7 @@ import time
 from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable, NoAnswer
 
 REPEAT_AFTER = 5.0  # seconds; whoever answers does so in milliseconds, and a request can be lost with its worker
-PASSING = (BrokerUnavailable, DatabaseUnavailable, NoAnswer)  # a worker that dies takes its request with it
+TRANSIENT = (BrokerUnavailable, DatabaseUnavailable, NoAnswer)  # a worker that dies takes its request with it
 
 
 class Outage:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from twinvec_client.messages import ENCODED, GLYPH, MAX_PICTURE_BYTES, REFUSED
+from twinvec_client.contract.limits import MAX_PICTURE_BYTES
+from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,8 @@ def stand_in(pictures: Pictures, kills: int, result: Result) -> Killer:
 
 
 def real_tower(pictures: Pictures, kills: int, result: Result) -> Killer:
-    from training.towers import Embedder, load  # noqa: PLC0415  # TensorFlow, for this part alone
+    from training.model.embedder import Embedder  # noqa: PLC0415  # TensorFlow, for this part alone
+    from training.model.storage import load  # noqa: PLC0415  # TensorFlow, for this part alone
 
     with Fleet(ONLY_CONTROL, tower="real") as fleet:
         killer = Killer(fleet, WEIGHTS, kills=kills, every=5)

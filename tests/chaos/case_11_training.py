@@ -81,6 +81,6 @@ def live(fleet: Fleet) -> list[int]:
 
 def fingerprint_of(file: bytes) -> str:
     """Of the weights in a tower's file, loaded as a worker loads it."""
-    from training.towers import fingerprint, load  # noqa: PLC0415  # TensorFlow, for this case only
+    from training.model.storage import fingerprint, load  # noqa: PLC0415  # TensorFlow, for this case only
 
     return fingerprint(load(file))

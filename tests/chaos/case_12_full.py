@@ -11,13 +11,13 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from local.servers.postgres import Postgres
 from tests.chaos.disk import Disk, small_disk
 from tests.chaos.fleet import CHUNK, Fleet, Sending
 from tests.chaos.oracle import judge
 from tests.chaos.pictures import Pictures, digests, noise
 from tests.chaos.result import Result
 from twinvec_client import TwinvecError
-from worker.embedded.postgres import Postgres
 
 LONG: dict[str, Any] = {"count": 10_000, "seconds": 20.0}
 SHORT: dict[str, Any] = {"count": 1_000, "seconds": 1.0}

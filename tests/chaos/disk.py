@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from worker.embedded.postgres import SYSTEM_USER
+from local.servers.postgres import SYSTEM_USER
 
 
 class Disk(ABC):

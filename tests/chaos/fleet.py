@@ -23,14 +23,14 @@ from sqlalchemy.exc import DBAPIError
 
 from db.engine import connect, transact
 from db.schema import migrate
+from local.servers.postgres import Postgres
+from local.servers.process import alive, ended, last_lines
+from local.servers.valkey import Valkey
 from tests.chaos.injected.sitecustomize import REFUSED
 from tests.makers import trained
 from twinvec_client import Callback, EmbedJob, Twinvec
+from twinvec_client.contract.broker import KEY_PREFIX
 from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable, NoAnswer
-from twinvec_client.messages import KEY_PREFIX
-from worker.embedded.postgres import Postgres
-from worker.embedded.process import alive, ended, last_lines
-from worker.embedded.valkey import Valkey
 
 INJECTED = Path(__file__).with_name("injected")
 ROOT = Path(__file__).parents[2]
@@ -552,19 +552,19 @@ class Sending(threading.Thread):
 
 def register(engine: Engine, *, real: bool = False) -> int:
     """Register a tower in a fresh ledger; its id. It is live at once."""
-    from db import towers  # noqa: PLC0415  # imported before, by whoever migrates
+    from db.vectors import lifecycle  # noqa: PLC0415  # imported before, by whoever migrates
 
     columns = trained("stand-in") | (real_tower() if real else {})
-    return int(transact(engine, lambda session: towers.register(session, columns).id))
+    return int(transact(engine, lambda session: lifecycle.register(session, columns).id))
 
 
 def real_tower(seed: int = 1) -> dict[str, Any]:
     """The columns of the notebook's tower with seeded weights: as costly as a trained one."""
     import hashlib  # noqa: PLC0415
 
-    from training.networks import build_network  # noqa: PLC0415  # TensorFlow, for two cases only
+    from training.model.siamese import build_network  # noqa: PLC0415  # TensorFlow, for two cases only
+    from training.model.storage import fingerprint, save  # noqa: PLC0415
     from training.recipes import RECIPES  # noqa: PLC0415
-    from training.towers import fingerprint, save  # noqa: PLC0415
 
     tower = build_network(RECIPES["notebook"], seed=seed)
     file = save(tower)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.chaos.injected.sitecustomize import DEADLY
-from training import mnist
+from training.data import mnist
 from worker.settings import Settings
 
 Array = np.ndarray[Any, Any]

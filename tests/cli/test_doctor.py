@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import redis
 
-from cli import checks
-from cli.checks import OK, PROBLEM, WARNING, Finding
-from db.batches import give_back
+from cli.doctor import broker, database, machine
+from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from db.queue.leases import give_back
 from tests.cli.conftest import Twinvec
 from tests.makers import Ledger, bury, claim, eventually, finish, item, register, send
-from twinvec_client.messages import KEY_PREFIX, LANES
-from worker.hearing import HEARD, listen
+from twinvec_client.contract.broker import KEY_PREFIX, LANES
+from worker.watchdog import LISTENING, watch_consumer
 
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 
@@ -63,23 +63,23 @@ def test_it_loads_no_backend_itself() -> None:
 def test_a_broker_that_forgets_when_it_is_full_is_a_problem(broken: "redis.Redis", broker_url: str) -> None:
     broken.config_set("maxmemory", "100mb")
     broken.config_set("maxmemory-policy", "allkeys-lru")
-    (found,) = [finding for finding in checks.broker(broker_url) if "maxmemory" in finding.found]
+    (found,) = [finding for finding in broker.broker(broker_url) if "maxmemory" in finding.found]
     assert (found.level, found.advice) == (PROBLEM, "set maxmemory-policy to noeviction")
     broken.config_set("maxmemory", "0")
-    (found,) = [finding for finding in checks.broker(broker_url) if "maxmemory" in finding.found]
+    (found,) = [finding for finding in broker.broker(broker_url) if "maxmemory" in finding.found]
     assert found.level == WARNING
 
 
 def test_a_broker_without_a_copy_on_disk_is_warned_of(broken: "redis.Redis", broker_url: str) -> None:
-    assert [finding.level for finding in of("broker", checks.broker(broker_url))] == [OK]
+    assert [finding.level for finding in of("broker", broker.broker(broker_url))] == [OK]
     broken.config_set("appendonly", "no")
-    assert [finding.level for finding in of("broker", checks.broker(broker_url))] == [OK, WARNING]
+    assert [finding.level for finding in of("broker", broker.broker(broker_url))] == [OK, WARNING]
 
 
 def test_a_broker_that_hides_its_settings_is_only_warned_of(broker: "redis.Redis", broker_url: str) -> None:
     broker.acl_setuser("shy", enabled=True, passwords=["+pass"], categories=["+@all"], commands=["-info"], keys=["*"])
     try:
-        found, workers = checks.broker(broker_url.replace("redis://", "redis://shy:pass@"))
+        found, workers = broker.broker(broker_url.replace("redis://", "redis://shy:pass@"))
     finally:
         broker.acl_deluser("shy")
     assert found.level == WARNING
@@ -89,68 +89,68 @@ def test_a_broker_that_hides_its_settings_is_only_warned_of(broker: "redis.Redis
 
 def test_lanes_that_no_worker_hears_are_named_with_what_waits_there(broker: "redis.Redis", broker_url: str) -> None:
     for lane in LANES:
-        broker.set(HEARD + lane, 1)
-    broker.delete(HEARD + "intake")
+        broker.set(LISTENING + lane, 1)
+    broker.delete(LISTENING + "intake")
     broker.rpush(KEY_PREFIX + "intake", "message")
-    (found,) = of("workers", checks.broker(broker_url))
+    (found,) = of("workers", broker.broker(broker_url))
     assert (found.level, found.found) == (PROBLEM, "none on intake (1 waiting)")
     assert "--lanes intake" in found.advice
 
 
 def test_a_worker_s_note_that_it_hears_a_lane_fades(broker: "redis.Redis", broker_url: str) -> None:
-    listen(broker_url, ["query"])
-    eventually(lambda: bool(broker.exists(HEARD + "query")), "the note")
-    assert 0 < broker.ttl(HEARD + "query") <= 20
+    watch_consumer(broker_url, ["query"])
+    eventually(lambda: bool(broker.exists(LISTENING + "query")), "the note")
+    assert 0 < broker.ttl(LISTENING + "query") <= 20
 
 
 def test_a_database_that_was_never_migrated_is_a_problem(empty_database_url: str) -> None:
-    found = {finding.part: finding for finding in checks.database(empty_database_url)}
+    found = {finding.part: finding for finding in database.database(empty_database_url)}
     assert found["database"].level == OK
     assert (found["tables"].level, found["tables"].advice) == (PROBLEM, "run `twinvec migrate`")
     assert "tower" not in found
 
 
 def test_a_database_that_does_not_answer_is_a_problem() -> None:
-    (found,) = checks.database("postgresql+psycopg://someone:secret@127.0.0.1:1/none")
+    (found,) = database.database("postgresql+psycopg://someone:secret@127.0.0.1:1/none")
     assert found.level == PROBLEM
     assert "secret" not in found.found
 
 
 def test_the_live_tower_is_named_and_its_absence_warned_of(ledger: Ledger, database_url: str) -> None:
-    (found,) = of("tower", checks.database(database_url))
+    (found,) = of("tower", database.database(database_url))
     assert (found.level, found.advice) == (WARNING, "train one with `twinvec train`")
     tower = register(ledger)
-    (found,) = of("tower", checks.database(database_url))
+    (found,) = of("tower", database.database(database_url))
     assert (found.level, found.found.split(" (")[0]) == (OK, f"tower {tower}")
 
 
 def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger, database_url: str) -> None:
     register(ledger)
     failing, dying = send(ledger, item("a", 1), item("b", 2)), send(ledger, item("c", 3))
-    assert not of("batches", checks.database(database_url))
+    assert not of("batches", database.database(database_url))
     lease = claim(ledger, failing)
     assert lease is not None
     ledger(lambda session: give_back(session, lease, error="OSError: the card fell out"))
     bury(ledger, dying)
-    tried, dead = of("batches", checks.database(database_url))
+    tried, dead = of("batches", database.database(database_url))
     assert (tried.level, tried.found) == (PROBLEM, "1 with 2 digits failed when last tried: OSError: the card fell out")
     assert (dead.level, dead.found) == (WARNING, "1 could not be rescued and are tried no more")
     finish(ledger, claim(ledger, failing))
-    assert of("batches", checks.database(database_url)) == [dead]
+    assert of("batches", database.database(database_url)) == [dead]
 
 
 def test_packages_below_their_floors_are_named() -> None:
-    found = list(checks.packages(["pillow>=999", "keras>=3", "no-such-thing>=1", "numpy>=999; extra == 'gpu'"]))
+    found = list(machine.packages(["pillow>=999", "keras>=3", "no-such-thing>=1", "numpy>=999; extra == 'gpu'"]))
     assert [(finding.level, finding.found.split()[0]) for finding in found] == [
         (PROBLEM, "pillow"),
         (PROBLEM, "no-such-thing"),
     ]
-    assert [finding.level for finding in checks.packages()] == [OK]
+    assert [finding.level for finding in machine.packages()] == [OK]
 
 
 @pytest.mark.parametrize(("free", "level"), [(1e12, OK), (3e9, WARNING), (1e8, PROBLEM)])
 def test_room_on_disk_is_judged(tmp_path: Path, free: float, level: str) -> None:
-    assert checks.home(tmp_path / "not" / "there" / "yet", free=free).level == level
+    assert machine.home(tmp_path / "not" / "there" / "yet", free=free).level == level
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,6 @@ def test_room_on_disk_is_judged(tmp_path: Path, free: float, level: str) -> None
     ids=["processor", "unseen GPU", "GPU", "GPU taken whole"],
 )
 def test_the_device_is_judged(told: dict[str, Any], driver: bool, level: str) -> None:
-    found = checks.device(told, driver=driver)
+    found = machine.device(told, driver=driver)
     assert found.level == level
     assert all(name in found.found for name in told["gpus"])

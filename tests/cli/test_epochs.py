@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from cli.epochs import Epochs
+from cli.display.epochs import Epochs
 from twinvec_client import JobStatus
 
 

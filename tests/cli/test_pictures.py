@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cli import drawn
-from cli.glyphs import side_by_side
-from training.pictures import read_picture
+from cli.demo import strokes
+from cli.display.terminal_digits import side_by_side
+from training.pictures.read import read_picture
 
 
 def shown(glyph: np.ndarray, **terminal: object) -> str:
@@ -30,9 +30,9 @@ def test_with_colours_every_pixel_has_its_grey() -> None:
     assert "38;2;77;77;77" in shown(glyph, color_system="truecolor", force_terminal=True)
 
 
-@pytest.mark.parametrize("digit", drawn.DIGITS)
+@pytest.mark.parametrize("digit", strokes.DIGITS)
 def test_a_drawn_digit_becomes_a_light_one_in_the_middle(digit: int) -> None:
-    glyph = read_picture(drawn.png(digit)).astype(float)
+    glyph = read_picture(strokes.png(digit)).astype(float)
     assert glyph.shape == (28, 28)
     centre = (glyph.sum(axis=1) @ np.arange(28) / glyph.sum(), glyph.sum(axis=0) @ np.arange(28) / glyph.sum())
     assert centre == pytest.approx((13.5, 13.5), abs=1.5)

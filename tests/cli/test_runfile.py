@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from cli.runfile import MARK, RunFile, end, marked
+from local.processes import MARK, end, find_marked
+from worker.runfile import RunFile
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
@@ -27,23 +28,23 @@ def start(code: str, home: Path) -> "subprocess.Popen[bytes]":
 def test_processes_are_found_by_their_home_also_after_their_parents_death(tmp_path: Path) -> None:
     parent = start(PARENT, tmp_path)
     parent.wait()
-    found = marked(tmp_path)
+    found = find_marked(tmp_path)
     assert len(found) == 1
-    assert marked(tmp_path / "other") == []
+    assert find_marked(tmp_path / "other") == []
     end(found, grace=5)
-    assert marked(tmp_path) == []
+    assert find_marked(tmp_path) == []
 
 
 def test_what_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
     with start(STUBBORN, tmp_path) as process:
-        end(marked(tmp_path), grace=0.2)
+        end(find_marked(tmp_path), grace=0.2)
         assert not psutil.pid_exists(process.pid)
 
 
 def test_hurry_ends_the_patience(tmp_path: Path) -> None:
     with start(STUBBORN, tmp_path) as process:
         start_time = time.monotonic()
-        end(marked(tmp_path), grace=30, hurried=lambda: True)
+        end(find_marked(tmp_path), grace=30, hurried=lambda: True)
         assert not psutil.pid_exists(process.pid)
         assert time.monotonic() - start_time < 10
 

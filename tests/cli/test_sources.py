@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cli.errors import CommandError
-from cli.sources import pictures
+from cli.inputs.sources import pictures
 
 IMAGES = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
 LABELS = np.array([7, 2, 1], dtype=np.uint8)

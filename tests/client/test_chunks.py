@@ -14,19 +14,16 @@ from hypothesis import strategies as st
 
 from twinvec_client import Digit, InvalidRequest
 from twinvec_client.chunks import chunks
-from twinvec_client.messages import (
-    ENCODED,
-    GLYPH,
+from twinvec_client.contract.limits import (
     MAX_ATTRIBUTES_BYTES,
     MAX_CHUNK_BYTES,
     MAX_CHUNK_ITEMS,
     MAX_KEY_CHARS,
     MAX_LABEL,
     MAX_PICTURE_BYTES,
-    REFUSED,
-    Intake,
 )
-from twinvec_client.packing import PACKED_BYTES, unpack
+from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED, Intake
+from twinvec_client.contract.packing import PACKED_BYTES, unpack
 
 ZEROS = np.zeros((28, 28), np.uint8)
 

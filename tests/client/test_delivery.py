@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from db import batches, jobs
-from tasks import decoding
-from tasks.answering import answering, job_id
-from tasks.decoding import Decoder
+from db.queue import jobs, rescue
+from tasks.answering import answering
 from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import cancel_job, failures_of, receipts_of
 from tasks.query import look_up
+from tasks.requests import job_id
 from tests.makers import Ledger, counts, failures, register, stored, vectors
+from training.pictures import sandbox
+from training.pictures.sandbox import Decoder
 from twinvec_client import (
     Digit,
     IdempotencyConflict,
@@ -31,8 +32,8 @@ from twinvec_client import (
     UnknownKey,
     WorkerError,
 )
+from twinvec_client.contract.messages import Cancel, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
 from twinvec_client.errors import revive
-from twinvec_client.messages import Cancel, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
 from worker.runtime import Runtime
 
 WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
@@ -81,7 +82,7 @@ class Direct(Twinvec):
     def work(self) -> None:
         """Embed all that is queued."""
         while due := self.runtime.transact(
-            lambda session: batches.to_ring(session, "embed", republish_after=0, in_flight=64)
+            lambda session: rescue.take_due(session, "embed", republish_after=0, in_flight=64)
         ):
             for batch, _ in due:
                 embed(batch, self.runtime)
@@ -167,7 +168,7 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
     """At first it dies in the worker's own process; the decoder at arm's length dies of the same picture."""
     register(ledger)
     culprit = b"\x89PNG culprit"
-    read, ask = decoding.read_picture, Decoder._ask
+    read, ask = sandbox.read_picture, Decoder._ask
 
     def deadly(picture: bytes, **options: Any) -> Any:
         if picture == culprit:
@@ -179,7 +180,7 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
             process.kill()
         return ask(decoder, process, picture)
 
-    monkeypatch.setattr(decoding, "read_picture", deadly)
+    monkeypatch.setattr(sandbox, "read_picture", deadly)
     monkeypatch.setattr(Decoder, "_ask", deadly_too)
     deaths = 0
 

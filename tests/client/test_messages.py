@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinvec_client.messages import LANES, MESSAGES, BadMessage, Message, holds_nul
+from twinvec_client.contract.broker import LANES
+from twinvec_client.contract.limits import holds_nul
+from twinvec_client.contract.messages import MESSAGES, BadMessage, Message
 
 LEAVES: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(max_size=20),

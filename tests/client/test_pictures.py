@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from twinvec_client.messages import ENCODED, GLYPH, MAX_PICTURE_BYTES, REFUSED
+from twinvec_client.contract.limits import MAX_PICTURE_BYTES
+from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED
 from twinvec_client.pictures import encode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)

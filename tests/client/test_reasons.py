@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from twinvec_client.messages import REASONS
+from twinvec_client.contract.reasons import REASONS
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("client/twinvec_client", "db", "tasks", "training")

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select, text
 
-from db import batches, jobs, towers
-from db.batches import Lease
-from db.errors import Fenced
-from db.failures import FailedItem
+from db.errors import LeaseLost
+from db.queue import cancel, leases
+from db.queue.failures import FailedItem
+from db.queue.leases import Lease
 from db.tables import Batch
+from db.vectors import towers
 from tests.makers import (
     Ledger,
     claim,
@@ -112,7 +113,7 @@ class Bookkeeping(RuleBasedStateMachine):
             lease = self.leases.pop(choice % len(self.leases))
             try:
                 finish(self.ledger, lease)
-            except Fenced:
+            except LeaseLost:
                 # By a cancel alone: those whose lease ran out are in `lost`.
                 assert any(job.id == lease.job and job.cancelled for job in self.jobs)
 
@@ -128,22 +129,22 @@ class Bookkeeping(RuleBasedStateMachine):
     def come_back_from_the_dead(self, choice: int) -> None:
         if self.lost:
             lease = self.lost[choice % len(self.lost)]
-            with pytest.raises(Fenced):
+            with pytest.raises(LeaseLost):
                 finish(self.ledger, lease)
-            assert not self.ledger(lambda session: batches.renew(session, lease, 60))
+            assert not self.ledger(lambda session: leases.renew(session, lease, 60))
 
     @rule(choice=st.integers(0))
     def give_back(self, choice: int) -> None:
         if self.leases:
             lease = self.leases.pop(choice % len(self.leases))
-            self.ledger(lambda session: batches.give_back(session, lease))
+            self.ledger(lambda session: leases.give_back(session, lease))
             self.lost.append(lease)
 
     @rule(at=st.integers(0, 2))
     def cancel(self, at: int) -> None:
         job = self.jobs[at]
         if job.last is not None and not status(self.ledger, job.id)["state"].startswith("finished"):
-            self.ledger(lambda session: jobs.cancel(session, job.id))
+            self.ledger(lambda session: cancel.job(session, job.id))
             job.cancelled = True
 
     @invariant()

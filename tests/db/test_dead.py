@@ -5,8 +5,9 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from db import dead, jobs, towers
 from db.errors import NotRescuable, UnknownBatch
+from db.queue import cancel, dead, jobs, trainings
+from db.vectors import backfill, towers
 from tests.makers import (
     MAX_ATTEMPTS,
     Ledger,
@@ -76,21 +77,21 @@ def test_the_same_picture_sent_again_is_tried_again(ledger: Ledger, tower: int) 
 def test_buried_digits_are_stored_and_not_owed(ledger: Ledger, tower: int) -> None:
     bury(ledger, send(ledger, item("a", 1)))
     assert list(stored(ledger)) == ["a"]
-    assert ledger(towers.plan_owed) == 0
+    assert ledger(backfill.queue_due) == 0
     assert ledger(towers.all_of_them)[0]["owed"] == 0
 
 
 def test_a_fill_of_the_live_tower_is_taken_up_again(ledger: Ledger, tower: int) -> None:
     send(ledger, item("a", 1))
     ledger(lambda session: session.execute(text("UPDATE batches SET state = 'done'")))
-    assert ledger(towers.plan_owed) == 1
+    assert ledger(backfill.queue_due) == 1
     (fill,) = (job for job in ledger(lambda session: jobs.latest(session, limit=9)) if job["kind"] == "fill")
     batch = ledger(lambda session: session.execute(text("SELECT max(id) FROM batches")).scalar_one())
     bury(ledger, batch)
     assert status(ledger, uuid.UUID(fill["id"]))["state"] == "failed"
     ledger(lambda session: dead.requeue(session, batch))
     embed(ledger, batch)
-    ledger(towers.settle_fills)
+    ledger(backfill.end_finished)
     assert status(ledger, uuid.UUID(fill["id"]))["state"] == "finished"
     assert list(vectors(ledger, tower)) == ["a"]
 
@@ -99,8 +100,8 @@ def test_what_nobody_waits_for_any_more_is_not_taken_up_again(ledger: Ledger, to
     job = uuid.uuid4()
     batch = send(ledger, item("a", 1), job=job, open=True)
     bury(ledger, batch)
-    ledger(lambda session: jobs.cancel(session, job))
-    _, training = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
+    ledger(lambda session: cancel.job(session, job))
+    _, training = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
     bury(ledger, training)
     for id in (batch, training):
         with pytest.raises(NotRescuable):

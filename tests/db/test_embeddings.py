@@ -10,10 +10,11 @@ from hypothesis.extra import numpy as arrays
 from sqlalchemy import select, text
 from sqlalchemy.exc import DataError
 
-from db import digits, embeddings
-from db.copying import copy_embeddings
+from db import digits
+from db.bulk import copy_embeddings
 from db.errors import BadVectors, NotEmbedded, UnknownKey
 from db.tables import Embedding
+from db.vectors import embeddings, search
 from tests.makers import (
     Array,
     Ledger,
@@ -55,7 +56,7 @@ def brute_force(ledger: Ledger, tower: int, query: Array, collection: str | None
 
 
 def nearest(ledger: Ledger, tower: int, query: Array, **given: object) -> list[tuple[str, float]]:
-    rows = ledger(lambda session: embeddings.nearest(session, tower, query, **given))
+    rows = ledger(lambda session: search.nearest(session, tower, query, **given))
     return [(row["key"], row["distance"]) for row in rows]
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from db.copying import copy_digits
+from db.bulk import copy_digits
 from db.engine import connect, transact
 from tests.makers import Ledger, together
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, select, text
 
-from db import batches, jobs
-from db.batches import Lease
 from db.engine import transact
-from db.errors import Fenced, TowersChanged
-from db.submit import submit
+from db.errors import LeaseLost, TowersChanged
+from db.queue import cancel
+from db.queue.finish import finish as finish_batches
+from db.queue.intake import submit
+from db.queue.leases import Lease
 from db.tables import Batch
+from local.servers import Servers
 from tests.makers import (
     Ledger,
     chunk,
@@ -36,7 +38,6 @@ from tests.makers import (
     vector,
     vectors,
 )
-from worker.embedded import Servers
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_finish_and_replace_at_once_leave_the_new_pixels_vector(
     ids, found = computed(ledger, lease)
     order = shuffled(keys, round)
     together(
-        lambda: ledger(lambda session: batches.finish(session, [lease], ids, found, {})),
+        lambda: ledger(lambda session: finish_batches(session, [lease], ids, found, {})),
         lambda: send(ledger, *(item(key, 500 + keys.index(key)) for key in order), job=new),
     )
     embed_all(ledger)
@@ -174,11 +175,11 @@ def test_cancel_replace_and_finish_at_once_lose_nothing_of_the_others(
     assert lease is not None
 
     def finish_unless_cancelled() -> None:
-        with suppress(Fenced):
+        with suppress(LeaseLost):
             finish(ledger, lease)
 
     together(
-        lambda: ledger(lambda session: jobs.cancel(session, cancelled)),
+        lambda: ledger(lambda session: cancel.job(session, cancelled)),
         lambda: send(ledger, *(item(key, 900) for key in shuffled(keys[:20], round)), job=replacing),
         finish_unless_cancelled,
     )
@@ -204,7 +205,7 @@ def test_a_cancel_waits_for_a_chunk_that_is_being_accepted(ledger: Ledger, tower
     def cancel() -> None:
         assert inside.wait(10)
         waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        canceller = threading.Thread(target=lambda: ledger(lambda session: jobs.cancel(session, job)))
+        canceller = threading.Thread(target=lambda: ledger(lambda session: cancel.job(session, job)))
         canceller.start()
         eventually(lambda: ledger(lambda session: session.execute(waits).scalar_one()) > 0, "the cancel waits")
         go_on.set()
@@ -228,10 +229,10 @@ def test_a_tower_registered_while_batches_finish_misses_no_digit(ledger: Ledger,
     def finish_one(number: int, lease: Lease) -> None:
         ids, found = computed(ledger, lease)
         try:
-            ledger(lambda session: batches.finish(session, [lease], ids, found, {}))
+            ledger(lambda session: finish_batches(session, [lease], ids, found, {}))
         except TowersChanged as change:
             more = {newer: vector(newer, number)[None] for newer in change.missing}
-            ledger(lambda session: batches.finish(session, [lease], ids, found | more, {}))
+            ledger(lambda session: finish_batches(session, [lease], ids, found | more, {}))
 
     def finish_all() -> None:
         for number, lease in enumerate(leases):

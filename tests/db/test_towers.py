@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text
 
-from db import batches, embeddings, jobs, towers
 from db.errors import NoTower
+from db.queue import cancel, jobs, leases, trainings
 from db.tables import Batch, Job
+from db.vectors import backfill, embeddings, lifecycle, partitions, search, towers
 from tests.makers import (
     MAX_ATTEMPTS,
     Ledger,
@@ -46,8 +47,8 @@ def embed_all(ledger: Ledger) -> int:
 
 def promote(ledger: Ledger) -> int | None:
     """One round of upkeep; the tower that went live in it."""
-    ledger(towers.settle_fills)
-    tower = ledger(towers.promote_ready)
+    ledger(backfill.end_finished)
+    tower = ledger(lifecycle.promote_ready)
     return None if tower is None else tower.id
 
 
@@ -141,9 +142,9 @@ def test_of_three_generations_the_oldest_is_retired_and_its_space_dropped(ledger
         embed_all(ledger)
         assert promote(ledger) == generations[-1]
     assert list(tower_statuses(ledger).values()) == ["live", "previous", "retired"]
-    assert ledger(towers.spaces_to_close) == [digits]
-    ledger(lambda session: embeddings.close_space(session, digits))
-    assert ledger(towers.spaces_to_close) == []
+    assert ledger(partitions.partitions_to_drop) == [digits]
+    ledger(lambda session: partitions.drop_partition(session, digits))
+    assert ledger(partitions.partitions_to_drop) == []
     assert [has_space(ledger, tower) for tower in generations] == [False, True, True]
     assert vectors(ledger, digits) == {}
 
@@ -161,7 +162,7 @@ def test_weights_that_were_rejected_can_be_registered_again(ledger: Ledger, digi
     embed_all(ledger)
     third = register(ledger, "third")
     if dropped:
-        ledger(lambda session: embeddings.close_space(session, second))
+        ledger(lambda session: partitions.drop_partition(session, second))
     assert register(ledger, "second") == second
     assert tower_statuses(ledger) == {digits: "live", second: "candidate", third: "rejected"}
     embed_all(ledger)
@@ -178,9 +179,9 @@ def test_a_newer_candidate_takes_the_place_of_an_older_one(ledger: Ledger, digit
     assert tower_statuses(ledger) == {digits: "live", second: "rejected", third: "candidate"}
     assert (states(ledger, fill), status(ledger, fill)["state"]) == (["cancelled"], "failed")
     assert lease is not None
-    with pytest.raises(batches.Fenced):
+    with pytest.raises(leases.LeaseLost):
         finish(ledger, lease)
-    assert ledger(towers.spaces_to_close) == [second]
+    assert ledger(partitions.partitions_to_drop) == [second]
     embed_all(ledger)
     assert promote(ledger) == third
 
@@ -194,7 +195,7 @@ def test_no_batch_of_a_rejected_candidate_stays_open(
     first, *others = ledger(lambda session: session.execute(fills).scalars().all())
     assert others
     bury(ledger, first.id)
-    assert ledger(partial(towers.reject, tower=second, why="it kills"))
+    assert ledger(partial(lifecycle.reject, tower=second, why="it kills"))
     assert {batch.state for batch in ledger(lambda session: session.execute(fills).scalars().all())} == {
         "dead",
         "cancelled",
@@ -242,8 +243,8 @@ def test_a_candidate_that_was_rejected_while_upkeep_looked_is_not_promoted(ledge
 
 def test_lost_vectors_are_owed_and_filled_from_the_stored_pixels(ledger: Ledger, digits: int) -> None:
     lose_vectors(ledger, digits, 3)
-    assert ledger(towers.plan_owed) == 3
-    assert ledger(towers.plan_owed) == 0, "they wait in a batch now"
+    assert ledger(backfill.queue_due) == 3
+    assert ledger(backfill.queue_due) == 0, "they wait in a batch now"
     embed_all(ledger)
     found = vectors(ledger, digits)
     assert found.keys() == stored(ledger).keys()
@@ -253,14 +254,14 @@ def test_lost_vectors_are_owed_and_filled_from_the_stored_pixels(ledger: Ledger,
 
 def test_digits_of_an_open_batch_are_not_owed_twice(ledger: Ledger, digits: int) -> None:
     batch = send(ledger, item("new", 9))
-    assert ledger(towers.plan_owed) == 0
+    assert ledger(backfill.queue_due) == 0
     claim(ledger, batch)
-    assert ledger(towers.plan_owed) == 0
+    assert ledger(backfill.queue_due) == 0
 
 
 def test_nothing_is_owed_without_a_tower(ledger: Ledger) -> None:
     send(ledger, item("a", 1))
-    assert ledger(towers.plan_owed) == 0
+    assert ledger(backfill.queue_due) == 0
 
 
 def test_vectors_owed_under_a_tower_that_left_are_owed_under_its_successor(ledger: Ledger, digits: int) -> None:
@@ -268,11 +269,11 @@ def test_vectors_owed_under_a_tower_that_left_are_owed_under_its_successor(ledge
     embed_all(ledger)
     for tower in (digits, newer):
         lose_vectors(ledger, tower, 1)
-    assert ledger(towers.plan_owed) == 1
+    assert ledger(backfill.queue_due) == 1
     _, fill = fills(ledger)
     assert promote(ledger) == newer
     assert status(ledger, fill)["state"] in ("failed", "finished"), "a fill of a tower that left goes on for ever"
-    assert ledger(towers.plan_owed) == 1
+    assert ledger(backfill.queue_due) == 1
     embed_all(ledger)
     assert len(vectors(ledger, newer)) == 5
 
@@ -282,13 +283,13 @@ def test_towers_do_not_see_each_other(ledger: Ledger, digits: int) -> None:
     newer = register(ledger, "newer")
     embed_all(ledger)
     for tower, other in ((digits, newer), (newer, digits)):
-        own = ledger(lambda session, tower=tower: embeddings.nearest(session, tower, vector(tower, 2), k=5))
+        own = ledger(lambda session, tower=tower: search.nearest(session, tower, vector(tower, 2), k=5))
         assert (own[0]["key"], own[0]["distance"]) == ("key 2", pytest.approx(0))
         foreign = ledger(
-            lambda session, tower=tower, other=other: embeddings.nearest(session, tower, vector(other, 2), k=5)
+            lambda session, tower=tower, other=other: search.nearest(session, tower, vector(other, 2), k=5)
         )
         assert all(neighbour["distance"] > 1 for neighbour in foreign)
-    ledger(lambda session: embeddings.close_space(session, newer))
+    ledger(lambda session: partitions.drop_partition(session, newer))
     assert len(vectors(ledger, digits)) == 5
 
 
@@ -310,17 +311,17 @@ def test_a_fill_larger_than_a_batch_is_cut_by_id(ledger: Ledger, monkeypatch: py
 
 
 def test_one_training_at_a_time(ledger: Ledger) -> None:
-    job, _ = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
+    job, _ = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
     with pytest.raises(jobs.TrainingRunning, match=str(job)):
-        ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=1))
-    ledger(lambda session: jobs.end(session, job, message="no data"))
-    ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=1))
+        ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
+    ledger(lambda session: trainings.end(session, job, message="no data"))
+    ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
 
 
 def test_of_two_trainings_started_at_once_one_is_refused(ledger: Ledger) -> None:
     def start() -> bool:
         try:
-            ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
+            ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
         except jobs.TrainingRunning:
             return False
         return True
@@ -329,7 +330,7 @@ def test_of_two_trainings_started_at_once_one_is_refused(ledger: Ledger) -> None
 
 
 def test_a_training_that_kills_its_worker_again_and_again_fails(ledger: Ledger) -> None:
-    job, batch = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
+    job, batch = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
     for _ in range(MAX_ATTEMPTS):
         die_on(ledger, batch)
         rescue(ledger)
@@ -337,14 +338,14 @@ def test_a_training_that_kills_its_worker_again_and_again_fails(ledger: Ledger) 
         "failed",
         f"batch {batch}: its worker died 3 times on it, last worker",
     )
-    ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=1))
+    ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
 
 
 def test_a_cancelled_training_makes_room_for_another(ledger: Ledger) -> None:
-    job, _ = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
-    ledger(lambda session: jobs.cancel(session, job))
+    job, _ = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
+    ledger(lambda session: cancel.job(session, job))
     assert status(ledger, job)["state"] == "cancelled"
-    ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=1))
+    ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
 
 
 def test_a_vector_of_a_digit_is_stored_once(ledger: Ledger, digits: int) -> None:

@@ -13,10 +13,10 @@ from sqlalchemy import URL, Engine, create_engine, text
 
 from db.engine import connect
 from db.schema import migrate
+from local.servers import Servers
 from tests.cli.conftest import twinvec  # noqa: F401  # a fixture
 from tests.security.documented import acl_commands, statements
 from tests.security.tls import Authority, Terminator
-from worker.embedded import Servers
 
 SECRET = "Zq7xVw"  # in every password, so that a part of one is found as well
 

@@ -7,7 +7,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from tests.security.conftest import Users
-from twinvec_client.messages import KEY_PREFIX, LANES
+from twinvec_client.contract.broker import KEY_PREFIX, LANES
 
 Broker = redis.Redis
 Deed = Callable[[Broker], object]

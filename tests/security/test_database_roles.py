@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from db import batches, embeddings, jobs, towers
 from db.engine import connect, transact
+from db.queue import cancel, rescue, trainings
 from db.schema import is_current, migrate
+from db.vectors import backfill, lifecycle, partitions, search
 from tests import makers
 from tests.makers import Ledger
 from tests.security.conftest import as_role, execute
@@ -54,26 +55,26 @@ def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
     batch = makers.send(ledger, makers.item("a", 1), makers.item("b", 2))
     assert makers.embed(ledger, batch) == 2
     vector = makers.vector(first, 1)
-    nearest = ledger(lambda session: embeddings.nearest(session, first, vector, k=1))
+    nearest = ledger(lambda session: search.nearest(session, first, vector, k=1))
     assert [neighbour["key"] for neighbour in nearest] == ["a"]
     makers.embed(ledger, makers.send(ledger, makers.item("a", 3)))  # replaced
     fills_and_promotes(ledger, "second")
     fills_and_promotes(ledger, "third")
-    (retired,) = ledger(towers.spaces_to_close)
+    (retired,) = ledger(partitions.partitions_to_drop)
     assert retired == first
-    ledger(lambda session: embeddings.close_space(session, retired))
-    assert ledger(towers.spaces_to_close) == []
+    ledger(lambda session: partitions.drop_partition(session, retired))
+    assert ledger(partitions.partitions_to_drop) == []
     assert makers.tower_statuses(ledger)[first] == "retired"
 
 
 def fills_and_promotes(ledger: Ledger, name: str) -> None:
     """Register a tower, fill it as the bells say, and let it go live."""
     tower = makers.register(ledger, name)
-    for batch, kind in ledger(lambda session: batches.to_ring(session, "fill", republish_after=30, in_flight=9)):
+    for batch, kind in ledger(lambda session: rescue.take_due(session, "fill", republish_after=30, in_flight=9)):
         assert kind == "fill"
         makers.embed(ledger, batch)
-    ledger(towers.settle_fills)
-    assert ledger(towers.promote_ready).id == tower
+    ledger(backfill.end_finished)
+    assert ledger(lifecycle.promote_ready).id == tower
     assert set(makers.vectors(ledger, tower)) == {"a", "b"}
 
 
@@ -88,11 +89,11 @@ def test_failures_cancels_and_trainings_run_under_its_role(ledger: Ledger) -> No
 
     cancelled = uuid.uuid4()
     makers.send(ledger, makers.item("unwanted", 8), job=cancelled, collection="others")
-    ledger(lambda session: jobs.cancel(session, cancelled))
+    ledger(lambda session: cancel.job(session, cancelled))
     assert "unwanted" not in makers.stored(ledger, "others")
 
-    training, _ = ledger(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
-    assert ledger(lambda session: jobs.report_progress(session, training, {"epoch": 1})) is False
+    training, _ = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
+    assert ledger(lambda session: trainings.report_progress(session, training, {"epoch": 1})) is False
 
 
 def test_a_database_that_is_migrated_is_found_so_under_its_role(worker: Engine) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli import status
+from cli import exit_codes
 from tests.cli.conftest import Twinvec
 from worker.settings import OpenBroker, Settings
 
@@ -43,7 +43,7 @@ def test_an_open_broker_is_refused_unless_it_is_meant(url: str) -> None:
 @pytest.mark.parametrize("command", ["worker", "beat", "up"])
 def test_no_command_that_obeys_the_broker_starts_on_an_open_one(twinvec: Twinvec, command: str) -> None:
     refused = twinvec(command, TWINVEC_BROKER_URL="redis://10.0.0.7/0", TWINVEC_DATABASE_URL="postgresql://10.0.0.7/x")
-    assert refused.returncode == status.REFUSED
+    assert refused.returncode == exit_codes.REFUSED
     assert "Traceback" not in refused.stderr
     (said,) = [line for line in refused.stderr.splitlines() if line.startswith("twinvec: ")]
     assert "the broker on 10.0.0.7 is open" in said

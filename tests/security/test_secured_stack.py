@@ -20,7 +20,8 @@ from tests.security.conftest import SECRET, Users, tls_broker_url, tls_database_
 from tests.security.tls import Authority, Terminator
 from tests.stack.conftest import Stack, make_stack, until
 from twinvec_client import BrokerUnavailable, Callback, DatabaseUnavailable, Twinvec
-from twinvec_client.messages import KEY_PREFIX, ListJobs, StartTraining, safe_url
+from twinvec_client.contract.broker import KEY_PREFIX, safe_url
+from twinvec_client.contract.messages import ListJobs, StartTraining
 
 KINDS = ("front", "intake", "embedder", "trainer", "beat")
 

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import URL, text
 from sqlalchemy import exc as sqlalchemy_errors
 
-from cli.broker import check_broker
+from cli.connect import check_broker
 from cli.errors import CommandError
 from db.engine import connect
 from tests.security.conftest import Users, tls_broker_url, tls_database_url, to_broker, to_database

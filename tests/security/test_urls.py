@@ -2,12 +2,12 @@
 
 import pytest
 
-from cli import status
-from cli.console import masked
+from cli import exit_codes
+from cli.display.console import masked
 from tests.cli.conftest import Twinvec
 from twinvec_client import InvalidRequest
 from twinvec_client import Twinvec as Client
-from twinvec_client.messages import safe_url
+from twinvec_client.contract.broker import safe_url
 from worker.settings import Settings
 
 URLS = {
@@ -38,7 +38,7 @@ def test_a_password_that_cuts_the_url_in_two_is_refused_and_not_shown(password: 
 
 def test_the_command_refuses_it_as_well(twinvec: Twinvec) -> None:
     refused = twinvec("health", TWINVEC_DATABASE_URL="postgresql://user:hid/den@127.0.0.1/x")
-    assert refused.returncode == status.REFUSED
+    assert refused.returncode == exit_codes.REFUSED
     assert "twinvec: TWINVEC_DATABASE_URL: " in refused.stderr
     assert "hid" not in refused.stderr
     assert "den" not in refused.stderr

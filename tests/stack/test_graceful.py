@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from local.servers.process import alive
 from tests.chaos.fleet import Fleet, Member, send
 from tests.chaos.oracle import judge
 from tests.chaos.pictures import Pictures, digests, noise
-from worker.embedded.process import alive
 
 CREW = {"front": "control,intake", "beat": ""}
 LEASE = 60  # seconds: nothing here waits for one to run out

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli import drawn
+from cli.demo import strokes
 from tests.stack.conftest import Stack
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -19,6 +19,6 @@ def test_python_in_the_readme_runs(
 ) -> None:
     (tmp_path / "scans").mkdir()
     for name in re.findall(r"scans/[\w-]+\.png", block):
-        (tmp_path / name).write_bytes(drawn.png(7))
+        (tmp_path / name).write_bytes(strokes.png(7))
     monkeypatch.chdir(tmp_path)
     exec(block.replace("redis://localhost:6379/0", stack.noted["broker_url"]), {})

@@ -9,15 +9,15 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import select
 
-from db import dead
+from db.queue import dead
 from db.tables import Batch
 from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import cancel_job
 from tasks.upkeep import sweep
 from tests.makers import MAX_ATTEMPTS, die_on, glyph, register, rescue
-from twinvec_client.messages import GLYPH, Cancel, Intake
-from twinvec_client.packing import pack
+from twinvec_client.contract.messages import GLYPH, Cancel, Intake
+from twinvec_client.contract.packing import pack
 from worker.runtime import Runtime
 
 QUEUE = "their queue"

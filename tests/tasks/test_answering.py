@@ -9,13 +9,14 @@ from sqlalchemy import text
 import twinvec_client as client
 from db import errors
 from db.engine import connect, transact
-from db.failures import FailedItem
-from tasks.answering import InvalidRequest, answering, job_id
+from db.queue.failures import FailedItem
+from tasks.answering import answering
 from tasks.jobs import failures_of, receipts_of
+from tasks.requests import InvalidRequest, job_id
 from tests.makers import Ledger, item, send
 from training.errors import PictureError
+from twinvec_client.contract.messages import BadMessage, FailuresOf, Receipts
 from twinvec_client.errors import revive
-from twinvec_client.messages import BadMessage, FailuresOf, Receipts
 from worker.runtime import Runtime
 from worker.settings import Settings
 

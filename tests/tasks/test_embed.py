@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
-from db import dead
+from db.queue import dead
 from db.tables import Batch
 from tasks.embed import embed
 from tasks.jobs import cancel_job
@@ -34,8 +34,8 @@ from tests.makers import (
     vector,
     vectors,
 )
-from twinvec_client.messages import Cancel
-from worker.heart import Heart
+from twinvec_client.contract.messages import Cancel
+from worker.lease_renewal import LeaseRenewer
 from worker.runtime import Runtime
 
 
@@ -135,7 +135,7 @@ def test_work_that_fails_is_given_back_for_another_try(runtime: Runtime, tower: 
 
 
 def test_a_lease_is_renewed_while_the_work_lasts(runtime: Runtime, tower: int) -> None:
-    runtime.heart = Heart(runtime._renew, every=0.02)
+    runtime.heart = LeaseRenewer(runtime._renew, every=0.02)
     batch = send(runtime.transact, item("a", 1))
 
     def leased_until() -> Any:
@@ -156,7 +156,7 @@ def test_a_lease_is_renewed_while_the_work_lasts(runtime: Runtime, tower: int) -
 
 def test_a_lease_is_not_renewed_after_the_work(runtime: Runtime, tower: int) -> None:
     renewed: list[int] = []
-    heart = Heart(lambda lease: renewed.append(lease.batch) or True, every=0.01)
+    heart = LeaseRenewer(lambda lease: renewed.append(lease.batch) or True, every=0.01)
     batches = [send(runtime.transact, item(key, 1)) for key in "ab"]
     first, second = (claim(runtime.transact, batch) for batch in batches)
     assert first is not None
@@ -181,7 +181,7 @@ def test_a_heart_goes_on_when_a_renewal_fails(runtime: Runtime, tower: int) -> N
 
     lease = claim(runtime.transact, send(runtime.transact, item("a", 1)))
     assert lease is not None
-    with Heart(renew, every=0.01).beating_for(lease):
+    with LeaseRenewer(renew, every=0.01).beating_for(lease):
         eventually(lambda: len(beats) > 2, "it beats again")
 
 

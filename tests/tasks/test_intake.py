@@ -18,17 +18,9 @@ from sqlalchemy import select, text
 from db.tables import Digit, Failure
 from tasks.intake import check, take_in
 from tests.makers import counts, failures, glyph, register, status, stored
-from twinvec_client.messages import (
-    ENCODED,
-    GLYPH,
-    MAX_CHUNK_ITEMS,
-    MAX_COLLECTION_CHARS,
-    MAX_KEY_CHARS,
-    REFUSED,
-    BadMessage,
-    Intake,
-)
-from twinvec_client.packing import pack
+from twinvec_client.contract.limits import MAX_CHUNK_ITEMS, MAX_COLLECTION_CHARS, MAX_KEY_CHARS
+from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED, BadMessage, Intake
+from twinvec_client.contract.packing import pack
 from worker.runtime import Runtime
 
 JOB = str(uuid.UUID(int=7))

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from db.errors import NotEmbedded, NoTower, UnknownKey
-from tasks.answering import InvalidRequest
 from tasks.query import look_up
+from tasks.requests import InvalidRequest
 from tests.makers import embed, glyph, item, picked, register, send, vector
 from training.errors import PictureError
-from twinvec_client.messages import MAX_K, MAX_QUERIES, Nearest
+from twinvec_client.contract.limits import MAX_K, MAX_QUERIES
+from twinvec_client.contract.messages import Nearest
 from worker.runtime import Runtime
 
 SEEDS = range(40)

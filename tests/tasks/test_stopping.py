@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from db import jobs
 from db.errors import UnknownJob
-from tasks.answering import InvalidRequest
+from db.queue import jobs, trainings
 from tasks.lifecycle import stop
+from tasks.requests import InvalidRequest
 from tasks.train import train
 from tests.makers import expire, item, rescue, send, status, trained
-from training.progress import Progress
-from twinvec_client.messages import StopTraining
+from training.fit.progress import Progress
+from twinvec_client.contract.messages import StopTraining
 from worker.runtime import Runtime
 
 
 class Room:
-    """Stands where `training.fit` does: it trains until it is asked to stop, and counts its reports."""
+    """Stands where `training.fit.train` does: it trains until it is asked to stop, and counts its reports."""
 
     def __init__(self) -> None:
         self.reports = 0
@@ -47,13 +47,13 @@ class Room:
 def room(monkeypatch: pytest.MonkeyPatch) -> Room:
     """The stand-in, and no data to look for."""
     room = Room()
-    monkeypatch.setitem(sys.modules, "training.fit", room)
-    monkeypatch.setattr("training.mnist.load", lambda path: None)
+    monkeypatch.setitem(sys.modules, "training.fit.train", room)
+    monkeypatch.setattr("training.data.mnist.load", lambda path: None)
     return room
 
 
 def started(runtime: Runtime) -> tuple[uuid.UUID, int]:
-    return runtime.transact(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=0))
+    return runtime.transact(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
 
 
 def ask(runtime: Runtime, job: uuid.UUID) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_what_has_learnt_nothing_cannot_be_stopped(runtime: Runtime) -> None:
 def test_a_training_that_is_started_over_does_not_stop_for_what_was_asked_before(runtime: Runtime, room: Room) -> None:
     job, batch = started(runtime)
     assert runtime.claim(batch) is not None
-    runtime.transact(lambda session: jobs.ask_to_stop(session, job))
+    runtime.transact(lambda session: trainings.ask_to_stop(session, job))
     expire(runtime.transact, batch)
     rescue(runtime.transact)
     room.after[3] = lambda: ask(runtime, job)

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from db import jobs
 from db.errors import TrainingRunning
-from tasks.answering import InvalidRequest
+from db.queue import jobs, trainings
 from tasks.lifecycle import retrain, start
+from tasks.requests import InvalidRequest
 from tasks.train import train
 from tests.makers import MAX_ATTEMPTS, expire, item, rescue, send, status, tower_statuses, trained
-from twinvec_client.messages import RetrainOnSchedule, StartTraining
+from twinvec_client.contract.messages import RetrainOnSchedule, StartTraining
 from worker.runtime import Runtime
 from worker.settings import Settings
 
@@ -37,7 +37,7 @@ class Progress:
 
 
 class Room:
-    """Stands where `training.fit` does: one epoch, during which something may happen."""
+    """Stands where `training.fit.train` does: one epoch, during which something may happen."""
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[], Any] = lambda: None
@@ -53,13 +53,13 @@ class Room:
 def room(monkeypatch: pytest.MonkeyPatch) -> Room:
     """The stand-in, and no data to look for."""
     room = Room()
-    monkeypatch.setitem(sys.modules, "training.fit", room)
-    monkeypatch.setattr("training.mnist.load", lambda path: None)
+    monkeypatch.setitem(sys.modules, "training.fit.train", room)
+    monkeypatch.setattr("training.data.mnist.load", lambda path: None)
     return room
 
 
 def started(runtime: Runtime, seed: int = 0) -> tuple[uuid.UUID, int]:
-    return runtime.transact(lambda session: jobs.start_training(session, uuid.uuid4(), recipe="notebook", seed=seed))
+    return runtime.transact(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=seed))
 
 
 def asked(recipe: Any = "notebook", seed: Any = 0, job: str | None = None) -> StartTraining:
@@ -111,7 +111,7 @@ def test_a_training_that_fails_says_why_in_a_sentence(runtime: Runtime, room: Ro
 def test_a_training_without_its_data_says_so(
     runtime: Runtime, broker_url: str, database_url: str, tmp_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "training.fit", Room())
+    monkeypatch.setitem(sys.modules, "training.fit.train", Room())
     runtime.settings = Settings(broker_url=broker_url, database_url=database_url, **{setting: tmp_path / "nothing.npz"})
     job, batch = started(runtime)
     train(batch, runtime)
@@ -141,7 +141,7 @@ def test_a_cancelled_training_leaves_no_tower(runtime: Runtime, room: Room, fail
     job, batch = started(runtime)
 
     def cancel() -> None:
-        runtime.transact(lambda session: jobs.cancel(session, job))
+        runtime.transact(lambda session: cancel.job(session, job))
         if fails:
             raise ValueError("the network exploded")
 

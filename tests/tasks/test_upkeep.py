@@ -6,7 +6,8 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from db import locks, towers
+from db import locks
+from db.vectors import partitions
 from tasks.embed import embed
 from tasks.upkeep import fill, sweep
 from tests.makers import (
@@ -90,7 +91,7 @@ def test_a_tower_is_filled_promoted_and_its_grandparent_dropped(runtime: Runtime
         assert tower_statuses(runtime.transact)[generations[-1]] == "live"
     assert [tower_statuses(runtime.transact)[each] for each in generations] == ["retired", "previous", "live"]
     assert [len(vectors(runtime.transact, each)) for each in generations] == [0, 5, 5]
-    assert runtime.transact(towers.spaces_to_close) == []
+    assert runtime.transact(partitions.partitions_to_drop) == []
 
 
 def test_vectors_in_use_are_dropped_by_a_later_sweep(runtime: Runtime, tower: int) -> None:
@@ -100,9 +101,9 @@ def test_vectors_in_use_are_dropped_by_a_later_sweep(runtime: Runtime, tower: in
     with runtime.engine.connect() as reader:
         reader.execute(text("SELECT count(*) FROM embeddings"))
         sweep(runtime)
-        assert runtime.transact(towers.spaces_to_close) != []
+        assert runtime.transact(partitions.partitions_to_drop) != []
     sweep(runtime)
-    assert runtime.transact(towers.spaces_to_close) == []
+    assert runtime.transact(partitions.partitions_to_drop) == []
 
 
 def test_of_two_sweeps_at_once_one_goes_home(runtime: Runtime, broker: Redis, tower: int) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.dataset import Dataset
-from training.mnist import read_npz
+from training.data.dataset import Dataset
+from training.data.mnist import read_npz
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.losses import all_pairs_accuracy, all_pairs_loss
-from training.networks import AllDistances
+from training.model.all_pairs import AllDistances, all_pairs_accuracy, all_pairs_loss
 
 
 def loss_of(labels: list[int], distances: list[list[float]], *, slack: float = 0.0, hardness: float = 0.5) -> float:

@@ -7,7 +7,7 @@ import sys
 import keras
 import pytest
 
-from training.devices import SHARED, is_shared, share_gpu
+from training.model.devices import SHARED, is_shared, share_gpu
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
@@ -29,7 +29,7 @@ def test_what_the_operator_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_backend_that_runs_tells_of_itself() -> None:
-    told = subprocess.run([sys.executable, "-m", "training.devices"], capture_output=True, text=True, check=True)
+    told = subprocess.run([sys.executable, "-m", "training.model.devices"], capture_output=True, text=True, check=True)
     found = json.loads(told.stdout)
     assert found["backend"] == keras.backend.backend()
     assert found["version"] == sys.modules[found["backend"]].__version__

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.evaluation import BINS, FINE, confusion, evaluate, judge_pairs, neighbours, retrieval, votes
+from training.fit.evaluation import BINS, FINE, confusion, evaluate, judge_pairs, neighbours, retrieval, votes
 
 Array = NDArray[Any]
 

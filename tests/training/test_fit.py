@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.dataset import Dataset
+from training.data.dataset import Dataset
 from training.errors import DataError, TrainingError
-from training.fit import train
-from training.progress import Progress
+from training.fit.progress import Progress
+from training.fit.train import train
+from training.model.embedder import Embedder
+from training.model.storage import fingerprint, load
 from training.recipes import NOTEBOOK, RECIPES
-from training.towers import Embedder, fingerprint, load
 
 SHORT = replace(NOTEBOOK, epochs=2)
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from keras import layers
 
-from training.dataset import Dataset
-from training.folding import folded
-from training.networks import build_network
+from training.data.dataset import Dataset
+from training.model.embedder import Embedder
+from training.model.folding import folded
+from training.model.siamese import build_network, scaled
+from training.model.storage import fingerprint, load, save
 from training.recipes import RECIPES
-from training.towers import Embedder, fingerprint, load, save, scaled
 
 
 def lived_in(network: Any) -> Any:

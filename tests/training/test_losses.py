@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.losses import contrastive_loss
+from training.model.siamese import contrastive_loss
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training import mnist
-from training.dataset import Dataset
+from training.data import mnist
+from training.data.dataset import Dataset
 from training.errors import DataError
 
 IDX_FILES = {

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.errors import DataError
-from training.pairs import Pairs, draw_pairs
+from training.fit.pairs import Pairs, draw_pairs
 
 labels_of_two_or_more = st.lists(st.integers(0, 9), min_size=2, max_size=60).filter(lambda labels: len(set(labels)) > 1)
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from training.dataset import Dataset
-from training.pictures import FORMATS, PictureError, glyph_of, read_picture
+from training.data.dataset import Dataset
+from training.pictures.read import FORMATS, PictureError, glyph_of, read_picture
 
 Grey = NDArray[np.uint8]
 

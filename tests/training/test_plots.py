@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from training.plots import MUTED, RIGHT, WRONG, Near, Row, neighbour_gallery, training_curve
+from training.report.plots import MUTED, RIGHT, WRONG, Near, Row, neighbour_gallery, training_curve
 
 GLYPH = np.zeros((28, 28), np.uint8)
 

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.batches import ImageBatches
-from training.dataset import Dataset
-from training.fit import train
-from training.progress import Progress
+from training.data.dataset import Dataset
+from training.fit.batches import ImageBatches
+from training.fit.progress import Progress
+from training.fit.train import train
+from training.model.embedder import Embedder
+from training.model.siamese import scaled
+from training.model.storage import fingerprint, load
 from training.recipes import RECIPES
-from training.towers import Embedder, fingerprint, load, scaled
 
 SMALL = {
     name: replace(RECIPES[name], epochs=epochs, batch_size=50)

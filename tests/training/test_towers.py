@@ -16,11 +16,12 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from training.errors import TowerError
-from training.folding import folded
-from training.networks import build_network
-from training.parts import is_out_of_memory
+from training.model.bucketing import is_out_of_memory
+from training.model.embedder import Embedder
+from training.model.folding import folded
+from training.model.siamese import build_network, build_twins, scaled
+from training.model.storage import fingerprint, load, save
 from training.recipes import NOTEBOOK
-from training.towers import Embedder, build_twins, fingerprint, load, save, scaled
 
 Glyphs = NDArray[np.uint8]
 

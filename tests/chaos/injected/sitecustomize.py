@@ -110,9 +110,12 @@ def die(where: str) -> None:
     time.sleep(60)
 
 
-def in_batches(module: ModuleType) -> None:
+def in_leases(module: ModuleType) -> None:
     wrap(module, "claim", noting_claims)
     wrap(module, "claim_more", noting_claims)
+
+
+def in_finish(module: ModuleType) -> None:
     wrap(module, "finish", exits(after="inside-finish"))  # all is written, nothing is committed
 
 
@@ -138,11 +141,12 @@ def in_pictures(module: ModuleType) -> None:
 
 
 INJECTIONS = {
-    "db.batches": in_batches,
+    "db.queue.leases": in_leases,
+    "db.queue.finish": in_finish,
     "tasks.embed": in_embed,
     "tasks.intake": in_intake,
     "tasks.train": in_training,
-    "training.pictures": in_pictures,
+    "training.pictures.read": in_pictures,
 }
 
 
@@ -165,7 +169,7 @@ class Loader(importlib.abc.Loader):
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name == "worker.towers" and os.environ.get("CHAOS_TOWER") == "stand-in":
+        if name == "worker.tower_cache" and os.environ.get("CHAOS_TOWER") == "stand-in":
             return importlib.util.spec_from_file_location(name, Path(__file__).with_name("stand_in.py"))
         if name not in INJECTIONS:
             return None

@@ -1,4 +1,4 @@
-"""Stands where `worker.towers` does: needs no TensorFlow, so a process starts in the time that Celery takes."""
+"""Stands where `worker.tower_cache` does: needs no TensorFlow, so a process starts in the time that Celery takes."""
 
 import time
 from functools import partial
@@ -8,8 +8,8 @@ from matrix import Array, product
 from sitecustomize import DEADLY, FOLDER, die
 
 
-class Towers:
-    """As `worker.towers.Towers`, of matrix products."""
+class TowerCache:
+    """As `worker.tower_cache.TowerCache`, of matrix products."""
 
     def __init__(self, runtime: Any) -> None:
         pass

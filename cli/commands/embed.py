@@ -1,0 +1,99 @@
+"""`twinvec embed`: pictures on this machine -> vectors in the database."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from cli.commands.jobs import exit_code
+from cli.connect import client
+from cli.display.console import err, out, print_json
+from cli.errors import CommandError
+from cli.inputs.sources import pictures
+from twinvec_client import EmbedJob, JobStatus
+
+_FIRST = 5  # failures that are shown at once
+
+
+def embed(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Pictures, folders, .npz and IDX files.")],
+    collection: Annotated[str, typer.Option("-c", "--collection", help="The namespace of the keys.")] = "default",
+    label_from_folder: Annotated[
+        bool, typer.Option("--label-from-folder", help="A picture in a folder `7` has the label 7.")
+    ] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key with the same pictures is the same job, however often sent.")
+    ] = None,
+    normalise: Annotated[
+        bool, typer.Option("--normalise/--no-normalise", help="Make MNIST-like digits of pictures.")
+    ] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until all are embedded.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Store and embed pictures; a key that is sent again with the same pixels is left as it is.
+
+    The key of a picture is its path as it is given here, the key of an array its file and index: `digits.npz#17`,
+    or `mnist.npz#train/17` where the file has several sets. Folders are searched recursively.
+
+    Exit status: 0 all embedded, 3 some failed, 1 no tower is live (the pictures are stored).
+
+    \b
+    Example:
+      twinvec embed scans/ --label-from-folder --collection cheques
+    """
+    tv = client()
+    stream = pictures(paths, label_from_folder=label_from_folder)
+    job = tv.embed(
+        stream,
+        collection=collection,
+        idempotency_key=idempotency_key,
+        normalise=normalise,
+        progress=not json,
+    )
+    status = job.status()
+    if wait and not status.final and status.state != "waiting_for_tower":
+        job.wait(progress=not json)
+        status = job.status()
+    if json:
+        print_json({**_counts(status), "failures": list(islice(job.failures(), _FIRST)) if status.failed else []})
+    else:
+        _tell(job, status)
+    if wait and status.state == "waiting_for_tower":
+        raise CommandError(
+            f"{status.accepted:,} pictures are stored, and no tower is live to embed them: train one with "
+            f"`twinvec train`; they are embedded then (`twinvec job {job.id} --follow`)"
+        )
+    raise typer.Exit(exit_code(status) if wait else 0)
+
+
+def _counts(status: JobStatus) -> dict[str, Any]:
+    return {
+        "job": status.id,
+        "state": status.state,
+        "total": status.total,
+        "succeeded": status.succeeded,
+        "unchanged": status.unchanged,
+        "failed": status.failed,
+        "cancelled": status.cancelled,
+        "seconds": status.seconds,
+    }
+
+
+def _tell(job: EmbedJob, status: JobStatus) -> None:
+    if not status.final:
+        out.print(f"job {job.id}: {status.state}, {status.accepted:,} pictures are stored")
+    else:
+        rate = status.succeeded / status.seconds if status.seconds else 0
+        pace = f" ({rate:,.0f} a second)" if status.succeeded >= 1000 else ""
+        out.print(
+            f"job {job.id}: {status.succeeded:,} embedded, {status.unchanged:,} unchanged, {status.failed:,} failed, "
+            f"{status.cancelled:,} cancelled in {status.seconds:.1f} s{pace}"
+        )
+    if status.failed:
+        for failure in islice(job.failures(), _FIRST):
+            err.print(f"[red]{escape(failure.key)}[/]: {failure.reason}: {escape(failure.message)}")
+        err.print(f"`twinvec failures {job.id}` lists all {status.failed:,}")

@@ -1,0 +1,222 @@
+"""`twinvec jobs`, `job`, `failures`, `retry`, `cancel` and `stop`: what was asked for, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from PIL import Image
+from rich.markup import escape
+
+from cli import exit_codes as exit_status
+from cli.connect import client
+from cli.display.console import err, key_values, out, print_json, table
+from cli.display.epochs import follow as follow_training
+from cli.errors import CommandError
+from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `twinvec jobs` lists it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_COLOURS = {"finished": "green", "finished_with_failures": "yellow", "failed": "red", "waiting_for_tower": "yellow"}
+
+
+def jobs(
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many.")] = 20, json: Json = False
+) -> None:
+    """List the latest jobs, newest first.
+
+    \b
+    Example:
+      twinvec jobs -n 5
+    """
+    latest = client().jobs(limit=limit)
+    if json:
+        print_json(latest)
+        return
+    if not latest:
+        err.print("no job yet: store pictures with `twinvec embed`")
+        return
+    numbers = ("pictures", "embedded", "failed", "seconds")
+    rows = table("id", "kind", "collection", "state", *numbers, right=numbers, fold=("collection", "state"))
+    for job in latest:
+        counts = [job.total, job.succeeded, job.failed] if job.kind != "train" else [None] * 3
+        cells = ["" if count is None else f"{count:,}" for count in counts]
+        rows.add_row(job.id, job.kind, escape(job.collection or ""), _state(job), *cells, f"{job.seconds:,.1f}")
+    out.print(rows)
+
+
+def job(
+    id: Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for its end and show how it goes on.")] = False,
+    json: Json = False,
+) -> None:
+    """Show one job; with --follow until it ends.
+
+    Exit status: 0 finished or under way, 3 finished with failures, 1 failed or cancelled.
+
+    \b
+    Example:
+      twinvec job 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1 --follow
+    """
+    found = client().job(id)
+    if follow:
+        follow_training(found) if isinstance(found, TrainingJob) else found.wait(progress=not json)
+    status = found.status()
+    if json:
+        print_json(status)
+    else:
+        _describe(status)
+    raise typer.Exit(exit_code(status))
+
+
+def failures(
+    id: Id,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FOLDER", help="Write what was sent there, to look at.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the pictures of a job that were not embedded, and why.
+
+    \b
+    Example:
+      twinvec failures 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1 --save bad/
+    """
+    job = client().job(id)
+    found = list(job.failures(pictures=save is not None)) if isinstance(job, EmbedJob) else []
+    if save is not None:
+        kept = [saved(failure, save) for failure in found if failure.picture is not None]
+        err.print(f"{len(kept):,} of {len(found):,} pictures were kept and are in {save}", markup=False)
+    if json:
+        print_json([{**asdict(failure), "picture": None} for failure in found])
+        return
+    if not found:
+        err.print("no failures")
+        return
+    rows = table("key", "reason", "message", "attempts", right=("attempts",), fold=("key", "reason", "message"))
+    for failure in found:
+        rows.add_row(escape(failure.key), failure.reason, escape(failure.message), str(failure.attempts))
+    out.print(rows)
+
+
+def retry(
+    id: Id,
+    normalise: Annotated[bool, typer.Option(help="Set pictures as MNIST's digits were set.")] = True,
+    json: Json = False,
+) -> None:
+    """Send the failed pictures of a job again, as a new job; the old one keeps its list.
+
+    Not those whose key holds another picture now (superseded, duplicate_key): they would take that one's place.
+
+    \b
+    Example:
+      twinvec retry 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+    """
+    job = client().job(id)
+    if not isinstance(job, EmbedJob):
+        raise CommandError(f"job {id} is a training: start another with `twinvec train`")
+    again = job.retry(normalise=normalise, progress=not json)
+    if again.status().state != "waiting_for_tower":
+        again.wait(progress=not json)
+    status = again.status()
+    if json:
+        print_json(status)
+    else:
+        _describe(status)
+    raise typer.Exit(exit_code(status))
+
+
+def cancel(id: Id, json: Json = False) -> None:
+    """Cancel what has not begun of a job; what is done stays.
+
+    \b
+    Example:
+      twinvec cancel 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+    """
+    status = client().job(id).cancel()
+    if json:
+        print_json(status)
+    else:
+        _describe(status)
+
+
+def stop(id: Id, json: Json = False) -> None:
+    """End a training early: its tower is the best that it has learnt so far. `cancel` would keep none.
+
+    \b
+    Example:
+      twinvec stop 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+    """
+    found = client().job(id)
+    if not isinstance(found, TrainingJob):
+        raise CommandError(f"job {id} is no training: `twinvec cancel {id}` ends it")
+    status = found.stop()
+    if json:
+        print_json(status)
+    else:
+        _describe(status)
+
+
+def saved(failure: Failure, folder: Path) -> Path:
+    """Write a kept picture into a folder, under its key made safe for any file system. Raises CommandError."""
+    name = quote(failure.key, safe=" ()+,=@")[:150].lstrip(".") or "picture"
+    picture = failure.picture or b""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if failure.is_glyph:
+            path = folder / f"{name}.png"
+            Image.frombytes("L", (28, 28), picture).save(path)
+        else:
+            path = folder / name
+            path.write_bytes(picture)
+    except OSError as error:
+        raise CommandError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return path
+
+
+def exit_code(status: JobStatus) -> int:
+    """What a script is told of a job."""
+    if status.state in ("failed", "cancelled"):
+        return exit_status.REFUSED
+    return exit_status.WITH_FAILURES if status.state == "finished_with_failures" else 0
+
+
+def _describe(status: JobStatus) -> None:
+    rows = {"job": status.id, "kind": status.kind, "state": _state(status)}
+    if status.kind != "train":
+        rows |= {
+            "collection": escape(status.collection or ""),
+            "pictures": "still arriving" if status.total is None else f"{status.total:,}",
+            "embedded": f"{status.succeeded:,}",
+            "unchanged": f"{status.unchanged:,}",
+            "failed": f"{status.failed:,}",
+            "cancelled": f"{status.cancelled:,}",
+        }
+    if status.progress and not status.final:
+        rows |= _progress(status.progress)
+    if status.outcome:
+        rows["tower"] = f"{status.outcome['tower']} ({status.outcome['fingerprint'][:12]})"
+    if status.message:
+        rows["message"] = escape(status.message)
+    out.print(key_values(**rows, seconds=f"{status.seconds:,.1f}"))
+    if status.failed:
+        out.print(f"`twinvec failures {status.id}` lists what failed, `twinvec retry` sends it again")
+
+
+def _progress(at: dict[str, Any]) -> dict[str, str]:
+    """How far a running training is."""
+    rows = {"epoch": f"{at['epoch']} of {at['epochs']}, step {at['step']:,} of {at['steps']:,}"}
+    rows |= {escape(name): f"{value:.4f}" for name, value in sorted(at["metrics"].items())}
+    rows["left"] = f"about {at['remaining']:,.0f} s, and the evaluation"
+    if at.get("attempt", 1) > 1:
+        rows["attempt"] = f"{at['attempt']}: started over after its worker was lost"
+    return rows
+
+
+def _state(status: JobStatus) -> str:
+    colour = _COLOURS.get(status.state)
+    return f"[{colour}]{status.state}[/]" if colour else status.state

@@ -1,0 +1,40 @@
+"""`twinvec show`: what a picture becomes before a tower sees it. Needs no broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from PIL import Image
+
+from cli.display.console import out
+from cli.display.terminal_digits import side_by_side
+from cli.errors import CommandError
+from training.pictures.read import read_picture
+
+
+def show(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture file.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Also save the 28x28 digit, e.g. as a PNG.")
+    ] = None,
+) -> None:
+    """Show the 28x28 digit that is made of a picture, beside its plain resize.
+
+    \b
+    Example:
+      twinvec show scan.jpg --out digit.png
+    """
+    try:
+        data = picture.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{picture}: {error.strerror}") from error
+    glyph = read_picture(data)
+    out.print(side_by_side({"normalised": glyph, "plainly resized": read_picture(data, normalise=False)}, out))
+    if output is not None:
+        try:
+            Image.fromarray(glyph).save(output)
+        except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
+            raise CommandError(f"{output}: {error}") from error
+        out.print(f"saved {output}", markup=False)

@@ -1,0 +1,120 @@
+"""`twinvec towers`: what was trained, how good it is, and what of it is in use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from cli.connect import client
+from cli.display.console import err, key_values, out, print_json, table
+from cli.errors import CommandError
+from twinvec_client import Tower
+
+# metric -> what it is called here
+MEASURES = {
+    "best_pair_accuracy": "pairs, at the tower's threshold",
+    "nearest_1": "nearest training image",
+    "nearest_5": "vote of the nearest 5",
+    "recall_1": "recall@1",
+    "recall_10": "recall@10",
+    "map_at_r": "MAP@R",
+}
+
+
+def towers(
+    id: Annotated[int | None, typer.Argument(metavar="[ID]", help="Show this one, with all that was measured.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array, or one object.")] = False,
+) -> None:
+    """List the towers that were trained, newest first; or show one.
+
+    Of the test images: `pairs` is how often same and different are told apart, `1-NN` how often the nearest training
+    image shows the same.
+
+    \b
+    Example:
+      twinvec towers
+      twinvec towers 3
+    """
+    found = client().towers()
+    if id is not None:
+        one = next((tower for tower in found if tower.id == id), None)
+        if one is None:
+            raise CommandError(f"no tower has the id {id}: `twinvec towers` lists them")
+        print_json(one) if json else _describe(one)
+        return
+    if json:
+        print_json(found)
+        return
+    if not found:
+        err.print("no tower yet: train one with `twinvec train`")
+        return
+    numbers = ("seed", "pairs", "1-NN", "MAP@R", "vectors", "owed")
+    rows = table("id", "fingerprint", "status", "recipe", *numbers, "created", right=numbers, fold=("recipe",))
+    for tower in found:
+        rows.add_row(
+            str(tower.id),
+            tower.fingerprint[:12],
+            _status(tower),
+            escape(tower.recipe),
+            str(tower.seed),
+            *(_rate(tower.metrics, name) for name in ("pair_accuracy", "nearest_1", "map_at_r")),
+            f"{tower.embedded:,}",
+            f"{tower.owed:,}",
+            tower.created[:16].replace("T", " "),
+        )
+    out.print(rows)
+
+
+def _describe(tower: Tower) -> None:
+    metrics = tower.metrics
+    rows = {
+        "tower": f"{tower.id} ({tower.fingerprint})",
+        "status": _status(tower),
+        "recipe": f"{escape(tower.recipe)}, seed {tower.seed}",
+        "created": tower.created[:16].replace("T", " "),
+        "vectors": f"{tower.embedded:,}, {tower.owed:,} owed",
+        "threshold": f"{tower.threshold:.3f}",
+        "pairs, at 0.5": _rate(metrics, "pair_accuracy"),
+    }
+    rows |= {title: _rate(metrics, name) for name, title in MEASURES.items()}
+    if "cpu_seconds" in metrics:
+        rows["training"] = f"{metrics['seconds']:,.1f} s, {metrics['cpu_seconds']:,.1f} s of CPU"
+    if "kept_epoch" in metrics:
+        rows["stopped"] = f"after epoch {metrics['epochs']}; the weights are those after epoch {metrics['kept_epoch']}"
+    out.print(key_values(**rows))
+    if "curve" in metrics:
+        out.print("\nJudged same below the threshold: different pairs accepted, same pairs rejected", markup=False)
+        out.print(_curve(metrics["curve"]))
+    if "confusion" in metrics:
+        out.print("A row a label: how often its test images were nearest to each label", markup=False)
+        out.print(_confusion(metrics["confusion"]))
+
+
+def _curve(curve: dict[str, list[float]]) -> Any:
+    columns = ("threshold", "accepted", "rejected")
+    rows = table(*columns, right=columns)
+    for threshold, accepted, rejected in zip(
+        curve["threshold"], curve["false_accept"], curve["false_reject"], strict=True
+    ):
+        rows.add_row(f"{threshold:.2f}", f"{accepted:.4%}", f"{rejected:.4%}")
+    return rows
+
+
+def _confusion(confusion: dict[str, Any]) -> Any:
+    labels = [str(label) for label in confusion["labels"]]
+    rows = table("", *labels, right=labels)
+    for label, counts in zip(labels, confusion["counts"], strict=True):
+        cells = [f"{count:,}" if count else "[dim]·[/]" for count in counts]
+        rows.add_row(f"[bold]{label}[/]", *cells)
+    return rows
+
+
+def _status(tower: Tower) -> str:
+    return f"[green]{tower.status}[/]" if tower.status == "live" else tower.status
+
+
+def _rate(metrics: dict[str, Any], name: str) -> str:
+    """Four places; nothing where an older version did not measure it."""
+    return f"{metrics[name]:.4f}" if name in metrics else ""

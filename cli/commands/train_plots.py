@@ -1,0 +1,44 @@
+"""The pictures of a training, drawn here from the tower in the ledger. Importing this loads TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli.display.console import err
+from cli.errors import CommandError
+from db.engine import connect, transact
+from db.tables import Tower
+from db.vectors import towers
+from training.data import files, mnist
+from training.model.storage import load
+from training.report import notebook
+from worker.settings import Settings
+
+
+def draw(id: int, folder: Path) -> list[Path]:
+    """The files drawn of tower `id`. Raises CommandError where this machine lacks the ledger or the tower's data."""
+    settings = Settings()
+    tower = _stored(settings, id)
+    data = mnist.load(settings.mnist) if settings.data is None else files.load(settings.data)
+    if data.digest != tower.data_digest:
+        raise CommandError(
+            f"tower {id} was trained on other glyphs than {data.source}: set TWINVEC_DATA as its worker has it"
+        )
+    model = load(tower.file)
+    paths = notebook.draw(model, data, tower.history, folder, threshold=tower.threshold, seed=tower.seed)
+    try:
+        paths.append(notebook.draw_architecture(model, folder / "architecture.png", pairs=tower.settings["pairs"]))
+    except notebook.NoGraphviz as missing:
+        err.print(str(missing))
+    return paths
+
+
+def _stored(settings: Settings, id: int) -> Tower:
+    url = settings.database()
+    if url is None:
+        raise CommandError("pictures are drawn from the tower in the database: set TWINVEC_DATABASE_URL")
+    engine = connect(url)
+    try:
+        return transact(engine, lambda session: towers.with_file(session, id))
+    finally:
+        engine.dispose()

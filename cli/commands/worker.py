@@ -1,0 +1,59 @@
+"""`twinvec worker`: one Celery worker in the foreground, as compose and the stack run it."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from cli.errors import CommandError
+from cli.exit_codes import USAGE
+from training.model.devices import share_gpu
+from twinvec_client.contract.broker import LANES
+from worker.app import app
+from worker.settings import Settings
+
+
+def worker(
+    lanes: Annotated[str, typer.Option(help=f"What it works on, joined by commas: {', '.join(LANES)}.")] = ",".join(
+        LANES
+    ),
+    name: Annotated[str, typer.Option(help="Its name in logs; lanes joined by dashes if not given.")] = "",
+    processes: Annotated[int | None, typer.Option(min=1, help="Pool processes; 1 is right for a GPU.")] = None,
+) -> None:
+    """Run one worker in the foreground.
+
+    It needs a broker and a database: TWINVEC_BROKER_URL and TWINVEC_DATABASE_URL, or a running `twinvec up`.
+
+    \b
+    Example:
+      twinvec worker --lanes embed,reembed
+    """
+    wanted = [lane.strip() for lane in lanes.split(",") if lane.strip()]
+    unknown = sorted(set(wanted) - set(LANES))
+    if unknown or not wanted:
+        raise CommandError(f"no lane {', '.join(unknown) or 'is named'}: there are {', '.join(LANES)}", USAGE)
+    settings = Settings()
+    settings.guarded_broker()
+    if settings.database() is None:
+        raise CommandError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
+    count = processes or (settings.intake_processes if "intake" in wanted else 1)
+    share_gpu()
+    os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task
+    options = {
+        "--queues": ",".join(wanted),
+        "--pool": "prefork",
+        "--concurrency": str(count),
+        "--hostname": f"{name or '-'.join(wanted)}@%h",
+        "--loglevel": "INFO",
+    }
+    app.worker_main(
+        [
+            "worker",
+            *(word for option in options.items() for word in option),
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
+    )

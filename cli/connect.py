@@ -1,0 +1,31 @@
+"""The broker of this call, checked, and the client made from it."""
+
+from __future__ import annotations
+
+import redis
+
+from cli.display.console import masked
+from cli.errors import CommandError
+from cli.exit_codes import NO_ANSWER
+from twinvec_client import Twinvec
+from worker.settings import Settings
+
+
+def client() -> Twinvec:
+    """A client of the broker that is set, or of the stack that runs in the home folder. Raises CommandError."""
+    url = Settings().broker()
+    check_broker(url)
+    return Twinvec(url)
+
+
+def check_broker(url: str) -> None:
+    """Raises CommandError where nothing answers there: Celery would try for a while before it says so."""
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10) as broker:
+            broker.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise CommandError(
+            f"no broker at {masked(url)} ({str(error).rstrip('.')}): start one with `twinvec up`, "
+            f"or set TWINVEC_BROKER_URL",
+            NO_ANSWER,
+        ) from error

@@ -1,0 +1,1 @@
+"""`twinvec demo`: the whole of Twinvec on the real MNIST."""

@@ -1,0 +1,60 @@
+"""Where the command writes: answers on stdout, everything about them on stderr."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+
+_WIDE = 500  # columns where nobody looks: a table in a file or a pipe is not folded
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+for console in (out, err):
+    if not console.is_terminal:
+        console.width = _WIDE
+
+
+def print_json(answer: Any) -> None:
+    """One JSON document; records become objects."""
+    out.file.write(json.dumps(answer, default=_plain, ensure_ascii=False) + "\n")
+
+
+def table(*headings: str, right: Iterable[str] = (), fold: Iterable[str] = ()) -> Table:
+    """An empty table as all of ours look. right: columns aligned to the right; fold: those that may be broken."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        justify: JustifyMethod = "right" if heading in right else "left"
+        made.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in fold)
+    return made
+
+
+def key_values(**rows: str) -> Table:
+    """A table of names and values, without headings."""
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
+    for name, value in rows.items():
+        made.add_row(name, value)
+    return made
+
+
+def masked(url: str) -> str:
+    """A URL that may be shown: its passwords are hidden, also where it is not written as it should be."""
+    url = re.sub(r"([?&]\w*password=)[^&]*", r"\1***", url)
+    scheme, _, rest = url.partition("://")
+    login, _, place = rest.rpartition("@")
+    user, _, password = login.partition(":")
+    return f"{scheme}://{user}:***@{place}" if password else url
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)

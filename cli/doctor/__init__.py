@@ -1,0 +1,1 @@
+"""`twinvec doctor`: checks, each with what it found and what to do."""

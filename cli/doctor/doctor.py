@@ -1,0 +1,61 @@
+"""`twinvec doctor`: whether the machine and the installation are well, and what to do where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cli import exit_codes
+from cli.display.console import err, out, print_json, table
+from cli.doctor import broker, database, machine
+from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from worker.settings import OpenBroker, Settings
+
+_COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print what was found as a JSON array.")] = False,
+) -> None:
+    """Check the machine and the installation, and say what to do.
+
+    Looked at are packages, backend and device, the home folder, broker, workers, database, tables and the live tower.
+
+    Exit status: 0 all is well or only warned of, 1 there is a problem.
+
+    \b
+    Example:
+      twinvec doctor
+    """
+    found = []
+    rows = table("", "part", "found", fold=("found",))
+    for finding in examined(Settings()):
+        found.append(finding)
+        advice = f"\n[dim]->[/] {escape(finding.advice)}" if finding.advice else ""
+        colour = _COLOURS[finding.level]
+        rows.add_row(f"[{colour}]{finding.level}[/]", finding.part, escape(finding.found) + advice)
+    problems = sum(finding.level == PROBLEM for finding in found)
+    if json:
+        print_json(found)
+    else:
+        out.print(rows)
+        err.print(f"{problems} problem{'s' * (problems != 1)}" if problems else "no problem")
+    raise typer.Exit(exit_codes.REFUSED if problems else 0)
+
+
+def examined(settings: Settings) -> Iterator[Finding]:
+    """Every check, in order; the backend loads meanwhile."""
+    backend = machine.Backend()
+    yield machine.python()
+    yield from machine.packages()
+    yield machine.home(settings.home)
+    try:
+        settings.guarded_broker()
+    except OpenBroker as error:
+        yield Finding("broker", PROBLEM, str(error))
+    yield from broker.broker(settings.broker())
+    yield from database.database(settings.database())
+    yield from backend.findings()

@@ -1,0 +1,1 @@
+"""What a command line names -> what the client sends."""

@@ -1,0 +1,1 @@
+"""What both sides import, so that they cannot drift: messages, limits, reasons, lanes. It must know neither side."""

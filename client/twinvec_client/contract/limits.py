@@ -1,0 +1,35 @@
+"""How much of what is taken: the limits that clients check before they send, and workers again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+GLYPH_BYTES = 28 * 28  # one 28x28 uint8 picture
+
+MAX_CHUNK_ITEMS = 4096
+MAX_CHUNK_BYTES = 2 * 1024 * 1024
+MAX_PICTURE_BYTES = 10 * 1024 * 1024
+MAX_KEY_CHARS = 512
+MAX_COLLECTION_CHARS = 128
+MAX_ATTRIBUTES_BYTES = 4096  # of one digit's attributes as JSON
+MAX_ATTRIBUTES_DEPTH = 32  # of dicts and lists in each other
+MAX_LABEL = 2**31  # labels are below this
+MAX_NAME_CHARS = 255  # of a callback's task and queue
+MAX_K = 1000
+MAX_QUERIES = 1000  # of one `nearest_many`
+
+
+def holds_nul(json_text: str) -> bool:
+    """Whether a string in JSON holds NUL, which PostgreSQL cannot store."""
+    return r"\u0000" in json_text.replace(r"\\", "")  # an escaped backslash before u0000 is none
+
+
+def is_name(value: Any, limit: int) -> bool:
+    """Whether `value` can be a key or a collection of at most `limit` characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= limit or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""Thousands of rows at once, past SQLAlchemy's row objects: PostgreSQL's binary format and binary COPY.
+
+https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a header, then each row as a count of
+fields and each field as its length and bytes, all big-endian, then -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg import Copy
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from db.tables import DIMENSIONS
+
+
+def fetch(session: Session, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """The rows of a query with `%s` parameters, in the session's transaction. Raises what SQLAlchemy would."""
+    with cursor(session, query, binary=True) as found:
+        return list(found.execute(query, parameters).fetchall())
+
+
+def within(column: str, ids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
+    """A condition, and its parameters, that holds for these ids, ascending and each once.
+
+    A range where they follow each other, as those of a chunk do: an index is then entered once, not for each of them.
+    """
+    if ids and ids[-1] - ids[0] + 1 == len(ids):
+        return f"{column} BETWEEN %s AND %s", (ids[0], ids[-1])
+    return f"{column} = ANY(%s::bigint[])", ("{" + ",".join(map(str, ids)) + "}",)
+
+
+@contextmanager
+def cursor(session: Session, statement: str, *, binary: bool = False) -> Iterator[Any]:
+    """psycopg's own cursor on the session's connection. Raises what SQLAlchemy would raise of any other statement."""
+    connection = session.connection()
+    driver: Any = connection.connection.cursor(binary=binary)  # psycopg's: SQLAlchemy knows no COPY
+    try:
+        with driver:
+            yield driver
+    except psycopg.Error as error:
+        lost = driver.connection.closed  # broken is closed, too
+        if lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            statement, None, error, psycopg.Error, connection_invalidated=lost, dialect=connection.dialect
+        ) from error
+
+
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+
+_TRAILER = b"\xff\xff"
+
+# One row of `embeddings`: all of fixed size, so that numpy lays out any number of rows in one go.
+_EMBEDDING = np.dtype(
+    [
+        ("fields", ">i2"),
+        ("tower_length", ">i4"),
+        ("tower", ">i4"),
+        ("digit_length", ">i4"),
+        ("digit", ">i8"),
+        ("vector_length", ">i4"),
+        ("dimensions", ">i2"),  # pgvector's send format: dimensions, a reserved zero, float4 each
+        ("reserved", ">i2"),
+        ("vector", ">f4", DIMENSIONS),
+    ]
+)
+
+
+def copy_embeddings(session: Session, tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
+    """Append vectors (n, 128) float32 of the digits with ids (n,) under a tower."""
+    rows = np.zeros(len(digits), _EMBEDDING)
+    rows["fields"] = 3
+    rows["tower_length"], rows["tower"] = 4, tower
+    rows["digit_length"], rows["digit"] = 8, digits
+    rows["vector_length"], rows["dimensions"] = 4 + 4 * DIMENSIONS, DIMENSIONS
+    rows["vector"] = vectors
+    with _into(session, "embeddings (tower, digit, vector)") as copy:
+        copy.write(_HEADER + rows.tobytes() + _TRAILER)
+
+
+def copy_digits(session: Session, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Append rows of (id, key, collection, pixels, sha256, label, attributes, job)."""
+    with _into(session, "digits (id, key, collection, pixels, sha256, label, attributes, job)") as copy:
+        copy.set_types(["int8", "text", "text", "bytea", "bytea", "int4", "jsonb", "uuid"])
+        for row in rows:
+            copy.write_row(row)
+
+
+@contextmanager
+def _into(session: Session, columns: str) -> Iterator[Copy]:
+    """psycopg's copy on the session's connection."""
+    statement = f"COPY {columns} FROM STDIN (FORMAT BINARY)"
+    with cursor(session, statement) as driver, driver.copy(statement) as copy:
+        yield copy

@@ -1,0 +1,36 @@
+"""Whose callers are still to be told that their job has ended."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import Session
+
+from db.queue.jobs import status
+from db.tables import Batch, Job
+
+
+def due(session: Session, *, limit: int = 100) -> list[uuid.UUID]:
+    """Jobs that have ended and whose callers have not been told, oldest first."""
+    query = select(Job.id).where(*_uncalled()).order_by(Job.created).limit(limit)
+    return list(session.execute(query).scalars())
+
+
+def take(session: Session, id: uuid.UUID) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The (callback, status) of a job that is to be announced, until commit nobody else's; None where it is not."""
+    query = select(Job).where(Job.id == id, *_uncalled()).with_for_update(key_share=True, skip_locked=True)
+    job = session.execute(query).scalar()
+    if job is None or job.callback is None:
+        return None
+    job.announced = func.now()
+    return job.callback, status(session, id)
+
+
+def _uncalled() -> tuple[ColumnElement[bool], ...]:
+    parts = select(Batch.id).where(Batch.job == Job.id)
+    all_here = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery() == Job.chunks
+    embedded = (Job.kind == "embed") & all_here & ~exists(parts.where(Batch.state.in_(["queued", "leased"])))
+    ended = Job.ended.isnot(None) | Job.cancelled.isnot(None) | embedded
+    return Job.callback.isnot(None), Job.announced.is_(None), ended

@@ -1,0 +1,67 @@
+"""Cancelling jobs: what is done stays, what is open is dropped."""
+
+from __future__ import annotations
+
+import uuid
+
+from sqlalchemy import (
+    delete,
+    exists,
+    func,
+    select,
+)
+from sqlalchemy.orm import Session
+
+from db import locks
+from db.errors import UnknownJob
+from db.queue.dead import close
+from db.queue.failures import waiting_for
+from db.queue.jobs import status
+from db.tables import Batch, Digit, Embedding, Job, Tower
+
+
+def job(session: Session, id: uuid.UUID) -> None:
+    """Stop a job for good: what is done stays, what is open is dropped. An ended job is left as it is."""
+    row = session.execute(select(Job).where(Job.id == id).with_for_update(key_share=True)).scalar()
+    if row is None:
+        raise UnknownJob(f"no job has the id {id}")
+    if status(session, id)["state"] in ("finished", "finished_with_failures", "failed", "cancelled"):
+        return
+    row.cancelled = func.now()
+    if row.kind != "embed":
+        row.ended = func.now()
+    open_batches(session, id)
+
+
+def open_batches(session: Session, job: uuid.UUID) -> None:
+    """Cancel a job's open batches: their holders are fenced, and digits that have no vector are forgotten.
+
+    Those stay that another job waits for.
+    """
+    batches = (
+        session.execute(
+            select(Batch)
+            .where(Batch.job == job, Batch.state.in_(["queued", "leased"]))
+            .order_by(Batch.id)
+            .with_for_update()
+        )
+        .scalars()
+        .all()
+    )
+    for batch in batches:
+        close(batch, "cancelled")
+        batch.dropped = len(batch.digits)
+    # Locked before it is looked who else waits for them: whoever comes to wait locks them as well.
+    listed = [id for batch in batches for id in batch.digits]
+    brought = Digit.job.in_(select(Job.id).where(Job.cancelled.isnot(None)))  # by this job, or one cancelled before
+    query = select(Digit.id).where(Digit.id == func.any(listed), brought).order_by(Digit.id).with_for_update(of=Digit)
+    unwanted = set(session.execute(query).scalars())
+    unwanted.difference_update(*waiting_for(session, list(unwanted)).values())
+    locks.remove_digits(session)
+    has_vector = exists(
+        select(Embedding.digit).where(
+            Embedding.tower.in_(select(Tower.id).where(Tower.status.in_(["live", "candidate"]))),
+            Embedding.digit == Digit.id,
+        )
+    )
+    session.execute(delete(Digit).where(Digit.id == func.any(list(unwanted)), ~has_vector))

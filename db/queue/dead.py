@@ -1,0 +1,85 @@
+"""Dead batches, those that crashed their worker again and again: listed, and requeued once the cause is fixed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from db.errors import NotRescuable, UnknownBatch
+from db.queue.failures import fail
+from db.tables import Batch, Digit, Failure, Job, Tower
+
+
+def bury(session: Session, batch: Batch, reason: str, why: str) -> None:
+    """Close a batch for good. Its digits are failures of their job; they stay stored, and nobody owes them a vector."""
+    job = session.execute(select(Job).where(Job.id == batch.job)).scalar_one()
+    if job.kind == "embed":
+        fail(session, job.id, batch.digits, reason, why)
+    else:
+        job.message, job.ended = f"batch {batch.id}: {why}", func.now()
+    batch.failed = (batch.failed or 0) + len(batch.digits)
+    batch.message = why
+    close(batch, "dead")
+
+
+def close(batch: Batch, state: str) -> None:
+    batch.state, batch.token, batch.lease_until, batch.finished = state, None, None, func.now()
+
+
+def page(session: Session, *, limit: int) -> list[dict[str, Any]]:
+    """The newest dead batches, as `DeadBatch` names their fields, newest first."""
+    query = select(Batch, Job.kind).join(Job).where(Batch.state == "dead").order_by(Batch.id.desc()).limit(limit)
+    return [
+        {
+            "id": batch.id,
+            "job": str(batch.job),
+            "kind": kind,
+            "digits": len(batch.digits),
+            "attempts": batch.attempt,
+            "worker": batch.worker,
+            "message": batch.message,
+            "died": batch.finished and batch.finished.isoformat(),
+        }
+        for batch, kind in session.execute(query)
+    ]
+
+
+def requeue(session: Session, id: int) -> tuple[str, str]:
+    """Queue a dead batch again as if it had never been tried, its failures struck off; its job's (id, kind).
+
+    The job goes on until it is done, and then calls back again. Raises UnknownBatch, and NotRescuable where its job
+    was cancelled, its tower is gone, or it is a training.
+    """
+    batch = session.execute(select(Batch).where(Batch.id == id, Batch.state == "dead").with_for_update()).scalar()
+    if batch is None:
+        raise UnknownBatch(f"no dead batch has the id {id}: `twinvec dead` lists them")
+    job = session.execute(select(Job).where(Job.id == batch.job).with_for_update()).scalar_one()
+    _check(session, id, job)
+    stored = select(Digit.id, Digit.key).where(Digit.id == func.any(batch.digits)).order_by(Digit.id)
+    digits = session.execute(stored.with_for_update()).all()
+    struck = session.execute(
+        delete(Failure)
+        .where(Failure.job == job.id, Failure.key.in_([row.key for row in digits]))
+        .returning(Failure.key)
+    ).all()
+    batch.failed -= len(struck)
+    batch.digits = [row.id for row in digits]
+    batch.state, batch.attempt, batch.finished, batch.message, batch.rung = "queued", 0, None, None, None
+    job.announced = None
+    if job.kind != "embed":
+        job.ended, job.message = None, None
+        batch.failed = 0
+    return str(job.id), job.kind
+
+
+def _check(session: Session, id: int, job: Job) -> None:
+    if job.kind == "train":
+        raise NotRescuable(f"batch {id} is a training: start another with `twinvec train`")
+    if job.cancelled is not None:
+        raise NotRescuable(f"job {job.id} of batch {id} was cancelled: send its pictures as a new job")
+    if job.kind == "fill":
+        status = session.execute(select(Tower.status).where(Tower.id == job.tower)).scalar_one()
+        if status not in ("live", "candidate"):
+            raise NotRescuable(f"batch {id} was to embed under tower {job.tower}, which is {status}")

@@ -1,0 +1,87 @@
+"""Pictures that were not embedded."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, undefer
+
+from db.tables import Batch, Digit, Failure, Job
+
+
+class FailedItem(NamedTuple):
+    """A key, a stable reason code, a sentence, and what was sent where there are bytes of it."""
+
+    key: str
+    reason: str
+    message: str
+    picture: bytes | None
+    is_glyph: bool = False  # whether `picture` is 28x28 uint8, not a file
+    label: int | None = None
+    attributes: dict[str, Any] | None = None
+
+
+def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem]) -> None:
+    """Note failures of a job. The same key again counts as one more attempt."""
+    if not items:
+        return
+    # One statement cannot touch a row twice, and a job may repeat a key.
+    by_key: dict[str, list[FailedItem]] = {}
+    for item in items:
+        by_key.setdefault(item.key, []).append(item)
+    rows = [
+        {"job": job, **same[-1]._asdict(), "attempts": len(same), "message": same[-1].message.replace("\0", "")}
+        for _, same in sorted(by_key.items())
+    ]
+    statement = insert(Failure)
+    statement = statement.on_conflict_do_update(
+        index_elements=["job", "key"],
+        set_={
+            "reason": statement.excluded.reason,
+            "message": statement.excluded.message,
+            "picture": statement.excluded.picture,
+            "is_glyph": statement.excluded.is_glyph,
+            "label": statement.excluded.label,
+            "attributes": statement.excluded.attributes,
+            "attempts": Failure.attempts + statement.excluded.attempts,
+        },
+    )
+    session.execute(statement, rows)
+
+
+def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: bool = False) -> list[Failure]:
+    """At most `limit` failures of a job, by key, after the key `after`; with what was sent, if asked for."""
+    query = select(Failure).where(Failure.job == job, Failure.key > after).order_by(Failure.key).limit(limit)
+    if pictures:
+        query = query.options(undefer(Failure.picture))
+    return list(session.execute(query).scalars())
+
+
+def fail(session: Session, job: uuid.UUID, ids: Sequence[int], reason: str, message: str) -> None:
+    """List stored digits among a job's failures, their pixels kept there."""
+    query = select(Digit.key, Digit.pixels, Digit.label, Digit.attributes).where(Digit.id == func.any(list(ids)))
+    rows = session.execute(query).all()
+    record(
+        session,
+        job,
+        [FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes) for row in rows],
+    )
+
+
+def waiting_for(session: Session, ids: Sequence[int]) -> dict[uuid.UUID, list[int]]:
+    """Which of these digits stand in open batches, by the job whose caller waits for them."""
+    listed = (
+        select(Batch.job, func.unnest(Batch.digits).label("digit"))
+        .join(Job, Job.id == Batch.job)
+        .where(Batch.state.in_(["queued", "leased"]), Job.kind == "embed")
+        .subquery()
+    )
+    waiting: dict[uuid.UUID, list[int]] = defaultdict(list)
+    for job, digit in session.execute(select(listed).where(listed.c.digit == func.any(list(ids)))):
+        waiting[job].append(digit)
+    return waiting

@@ -1,0 +1,105 @@
+"""Finishing batches behind a fence: vectors, counts and state in one transaction, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sqlalchemy import cast, func, literal, select, update
+from sqlalchemy.orm import Session
+
+from db import locks
+from db.digits import existing
+from db.errors import LeaseLost, TowersChanged
+from db.queue.dead import bury
+from db.queue.leases import Lease, held, towers_for
+from db.tables import Batch, Job
+from db.vectors import embeddings
+
+Vectors = dict[int, np.ndarray[Any, Any]]  # by tower id, (n, 128) float32
+
+
+def finish(
+    session: Session,
+    leases: Sequence[Lease],
+    digits: np.ndarray[Any, Any],
+    vectors: Vectors,
+    seconds: dict[str, float],
+) -> int:
+    """Store the vectors of batches and close these, all or nothing; how many digits have theirs now.
+
+    leases: of one batch, or of several that were claimed together. digits: (n,) their ids, ascending, in the order of
+    the vectors' rows. seconds: spent by stage. Raises LeaseLost where a lease was lost, TowersChanged where vectors of
+    another tower are needed as well, BadVectors where some are none.
+    """
+    locks.hold_towers(session)
+    job = session.execute(select(Job).where(Job.id == leases[0].job)).scalar_one()
+    needed = set(towers_for(session, job))
+    if missing := needed - vectors.keys():
+        raise TowersChanged(missing)
+    for tower in needed:
+        embeddings.check(tower, digits, vectors[tower])
+    for lease in leases:
+        _close(session, lease, {"wait": lease.waited, **seconds}, embedded=len(lease.digits))
+    locks.hold_digits(session)
+    alive = existing(session, digits)
+    if not alive.all():
+        digits, vectors = digits[alive], {tower: rows[alive] for tower, rows in vectors.items()}
+    for tower in needed:
+        embeddings.write(session, tower, digits, vectors[tower])
+    _count_gone(session, leases, set(digits.tolist()))
+    return len(digits)
+
+
+def _count_gone(session: Session, leases: Sequence[Lease], stored: set[int]) -> None:
+    """Correct the counts of batches whose digits were replaced meanwhile: failures of the jobs that waited for them."""
+    for lease in leases:
+        if gone := len(set(lease.digits) - stored):
+            column = Batch.failed if lease.kind == "embed" else Batch.dropped
+            session.execute(
+                update(Batch)
+                .where(Batch.id == lease.batch)
+                .values({Batch.embedded: Batch.embedded - gone, column: column + gone})
+            )
+
+
+def quarantine(session: Session, lease: Lease, digits: Sequence[int], reason: str, why: str) -> Lease:
+    """Bury some digits of a held batch in one of their own; the lease of the rest. Raises LeaseLost."""
+    batch = session.execute(select(Batch).where(*held(lease)).with_for_update()).scalar()
+    if batch is None:
+        raise LeaseLost(f"the lease of batch {lease.batch} is lost")
+    aside = set(batch.digits) & set(digits)
+    if aside:
+        batch.digits = [id for id in batch.digits if id not in aside]
+        dead = Batch(job=batch.job, parent=batch.id, digits=sorted(aside), attempt=batch.attempt, worker=batch.worker)
+        bury(session, dead, reason, why)
+        session.add(dead)
+    return replace(lease, digits=batch.digits)
+
+
+def close_training(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
+    """Close the batch of a training. Raises LeaseLost."""
+    _close(session, lease, seconds, embedded=0)
+
+
+def _close(session: Session, lease: Lease, seconds: dict[str, float], *, embedded: int) -> None:
+    closed = session.execute(
+        update(Batch)
+        .where(*held(lease))
+        .values(
+            state="done",
+            token=None,
+            lease_until=None,
+            finished=func.now(),
+            message=None,
+            embedded=embedded,
+            seconds=func.coalesce(Batch.seconds, cast(literal("{}"), Batch.seconds.type)).op("||")(
+                cast(seconds, Batch.seconds.type)
+            ),
+        )
+        .returning(Batch.id)
+    )
+    if closed.scalar() is None:
+        raise LeaseLost(f"the lease of batch {lease.batch} is lost")

@@ -1,0 +1,244 @@
+"""Accept a chunk of pictures: job, digits, failures and batch in the caller's one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db import locks
+from db.bulk import copy_digits, fetch
+from db.queue.failures import FailedItem, fail, record, waiting_for
+from db.tables import Batch, Digit, Job, Tower
+from db.vectors import embeddings
+from db.vectors.embeddings import embedded_among
+
+
+def backlog(session: Session) -> int:
+    """Digits that callers sent and that are not embedded yet."""
+    query = (
+        select(func.coalesce(func.sum(func.cardinality(Batch.digits)), 0))
+        .join(Job, Job.id == Batch.job)
+        .where(Batch.state.in_(["queued", "leased"]), Job.kind == "embed")
+    )
+    return int(session.execute(query).scalar_one())
+
+
+def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
+    """(seq, digest) of a job's accepted chunks after `after`."""
+    query = select(Batch.seq, Batch.digest).where(Batch.job == job, Batch.seq > after).order_by(Batch.seq).limit(limit)
+    return [(row.seq, row.digest) for row in session.execute(query)]
+
+
+def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
+    """The digest of the chunk that stands in SQL under this number; None where none does."""
+    return session.execute(select(Batch.digest).where(Batch.job == job, Batch.seq == seq)).scalar()
+
+
+def items_before(session: Session, job: uuid.UUID, seq: int) -> int:
+    """Pictures of a job's chunks that stand in SQL and have a lower number."""
+    query = select(func.coalesce(func.sum(Batch.items), 0)).where(Batch.job == job, Batch.seq < seq)
+    return int(session.execute(query).scalar_one())
+
+
+class Item(NamedTuple):
+    """A picture that was read. pixels: 784 bytes, 28x28 uint8."""
+
+    key: str
+    pixels: bytes
+    label: int | None = None
+    attributes: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """One chunk of a job. (job, seq) names it; `total` is the whole job's count and comes with its last chunk."""
+
+    job: uuid.UUID
+    seq: int
+    collection: str
+    items: list[Item]
+    failures: list[FailedItem] = field(default_factory=list)
+    digest: bytes
+    total: int | None
+    callback: dict[str, Any] | None = None  # the caller's task that is told of the job's end: {"task", "queue"}
+    seconds: dict[str, float] = field(default_factory=dict)  # spent before, by stage
+
+
+def submit(session: Session, chunk: Submission) -> int | None:
+    """Store a chunk, once; the id of the batch that is to be embedded, or None where nothing is.
+
+    A chunk accepted before changes nothing, and neither does one past the end of its job: it was cut from other
+    pictures, sent under the idempotency key of these. A key that is stored already with the same pixels is
+    `unchanged` once it has its vector; with other pixels it is replaced, and its vectors go with it. Nobody else
+    stores in the collection until this transaction ends.
+    """
+    job = _open_job(session, chunk)
+    if job.chunks is not None and chunk.seq >= job.chunks:
+        return None
+    count = len(chunk.items) + len(chunk.failures)
+    batch = session.execute(
+        insert(Batch)
+        .values(
+            job=job.id,
+            seq=chunk.seq,
+            digits=[],
+            digest=chunk.digest,
+            items=count,
+            state="cancelled" if job.cancelled else "done",
+            dropped=count if job.cancelled else 0,
+            finished=func.now(),
+        )
+        .on_conflict_do_nothing(index_elements=["job", "seq"])
+        .returning(Batch.id)
+    ).scalar()
+    if batch is not None and chunk.total is not None:
+        session.execute(update(Job).where(Job.id == job.id).values(total=chunk.total, chunks=chunk.seq + 1))
+    if batch is None or job.cancelled:
+        return None
+    owed, unchanged, duplicates = _store(session, chunk)
+    failures = chunk.failures + duplicates
+    record(session, job.id, failures)
+    session.execute(
+        update(Batch)
+        .where(Batch.id == batch)
+        .values(
+            digits=owed,
+            unchanged=unchanged,
+            failed=len(failures),
+            seconds=chunk.seconds,
+            **({"state": "queued", "finished": None, "rung": func.now()} if owed else {}),
+        )
+    )
+    return batch if owed else None
+
+
+def _open_job(session: Session, chunk: Submission) -> Job:
+    session.execute(
+        insert(Job)
+        .values(id=chunk.job, kind="embed", collection=chunk.collection, parameters={}, callback=chunk.callback)
+        .on_conflict_do_nothing()
+    )
+    # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
+    # share: of two that held it shared and wanted to write, each would wait for the other.
+    last = chunk.total is not None
+    query = select(Job).where(Job.id == chunk.job).with_for_update(read=not last, key_share=last)
+    return session.execute(query).scalar_one()
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to become of a chunk's items."""
+
+    new: dict[str, tuple[Item, bytes]] = field(default_factory=dict)  # with the SHA-256 of the pixels
+    kept: list[int] = field(default_factory=list)  # stored with these pixels, by digit id
+    replaced: list[int] = field(default_factory=list)  # stored with other pixels, by digit id
+    relabelled: list[dict[str, Any]] = field(default_factory=list)
+    duplicates: list[FailedItem] = field(default_factory=list)
+
+
+def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[FailedItem]]:
+    """Ids that are to be embedded, how many items were unchanged, and the items refused as duplicates."""
+    if not chunk.items:
+        return [], 0, []
+    locks.change_keys(session, chunk.collection)
+    stored = {
+        row.key: row
+        for row in session.execute(
+            select(Digit.id, Digit.key, Digit.sha256, Digit.job, Digit.label, Digit.attributes)
+            .where(
+                Digit.collection == chunk.collection,
+                Digit.key == func.any([item.key for item in chunk.items]),
+            )
+            .order_by(Digit.id)
+            .with_for_update()
+        )
+    }
+    plan = _plan(chunk, stored)
+    live = session.execute(select(Tower.id).where(Tower.status == "live")).scalar()
+    embedded = embedded_among(session, live, plan.kept) if live is not None and plan.kept else set()
+    if plan.replaced:
+        message = f"other pixels came under this key, with job {chunk.job}, before these were embedded"
+        supersede(session, plan.replaced, "superseded", message)
+    if plan.relabelled:
+        session.execute(update(Digit), plan.relabelled)
+    ids = _append(session, chunk, plan.new)
+    owed = ids + [id for id in plan.kept if id not in embedded]
+    return owed, len(chunk.items) - len(plan.duplicates) - len(owed), plan.duplicates
+
+
+def _plan(chunk: Submission, stored: dict[str, Any]) -> _Plan:
+    plan = _Plan()
+    seen: dict[str, bytes] = {}  # SHA-256 of the pixels, by key
+    for item in chunk.items:
+        digest, row = hashlib.sha256(item.pixels).digest(), stored.get(item.key)
+        first = seen.setdefault(item.key, digest) is digest
+        if not first and seen[item.key] == digest:
+            continue
+        if not first or (row is not None and row.job == chunk.job and row.sha256 != digest):
+            message = "this key came before in the same job, with other pixels: the first one is kept"
+            plan.duplicates.append(
+                FailedItem(item.key, "duplicate_key", message, item.pixels, True, item.label, item.attributes)
+            )
+        elif row is None:
+            plan.new[item.key] = item, digest
+        elif row.sha256 == digest:
+            plan.kept.append(row.id)
+            if (change := _relabel(item, row)) is not None:
+                plan.relabelled.append(change)
+        else:
+            plan.replaced.append(row.id)
+            plan.new[item.key] = item, digest
+    return plan
+
+
+def _relabel(item: Item, row: Any) -> dict[str, Any] | None:
+    """The update that gives a stored digit the label and attributes it was sent again with."""
+    label = row.label if item.label is None else item.label
+    attributes = row.attributes if item.attributes is None else item.attributes
+    if (label, attributes) == (row.label, row.attributes):
+        return None
+    return {"id": row.id, "label": label, "attributes": attributes}
+
+
+def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, bytes]]) -> list[int]:
+    if not new:
+        return []
+    query = "SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s)"
+    ids: list[int] = fetch(session, query, [len(new)])[0][0]
+    copy_digits(
+        session,
+        (
+            (
+                id,
+                item.key,
+                chunk.collection,
+                item.pixels,
+                digest,
+                item.label,
+                None if item.attributes is None else Jsonb(item.attributes),
+                chunk.job,
+            )
+            for id, (item, digest) in zip(ids, new.values(), strict=True)
+        ),
+    )
+    return ids
+
+
+def supersede(session: Session, ids: Sequence[int], reason: str, message: str) -> None:
+    """Forget digits whose row locks the caller holds, and their vectors.
+
+    Each is a failure, its pixels kept there, of every job that still waits for its vector.
+    """
+    locks.remove_digits(session)
+    for job, lost in sorted(waiting_for(session, ids).items()):
+        fail(session, job, lost, reason, message)
+    embeddings.delete_vectors(session, ids)
+    session.execute(delete(Digit).where(Digit.id == func.any(list(ids))))

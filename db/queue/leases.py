@@ -1,0 +1,165 @@
+"""Leases on batches: claim, renew, give back. All times are the database's.
+
+It must not know vectors: what a finished batch stores is the business of `finish`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Interval, and_, cast, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from db.tables import Batch, Job, Tower
+
+KINDS = ("embed", "fill", "train")  # of jobs
+
+SMALL = 16  # digits of a batch that is claimed together with others
+
+TOGETHER = 256  # such batches at most
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claimed batch. `token` is what its holder proves himself with."""
+
+    batch: int
+    token: uuid.UUID
+    job: uuid.UUID
+    kind: str
+    digits: list[int]
+    attempt: int
+    towers: tuple[int, ...]  # to embed under
+    parameters: dict[str, Any]
+    calls_back: bool  # whether its job names a task that is told of the end
+    waited: float  # seconds from submission to this claim
+
+
+def claim(
+    session: Session, batch: int, *, kinds: Sequence[str] = KINDS, worker: str, lease: float, max_attempts: int
+) -> Lease | None:
+    """Take a batch for `lease` seconds; None where it is not to be had: done, leased, cancelled, or without a tower.
+
+    kinds: of jobs; a batch of another is not to be had, whatever a message says.
+
+    A None is no error: the bell is rung more often than there is work.
+    """
+    job = session.execute(select(Job).join(Batch, Batch.job == Job.id).where(Batch.id == batch)).scalar()
+    if job is None or job.kind not in kinds:
+        return None
+    towers = towers_for(session, job)
+    if not towers and job.kind != "train":
+        return None
+    token = uuid.uuid4()
+    row = session.execute(
+        update(Batch)
+        .where(
+            Batch.id == batch,
+            or_(
+                Batch.state == "queued",
+                and_(Batch.state == "leased", Batch.lease_until < func.now(), Batch.attempt < max_attempts),
+            ),
+        )
+        .values(**_leased(token, worker, lease))
+        .returning(*_LEASED)
+    ).one_or_none()
+    return None if row is None else _lease(row, token, job, towers)
+
+
+def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> list[Lease]:
+    """Take the other small batches of new digits that wait, to be embedded and finished with `first`.
+
+    Not those that a worker died on: what is suspect is tried alone.
+    """
+    token = uuid.uuid4()
+    chosen = (
+        select(Batch.id)
+        .join(Job, Job.id == Batch.job)
+        .where(Batch.state == "queued", Batch.attempt == 0, Job.kind == "embed")
+        .where(func.cardinality(Batch.digits) <= SMALL)
+        .order_by(Batch.id)
+        .limit(TOGETHER - 1)
+        .with_for_update(of=Batch, skip_locked=True)
+    )
+    rows = session.execute(
+        update(Batch)
+        .where(Batch.id.in_(chosen.scalar_subquery()), Batch.job == Job.id)
+        .values(**_leased(token, worker, lease))
+        .returning(*_LEASED, Job)
+    )
+    return [_lease(row, token, row.Job, first.towers) for row in rows]
+
+
+def _leased(token: uuid.UUID, worker: str, seconds: float) -> dict[str, Any]:
+    return {
+        "state": "leased",
+        "token": token,
+        "attempt": Batch.attempt + 1,
+        "lease_until": func.now() + interval(seconds),
+        "worker": worker,
+    }
+
+
+_LEASED = (Batch.id, Batch.digits, Batch.attempt, func.extract("epoch", func.now() - Batch.created).label("waited"))
+
+
+def _lease(row: Any, token: uuid.UUID, job: Job, towers: tuple[int, ...]) -> Lease:
+    return Lease(
+        batch=row.id,
+        token=token,
+        job=job.id,
+        kind=job.kind,
+        digits=row.digits,
+        attempt=row.attempt,
+        towers=towers,
+        parameters=job.parameters,
+        calls_back=job.callback is not None,
+        waited=float(row.waited),
+    )
+
+
+def renew(session: Session, lease: Lease, seconds: float) -> bool:
+    """Hold on for `seconds` more; False where the lease is lost."""
+    renewed = session.execute(
+        update(Batch).where(*held(lease)).values(lease_until=func.now() + interval(seconds)).returning(Batch.id)
+    )
+    return renewed.scalar() is not None
+
+
+def give_back(session: Session, lease: Lease, *, error: str | None = None) -> None:
+    """Queue the batch again, as if it had not been claimed. Given back is not failed.
+
+    error: what the work ended with, noted in the batch. Its bell is due only when bells are repeated, for what failed
+    at once would fail at once again.
+    """
+    session.execute(
+        update(Batch)
+        .where(*held(lease))
+        .values(
+            state="queued",
+            token=None,
+            lease_until=None,
+            rung=None if error is None else func.now(),
+            attempt=Batch.attempt - 1,
+            message=error,
+        )
+    )
+
+
+def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    return Batch.id == lease.batch, Batch.token == lease.token, Batch.state == "leased"
+
+
+def towers_for(session: Session, job: Job) -> tuple[int, ...]:
+    """Those a job's digits are embedded under: all that are live or being filled, or the one that a fill names."""
+    query = select(Tower.id).where(Tower.status.in_(["live", "candidate"])).order_by(Tower.id)
+    if job.kind == "fill":
+        query = query.where(Tower.id == job.tower)
+    return tuple(session.execute(query).scalars())
+
+
+def interval(count: float) -> ColumnElement[Any]:
+    return cast(f"{count} seconds", Interval)

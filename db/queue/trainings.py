@@ -1,0 +1,71 @@
+"""A training's steps in the ledger: its start, its progress, the request to stop, its end."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import Text, func, literal, select, update
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db.errors import TrainingRunning
+from db.tables import Batch, Job
+
+
+def start(
+    session: Session, id: uuid.UUID, *, recipe: str, seed: int, callback: dict[str, Any] | None = None
+) -> tuple[uuid.UUID, int]:
+    """Open a training job with its one batch; (job, batch). Once: the same id again is the same training.
+
+    Raises TrainingRunning while another is open.
+    """
+    known = session.execute(select(Batch.id).join(Job).where(Job.id == id, Job.kind == "train")).scalar()
+    if known is not None:
+        return id, known
+    opened = session.execute(
+        insert(Job)
+        .values(id=id, kind="train", parameters={"recipe": recipe, "seed": seed}, chunks=1, callback=callback)
+        .on_conflict_do_nothing(index_elements=["kind"], index_where=(Job.kind == "train") & Job.ended.is_(None))
+        .returning(Job.id)
+    ).scalar()
+    if opened is None:
+        running = session.execute(select(Job.id).where(Job.kind == "train", Job.ended.is_(None))).scalar_one()
+        raise TrainingRunning(str(running))
+    batch = session.execute(
+        insert(Batch).values(job=id, seq=0, state="queued", digits=[], rung=func.now()).returning(Batch.id)
+    ).scalar_one()
+    return id, batch
+
+
+def report_progress(session: Session, id: uuid.UUID, progress: dict[str, Any]) -> bool:
+    """Note how far a training is; whether it was asked to stop."""
+    parameters = session.execute(
+        update(Job).where(Job.id == id).values(progress=progress).returning(Job.parameters)
+    ).scalar_one()
+    return bool(parameters.get("stop", False))
+
+
+def ask_to_stop(session: Session, id: uuid.UUID) -> None:
+    """Have a training end early with the best weights it has; read at its next report."""
+    flag = sql_cast({"stop": True}, Job.parameters.type)
+    session.execute(
+        update(Job)
+        .where(Job.id == id, Job.kind == "train", Job.ended.is_(None))
+        .values(parameters=Job.parameters.op("||")(flag))
+    )
+
+
+def forget_stop(session: Session, id: uuid.UUID) -> None:
+    """A training that is started over has learnt nothing yet: what was asked of its last worker does not hold."""
+    session.execute(
+        update(Job).where(Job.id == id).values(parameters=Job.parameters.op("-")(sql_cast(literal("stop"), Text)))
+    )
+
+
+def end(session: Session, id: uuid.UUID, *, outcome: dict[str, Any] | None = None, message: str | None = None) -> None:
+    """Close a training or a fill: with its outcome, or with why it failed."""
+    session.execute(
+        update(Job).where(Job.id == id, Job.ended.is_(None)).values(ended=func.now(), outcome=outcome, message=message)
+    )

@@ -1,0 +1,1 @@
+"""Towers, and the vectors stored and searched under each. It must not know the queue's functions."""

@@ -1,0 +1,102 @@
+"""Backfill: which stored digits lack a vector under a tower, and the jobs that embed them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, aliased
+
+from db import locks
+from db.tables import Batch, Digit, Embedding, Job, Tower
+
+BACKFILL_BATCH = 4096  # digits
+
+
+def given_up(session: Session, tower: int) -> int:
+    """How many stored digits have no vector under a tower because their batch is dead."""
+    dead = select(func.unnest(Batch.digits)).join(Job).where(Batch.state == "dead", _concerns(tower))
+    query = select(func.count()).where(Digit.id.in_(dead), ~embedded_under(tower, Digit.id))
+    return session.execute(query).scalar_one()
+
+
+def end_jobs(session: Session, tower: int, why: str) -> None:
+    """Cancel what was still to be embedded under a tower alone: nobody will claim it any more."""
+    fills = session.execute(select(Job.id).where(Job.tower == tower).with_for_update()).scalars().all()
+    session.execute(update(Job).where(Job.id.in_(fills), Job.ended.is_(None)).values(message=why, ended=func.now()))
+    session.execute(  # of a fill that has ended as well: it ends with the first batch that is dead
+        update(Batch)
+        .where(Batch.job.in_(fills), Batch.state.in_(["queued", "leased"]))
+        .values(
+            state="cancelled",
+            token=None,
+            lease_until=None,
+            finished=func.now(),
+            dropped=func.cardinality(Batch.digits),
+        )
+    )
+
+
+def queue_missing(session: Session, tower: int) -> int:
+    """Queue the digits that are embedded under another tower and not under this one; how many they are."""
+    owed = select(Embedding.digit).where(
+        Embedding.tower == select(Tower.id).where(Tower.status == "live").scalar_subquery()
+    )
+    return _queue(session, tower, owed.where(~embedded_under(tower, Embedding.digit)))
+
+
+def queue_due(session: Session) -> int:
+    """Queue the digits that have no vector under the live tower and stand in no open batch; how many they are.
+
+    After a restore, say, or where a tower's vectors were lost: they are computable from the stored pixels alone.
+    """
+    locks.hold_towers(session)
+    tower = session.execute(select(Tower.id).where(Tower.status == "live")).scalar()
+    if tower is None:
+        return 0
+    waiting = (
+        select(func.unnest(Batch.digits))
+        .join(Job, Job.id == Batch.job)
+        # What killed its workers before would do so again; what a fill died of speaks of its own tower alone.
+        .where(or_(Batch.state.in_(["queued", "leased"]), and_(Batch.state == "dead", _concerns(tower))))
+    )
+    owed = select(Digit.id).where(~embedded_under(tower, Digit.id), Digit.id.not_in(waiting))
+    return _queue(session, tower, owed)
+
+
+def _concerns(tower: int) -> ColumnElement[bool]:
+    """Whether a dead batch of this job says something of a tower; that of a fill speaks of its own tower alone."""
+    return or_(Job.kind == "embed", Job.tower == tower)
+
+
+def embedded_under(tower: int, digit: Any) -> ColumnElement[bool]:
+    there = aliased(Embedding)
+    return exists(select(there.digit).where(there.tower == tower, there.digit == digit))
+
+
+def _queue(session: Session, tower: int, digits: Any) -> int:
+    """One fill job with batches of FILL_BATCH digits, by id."""
+    ids = list(session.execute(digits.order_by(text("1"))).scalars())
+    if not ids:
+        return 0
+    parts = [ids[start : start + BACKFILL_BATCH] for start in range(0, len(ids), BACKFILL_BATCH)]
+    job = uuid.uuid4()
+    session.execute(
+        insert(Job).values(id=job, kind="fill", tower=tower, total=len(ids), chunks=len(parts), parameters={})
+    )
+    session.execute(
+        insert(Batch),
+        [
+            {"job": job, "seq": seq, "state": "queued", "digits": part, "items": len(part)}
+            for seq, part in enumerate(parts)
+        ],
+    )
+    return len(ids)
+
+
+def end_finished(session: Session) -> None:
+    """End the fill jobs that have no open batch left."""
+    still_open = exists(select(Batch.id).where(Batch.job == Job.id, Batch.state.in_(["queued", "leased"])))
+    session.execute(update(Job).where(Job.kind == "fill", Job.ended.is_(None), ~still_open).values(ended=func.now()))

@@ -1,0 +1,28 @@
+"""The partition of `embeddings` that holds a tower's vectors: made, dropped."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+
+def create_partition(session: Session, tower: int) -> None:
+    """Make the partition that holds a tower's vectors, with one open segment for every digit id.
+
+    It blocks no reader and no writer.
+    """
+    session.execute(select(func.open_space(tower)))
+
+
+def drop_partition(session: Session, tower: int) -> None:
+    """Drop a tower's vectors. Waits for whoever reads or writes embeddings, and makes later ones wait."""
+    session.execute(select(func.close_space(tower)))
+
+
+def partitions_to_drop(session: Session) -> list[int]:
+    """Retired and rejected towers whose vectors still stand."""
+    query = text("""
+        SELECT towers.id FROM towers
+        WHERE status IN ('retired', 'rejected') AND to_regclass('embeddings_' || towers.id) IS NOT NULL
+    """)
+    return list(session.execute(query).scalars())

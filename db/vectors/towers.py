@@ -1,0 +1,49 @@
+"""Towers, looked up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, undefer
+
+from db.errors import NoTower
+from db.tables import Digit, Tower
+from db.vectors import embeddings
+from db.vectors.backfill import given_up
+
+
+def live(session: Session) -> Tower:
+    """The tower that answers. Raises NoTower."""
+    tower = session.execute(select(Tower).where(Tower.status == "live")).scalar()
+    if tower is None:
+        raise NoTower("no tower is live yet: train one with `twinvec train`")
+    return tower
+
+
+def with_file(session: Session, id: int) -> Tower:
+    """A tower with its `.keras` file loaded."""
+    return session.execute(select(Tower).where(Tower.id == id).options(undefer(Tower.file))).scalar_one()
+
+
+def all_of_them(session: Session) -> list[dict[str, Any]]:
+    """Every tower, newest first, with how many vectors it has and is owed."""
+    digits = session.execute(select(func.count()).select_from(Digit)).scalar_one()
+    towers = session.execute(select(Tower).order_by(Tower.id.desc())).scalars().all()
+    return [_describe(session, tower, digits) for tower in towers]
+
+
+def _describe(session: Session, tower: Tower, digits: int) -> dict[str, Any]:
+    embedded = embeddings.count(session, tower.id)
+    return {
+        "id": tower.id,
+        "fingerprint": tower.fingerprint,
+        "status": tower.status,
+        "recipe": tower.recipe,
+        "seed": tower.seed,
+        "metrics": tower.metrics,
+        "threshold": tower.threshold,
+        "created": tower.created.isoformat(),
+        "embedded": embedded,
+        "owed": digits - embedded - given_up(session, tower.id) if tower.status in ("live", "candidate") else 0,
+    }

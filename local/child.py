@@ -1,0 +1,104 @@
+"""The processes of a running stack: one per kind of work, each with a log of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from local.servers.logs import rotate_if_large
+from local.servers.process import last_lines
+
+# name -> the arguments of `twinvec` that run it
+SERVICES = {
+    "front": ("worker", "--lanes", "query,control", "--name", "front"),
+    "intake": ("worker", "--lanes", "intake", "--name", "intake"),
+    "embedder": ("worker", "--lanes", "embed,reembed", "--name", "embedder"),
+    "trainer": ("worker", "--lanes", "train", "--name", "trainer"),
+    "beat": ("beat",),
+}
+_LONGEST_PAUSE = 30.0  # seconds before a process that keeps dying is started again
+_HEALTHY = 60.0  # seconds of life after which an earlier death is forgotten
+
+
+class Child:
+    """One process of the stack, started again when it dies.
+
+    It has a session of its own: a Ctrl-C reaches the supervisor alone, which ends everything in order.
+    """
+
+    def __init__(self, name: str, home: Path, environment: dict[str, str]) -> None:
+        self.name = name
+        self.log = home / "logs" / f"{name}.log"
+        self._ready = home / "run" / f"{name}.ready"
+        self._environment = environment | {
+            "TWINVEC_READY_FILE": str(self._ready),
+            "REMAP_SIGTERM": "SIGQUIT",  # Celery then has a grace time, after which work is given back
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._pause = 1.0
+        self._again_at: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the running process, or of the one that ran last."""
+        return self._process.pid if self._process is not None else 0
+
+    def start(self) -> None:
+        self._ready.parent.mkdir(parents=True, exist_ok=True)
+        self._ready.unlink(missing_ok=True)
+        # -P: a folder or file called `worker` or `tasks` where the user stands is not ours
+        command = [sys.executable, "-P", "-m", "cli", *SERVICES[self.name]]
+        with rotate_if_large(self.log).open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                env=os.environ | self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._started, self._again_at = time.monotonic(), None
+
+    def ready(self) -> bool:
+        """Whether it has loaded what its work needs."""
+        return self.name == "beat" or self._ready.exists()
+
+    def died(self) -> str | None:
+        """How it ended and the end of its log, or None while it runs."""
+        status = None if self._process is None else self._process.poll()
+        return None if status is None else f"{self.name} ended with status {status}: {last_lines(self.log)}"
+
+    def look_after(self) -> str | None:
+        """Start it again if it died, after a pause that doubles with every death; a line when it did so."""
+        if self.died() is None:
+            return None
+        now = time.monotonic()
+        if self._again_at is None:
+            self._pause = 1.0 if now - self._started > _HEALTHY else min(self._pause * 2, _LONGEST_PAUSE)
+            self._again_at = now + self._pause
+        if now < self._again_at:
+            return None
+        line = f"{self.died()}; started again"
+        self._bury()
+        self.start()
+        return line
+
+    def wait(self) -> None:
+        """Bury it after its end."""
+        if self._process is not None:
+            self._process.wait()
+
+    def _bury(self) -> None:
+        """End what the dead one's pool has left running: it would work on beside its successor."""
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.pid:
+                    process.kill()
+            except (psutil.Error, OSError):
+                continue

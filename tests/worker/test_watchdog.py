@@ -1,0 +1,38 @@
+"""A worker that has gone deaf is found out, and one that has not is left alone."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from worker.watchdog import LOOKS, StallDetector
+
+
+def looks(waiting: Sequence[int], busy: Sequence[bool], done: Sequence[int]) -> list[bool]:
+    """What each look finds."""
+    at = iter(range(len(waiting)))
+    now = 0
+    hearing = StallDetector(lambda: waiting[now], lambda: busy[now], lambda: done[now])
+    found = []
+    for now in at:  # noqa: B007  # the functions above read it
+        found.append(hearing.is_lost())
+    return found
+
+
+def test_messages_that_wait_for_an_idle_worker_give_it_away() -> None:
+    count = LOOKS + 1  # the first look only sees where it stands
+    assert looks([5] * count, [False] * count, [9] * count) == [False] * LOOKS + [True]
+
+
+@pytest.mark.parametrize(
+    "saving",
+    [
+        {"waiting": [0]},
+        {"busy": [True]},
+        {"done": [10]},
+    ],
+    ids=["nothing waits", "it is at work", "it did something"],
+)
+def test_one_sign_of_life_starts_the_count_again(saving: dict[str, list[int]]) -> None:
+    lost = {"waiting": [5] * LOOKS, "busy": [False] * LOOKS, "done": [9] * LOOKS}
+    story = {name: [*lost[name], *saving.get(name, lost[name][:1]), *lost[name][1:]] for name in lost}
+    assert not any(looks(**story)[: 2 * LOOKS])

@@ -1,0 +1,65 @@
+"""Data sets that Keras's downloader fetches by name. Importing this loads Keras, which takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from training.data.dataset import Dataset
+from training.data.idx import read_idx
+from training.errors import DataError
+
+KUZUSHIJI = "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"
+
+KUZUSHIJI_FILES = {  # name -> MD5
+    "train-images-idx3-ubyte.gz": "bdb82020997e1d708af4cf47b453dcf7",
+    "train-labels-idx1-ubyte.gz": "e144d726b3acfaa3e44228e80efcd344",
+    "t10k-images-idx3-ubyte.gz": "5c965bf0a639b31b8f53240b1b52f4d7",
+    "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
+}
+
+
+def fetch(name: str) -> Dataset:
+    """`mnist`, `fashion-mnist` or `kuzushiji-mnist`, kept in Keras's own folder. Raises DataError."""
+    try:
+        return FETCHERS[name]()
+    except DataError:
+        raise
+    except Exception as error:  # Keras raises a bare Exception when an address does not answer
+        raise DataError(f"Keras could not download {name}: {error}. Give a path to a copy of it instead.") from error
+
+
+def mnist() -> Dataset:
+    """Handwritten digits: 60,000 and 10,000, ten classes."""
+    return _of_keras(keras.datasets.mnist.load_data(), "mnist")
+
+
+def fashion() -> Dataset:
+    """Zalando's articles of clothing: 60,000 and 10,000, ten classes."""
+    return _of_keras(keras.datasets.fashion_mnist.load_data(), "fashion-mnist")
+
+
+def _of_keras(loaded: Any, name: str) -> Dataset:
+    (train_images, train_labels), (test_images, test_labels) = loaded
+    return Dataset(
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        source=f"{name}, by Keras's downloader",
+    )
+
+
+def kuzushiji() -> Dataset:
+    """Cursive Japanese characters: 60,000 and 10,000, ten classes. Keras has no data set of it, only the means."""
+    paths = [
+        keras.utils.get_file(name, KUZUSHIJI + name, file_hash=md5, cache_subdir="datasets/kuzushiji-mnist")
+        for name, md5 in KUZUSHIJI_FILES.items()
+    ]
+    return read_idx(Path(paths[0]).parent)
+
+
+FETCHERS: dict[str, Callable[[], Dataset]] = {"mnist": mnist, "fashion-mnist": fashion, "kuzushiji-mnist": kuzushiji}

@@ -1,0 +1,197 @@
+"""Labelled glyphs of any kind, from a name or a path, checked to be something that can be learnt.
+
+It must not know Keras: only a name that has to be downloaded imports it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data import idx, mnist
+from training.data.dataset import Bytes, Dataset
+from training.errors import DataError, PictureError
+from training.pictures.read import read_picture
+
+NAMES = ("mnist", "fashion-mnist", "kuzushiji-mnist")
+MAX_CLASSES = 256  # labels are bytes
+TEST_SHARE = 6  # one in so many is held out of data that come without a split
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SPLITS = {"train": ("train", "training"), "test": ("test", "validation", "val")}  # folders' names
+PARTS = ("train_images", "train_labels", "test_images", "test_labels")
+WHOLES = (("images", "labels"), ("x", "y"), ("x_train", "y_train"))  # arrays of an .npz without a split
+
+Array = NDArray[Any]
+
+
+def load(source: str | Path) -> Dataset:
+    """Glyphs to train on: one of NAMES, an `.npz`, the folder of four IDX files, or a folder of class folders.
+
+    `.npz`: x_train, y_train, x_test and y_test; or images and labels, of which one in six of every class is held out.
+    Images are (n, 28, 28) of bytes, bool, or floats in 0..1; labels are numbers or words, one an image.
+    Class folders: as Keras reads them, a folder of pictures a class, the classes in alphabetic order; two such trees
+    in `train` and `test`, or one, split likewise.
+    Raises DataError, saying what is wrong with them and what would be right.
+    """
+    name = str(source)
+    if name in NAMES:
+        data = mnist.load() if name == "mnist" else mnist.downloaded(name)
+    else:
+        data = read(Path(source).expanduser())
+    return checked(data)
+
+
+def read(path: Path) -> Dataset:
+    """The glyphs at a path, by what stands there. Raises DataError."""
+    if not path.exists():
+        raise DataError(f"There is nothing at {path}. Give a path, or one of {', '.join(NAMES)}.")
+    if path.is_file():
+        return read_npz(path) if path.suffix == ".npz" else idx.read_idx(path.parent)
+    if any(path.glob("train-images*")):
+        return idx.read_idx(path)
+    return read_folders(path)
+
+
+def checked(data: Dataset) -> Dataset:
+    """The same glyphs, found fit to learn from: two classes and more, each with images to learn and to be judged by.
+
+    Raises DataError.
+    """
+    train, counts = np.unique(data.train_labels, return_counts=True)
+    test = np.unique(data.test_labels)
+    if len(train) < 2:
+        raise DataError(f"{data.source} has one class only. Pairs of different glyphs need at least two classes.")
+    for label, count in zip(train.tolist(), counts.tolist(), strict=True):
+        if count < 2:
+            raise DataError(f"{data.source} has one training image of class {label}. Pairs of the same need two.")
+    for missing, part in ((np.setdiff1d(test, train), "training"), (np.setdiff1d(train, test), "test")):
+        if len(missing):
+            raise DataError(f"{data.source} has no {part} images of class {missing[0]}. Add some, or drop the class.")
+    return data
+
+
+def read_npz(path: Path) -> Dataset:
+    """Glyphs of a NumPy archive, with a split or without one; nothing pickled is read. Raises DataError."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is no readable .npz file: {error}. Fetch an intact copy.") from error
+    theirs = mnist.NPZ_NAMES
+    if all(name in arrays for name in theirs.values()):
+        return _labelled({ours: arrays[name] for ours, name in theirs.items()}, str(path))
+    for images, labels in WHOLES:
+        if images in arrays and labels in arrays:
+            return _split(images_of(arrays[images], images), arrays[labels], str(path))
+    raise DataError(
+        f"{path} holds {', '.join(arrays) or 'nothing'}. It must hold {mnist.keras_names()}, or images and labels."
+    )
+
+
+def read_folders(path: Path) -> Dataset:
+    """Glyphs of a folder of class folders, or of two in `train` and `test`. Raises DataError."""
+    trees = {part: _tree(path, names) for part, names in SPLITS.items()}
+    if trees["train"] is not None and trees["test"] is not None:
+        train_images, train_labels = _read_tree(trees["train"])
+        test_images, test_labels = _read_tree(trees["test"])
+        arrays = (train_images, train_labels, test_images, test_labels)
+        return _labelled(dict(zip(PARTS, arrays, strict=True)), str(path))
+    return _split(*_read_tree(path), str(path))
+
+
+def images_of(images: Array, name: str) -> Bytes:
+    """(n, 28, 28), (n, 28, 28, 1) or (n, 784) of integers in 0..255, bool or floats in 0..1 -> (n, 28, 28) uint8.
+
+    Raises DataError.
+    """
+    if images.ndim and images.shape[1:] in ((28, 28), (28, 28, 1), (784,)):
+        images = images.reshape(-1, 28, 28)
+    else:
+        raise DataError(f"{name} has the shape {images.shape}; (n, 28, 28) is needed, one glyph a row.")
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "biuf":
+        raise DataError(f"{name} has the dtype {images.dtype}; bytes, or floats in 0..1, are needed.")
+    if not np.isfinite(images).all():
+        raise DataError(f"{name} holds NaN or infinity. Clean it first.")
+    highest = 255 if images.dtype.kind in "iu" else 1
+    if images.size and (images.min() < 0 or images.max() > highest):
+        raise DataError(
+            f"{name} holds {images.dtype} from {images.min():.3g} to {images.max():.3g}; it must lie in 0..{highest}."
+        )
+    return np.round(images.astype(np.float32) * (255 / highest)).astype(np.uint8)
+
+
+def _labelled(arrays: Mapping[str, Array], source: str) -> Dataset:
+    """A data set of four arrays, their labels, numbers or words, as bytes."""
+    train, test = np.asarray(arrays["train_labels"]), np.asarray(arrays["test_labels"])
+    codes = _codes(np.concatenate([train.ravel(), test.ravel()]))
+    return Dataset(
+        train_images=images_of(arrays["train_images"], "the training images"),
+        train_labels=codes[: train.size],
+        test_images=images_of(arrays["test_images"], "the test images"),
+        test_labels=codes[train.size :],
+        source=source,
+    )
+
+
+def _codes(labels: Array) -> Bytes:
+    """(n,) numbers or words -> (n,) uint8: themselves where they are such, else their place in order."""
+    if labels.dtype.kind not in "biuUf" or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
+        raise DataError(f"The labels have the dtype {labels.dtype}; finite numbers or words are needed.")
+    if labels.dtype.kind in "iu" and len(labels) and labels.min() >= 0 and labels.max() < MAX_CLASSES:
+        return labels.astype(np.uint8)
+    classes, places = np.unique(labels, return_inverse=True)
+    if len(classes) > MAX_CLASSES:
+        raise DataError(f"There are {len(classes):,} classes; at most {MAX_CLASSES} are taken.")
+    return places.astype(np.uint8)
+
+
+def _split(images: Bytes, labels: Array, source: str) -> Dataset:
+    """Every class split the same way each time: one in TEST_SHARE, at least one, is for the test."""
+    if labels.size != len(images):
+        raise DataError(f"{source} has {len(images):,} images and {labels.size:,} labels; each image needs its label.")
+    codes = _codes(labels.ravel())
+    held_out = np.zeros(len(codes), np.bool_)
+    rng = np.random.default_rng(0)
+    for label in np.unique(codes):
+        places = np.flatnonzero(codes == label)
+        held_out[rng.permutation(places)[: max(1, len(places) // TEST_SHARE)]] = True
+    return Dataset(
+        train_images=images[~held_out],
+        train_labels=codes[~held_out],
+        test_images=images[held_out],
+        test_labels=codes[held_out],
+        source=source,
+    )
+
+
+def _tree(path: Path, names: tuple[str, ...]) -> Path | None:
+    return next((path / name for name in names if (path / name).is_dir()), None)
+
+
+def _read_tree(path: Path) -> tuple[Bytes, Array]:
+    """(n, 28, 28) uint8 and (n,) words: the names of the class folders. Raises DataError."""
+    classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    if not classes:
+        raise DataError(f"{path} holds no class folders. Make one a class, with its pictures in it.")
+    images, labels = [], []
+    for folder in classes:
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise DataError(f"The class folder {folder} holds no picture. Add some, or remove it.")
+        images += [_picture(file) for file in files]
+        labels += [folder.name] * len(files)
+    return np.stack(images), np.array(labels)
+
+
+def _picture(file: Path) -> Bytes:
+    try:
+        return read_picture(file.read_bytes())
+    except (OSError, PictureError) as error:
+        raise DataError(f"{file} cannot be learnt from: {error} Mend it or take it out.") from error

@@ -1,0 +1,72 @@
+"""What the backend computes on, and how it takes a GPU's memory. `python -m training.model.devices` prints it as JSON.
+
+Nothing here loads a backend but `describe`, which loads the one that Keras is set to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+# By default TensorFlow takes all memory of a GPU and JAX most of it: of several workers that share one, one would run.
+SHARED = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+def share_gpu() -> None:
+    """Have backends take a GPU's memory as they need it, unless the environment says otherwise.
+
+    For this process and those it starts, if called before a backend is loaded. PyTorch does so anyway.
+    """
+    for name, value in SHARED.items():
+        os.environ.setdefault(name, value)
+
+
+def describe() -> dict[str, Any]:
+    """The backend, its version, its GPUs by name, and whether their memory is taken as it is needed.
+
+    Raises what Keras does where the backend is unknown or not installed.
+    """
+    backend = import_module("keras").backend.backend()
+    module = import_module(backend)
+    return {
+        "backend": backend,
+        "version": module.__version__,
+        "gpus": GPUS[backend](module),
+        "shares_gpu": is_shared(backend),
+    }
+
+
+def is_shared(backend: str) -> bool:
+    """Whether memory of a GPU is taken as it is needed, as the environment has it."""
+    if backend == "tensorflow":
+        return os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "").lower() in ("true", "1")
+    if backend == "jax":
+        return os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "").lower() in ("false", "0")
+    return True
+
+
+def _tensorflow_gpus(tensorflow: Any) -> list[str]:
+    config = tensorflow.config
+    gpus = config.list_physical_devices("GPU")
+    return [config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
+
+
+def _jax_gpus(jax: Any) -> list[str]:
+    return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+
+
+def _torch_gpus(torch: Any) -> list[str]:
+    if torch.backends.mps.is_available():
+        return ["Apple silicon"]
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+GPUS = {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}
+
+
+if __name__ == "__main__":
+    share_gpu()
+    json.dump(describe(), sys.stdout)

@@ -1,0 +1,182 @@
+"""Pictures from the world -> 28x28 uint8 glyphs, each bad one refused with its reason.
+
+It knows Pillow and arrays, and must not know Keras: intake runs without it.
+"""
+
+import warnings
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from training.errors import PictureError
+from training.pictures.normalise import SIDE, Grey, is_set_like_mnist, set_like_mnist
+
+__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "PictureError", "glyph_of", "read_picture"]
+
+MAX_BYTES = 10 * 2**20
+MAX_PIXELS = 24_000_000  # a phone's photograph; 72 MB when decoded in colour
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
+
+DRAFT_SIDE = 1024  # pixels; a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, but not below this
+BITS_PER_SAMPLE = 258  # the TIFF tag
+
+
+def read_picture(
+    data: bytes, *, normalise: bool = True, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+) -> Grey:
+    """The bytes of an encoded picture -> (28, 28) uint8.
+
+    Set as MNIST's digits were (see `normalise`), unless it is 28x28 and already set so: then it is taken
+    byte for byte. With `normalise=False` only made grey and resized, its polarity kept. Bytes are counted
+    before the picture is opened and pixels before it is decoded. The first frame of an animation counts.
+
+    Raises PictureError, whatever the bytes are, and nothing else.
+    """
+    if not data:
+        raise PictureError("empty", "The picture has no bytes. Write the file anew, and read it from its start.")
+    if len(data) > max_bytes:
+        raise PictureError(
+            "too_many_bytes",
+            f"The picture has {len(data):,} bytes; at most {max_bytes:,} are read. Send a smaller one.",
+        )
+    grey = decoded(data, max_pixels)
+    if not normalise:
+        return grey if grey.shape == (SIDE, SIDE) else resized(grey)
+    if grey.shape == (SIDE, SIDE) and is_set_like_mnist(grey):
+        return grey
+    return set_like_mnist(grey)
+
+
+def glyph_of(array: NDArray[Any]) -> Grey:
+    """A (28, 28) array of uint8, bool, integers in 0..255 or floats in 0..1 -> (28, 28) uint8, as it is.
+
+    Raises PictureError `bad_array`, naming what was wrong with it.
+    """
+    array = np.ascontiguousarray(array)
+    if array.shape != (SIDE, SIDE):
+        raise bad_array(f"has the shape {array.shape}", "Reshape it, or send larger pictures encoded (PNG).")
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind in "iu":
+        return within(array, 255, "Scale it, or convert it to uint8.").astype(np.uint8)
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise bad_array(f"is {array.dtype} and holds NaN or infinity", "Fill those pixels with numbers.")
+        share = within(array, 1, "Divide it by its range, or convert it to uint8.")
+        return rounded(share * 255)
+    raise bad_array(f"has the dtype {array.dtype}", "Convert it to uint8.")
+
+
+def decoded(data: bytes, max_pixels: int) -> Grey:
+    """Encoded bytes -> (h, w) uint8 grey, upright, transparency filled."""
+    try:
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            return greyed(opened(data, max_pixels))
+    except PictureError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise too_many_pixels("more pixels than any reader accepts", max_pixels) from None
+    except UnidentifiedImageError as error:
+        if data.startswith(SIGNATURES):
+            raise damaged("its header is incomplete") from error
+        raise PictureError(
+            "not_a_picture", f"These bytes are no picture. Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+        ) from None
+    except Exception as error:  # Pillow's readers raise whatever their parsers met, SyntaxError included
+        raise damaged(str(error) or type(error).__name__) from error
+
+
+def opened(data: bytes, max_pixels: int) -> Image.Image:
+    """The picture behind the bytes, decoded no further than its header; its limits and depth checked."""
+    image = Image.open(BytesIO(data), formats=FORMATS)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise too_many_pixels(f"{width:,} x {height:,} pixels", max_pixels)
+    bits = bits_per_channel(image, data)
+    if bits > 8:
+        raise PictureError(
+            "unsupported_depth",
+            f"The picture has {bits} bits per channel, of which files fill different parts. "
+            "Convert it to 8 bits with the range you mean.",
+        )
+    image.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
+    return image
+
+
+def bits_per_channel(image: Image.Image, data: bytes) -> int:
+    """How deep the file is; Pillow would cut 16-bit colour to 8 bits without a word."""
+    if image.mode in ("I", "F"):
+        return 32
+    if image.format == "PNG" and data[12:16] == b"IHDR":
+        return data[24]
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits: tuple[int, ...] = image.tag_v2.get(BITS_PER_SAMPLE, (1,))
+        return max(bits)
+    return 16 if image.mode.startswith("I;") else 8
+
+
+def greyed(image: Image.Image) -> Grey:
+    """Any picture -> (h, w) uint8, turned as its EXIF says."""
+    image.load()
+    if image.info or image.format != "PNG":  # of a PNG's chunks, what is known of EXIF is noted there
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.has_transparency_data:
+        return filled(np.asarray(image.convert("RGBA").convert("LA")))
+    if image.mode == "LAB":
+        return np.array(image.getchannel("L"))
+    return np.array(image if image.mode == "L" else image.convert("L"))
+
+
+def filled(picture: Grey) -> Grey:
+    """(h, w, 2) level and alpha -> (h, w): what shines through is made paper.
+
+    What is seen may be a card with a digit on it: then the paper is the card's most common level. Or it is
+    the digit's strokes alone: then the paper is whichever of black and white is farther from them.
+    """
+    level, alpha = picture[..., 0], picture[..., 1]
+    seen = level[alpha > 127]
+    if not seen.size:
+        return np.zeros(level.shape, np.uint8)
+    low, middle, high = np.percentile(seen, (5, 50, 95))
+    paper = middle if high - low > 64 else 255.0 * (middle < 128)
+    share = alpha / np.float32(255)
+    return rounded(level * share + paper * (1 - share))
+
+
+def resized(grey: Grey) -> Grey:
+    """(h, w) -> (28, 28), its aspect not kept."""
+    return np.array(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def rounded(levels: NDArray[Any]) -> Grey:
+    """Levels in 0..255 -> uint8."""
+    glyph: Grey = np.rint(levels).astype(np.uint8)
+    return glyph
+
+
+def within(array: NDArray[Any], highest: int, advice: str) -> NDArray[Any]:
+    """The array, if all of it lies in 0..highest."""
+    low, high = array.min(), array.max()
+    if low < 0 or high > highest:
+        raise bad_array(f"is {array.dtype} in {low}..{high} instead of 0..{highest}", advice)
+    return array
+
+
+def bad_array(fault: str, advice: str) -> PictureError:
+    return PictureError("bad_array", f"The array {fault}; a glyph is 28x28 uint8. {advice}")
+
+
+def damaged(fault: str) -> PictureError:
+    return PictureError("damaged", f"The picture cannot be decoded: {fault}. Send an intact copy.")
+
+
+def too_many_pixels(size: str, max_pixels: int) -> PictureError:
+    return PictureError(
+        "too_many_pixels", f"The picture has {size}; at most {max_pixels:,} are decoded. Scale it down."
+    )

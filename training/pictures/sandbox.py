@@ -1,0 +1,94 @@
+"""How a picture is decoded: here, or, where its like may have killed a process before, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from training.errors import PictureError
+from training.pictures import sandbox_process
+from training.pictures.read import read_picture
+from training.pictures.sandbox_process import HEADER
+
+ReadOne = Callable[[bytes], bytes]  # an encoded picture -> 784 pixels; raises PictureError
+
+SECONDS = 10.0  # that one picture may take at arm's length
+
+
+@contextmanager
+def reader(normalise: bool, *, at_arms_length: bool) -> Iterator[ReadOne]:
+    """How to read the pictures of one chunk."""
+    if not at_arms_length:
+        yield lambda picture: read_picture(picture, normalise=normalise).tobytes()
+        return
+    apart = Decoder(normalise)
+    try:
+        yield apart.read
+    finally:
+        apart.end()
+
+
+class Decoder:
+    """Decodes in a process of its own, made on first use and made anew when a picture has killed it."""
+
+    def __init__(self, normalise: bool, *, seconds: float = SECONDS) -> None:
+        self._normalise, self._seconds = normalise, seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read(self, picture: bytes) -> bytes:
+        """784 pixels. Raises PictureError: what the picture was refused with, or `poison` where it killed."""
+        process = self._running()
+        try:
+            kind, answer = self._ask(process, picture)
+        except (OSError, EOFError) as error:
+            fault = f"was ended after {self._seconds:g} s" if isinstance(error, TimeoutError) else "died"
+            self.end()
+            raise PictureError("poison", f"The process that decoded it {fault}. Send it in another format.") from error
+        if kind == sandbox_process.GLYPH:
+            return answer
+        reason, _, message = answer.decode().partition("\0")
+        raise PictureError(reason, message)
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "training.pictures.sandbox_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+            )
+        return self._process
+
+    def _ask(self, process: subprocess.Popen[bytes], picture: bytes) -> tuple[int, bytes]:
+        """Raises OSError or EOFError where the process has died, TimeoutError where it does not answer."""
+        assert process.stdin is not None and process.stdout is not None
+        request = memoryview(HEADER.pack(self._normalise, len(picture)) + picture)
+        while request:
+            request = request[process.stdin.write(request) :]
+        kind, length = HEADER.unpack(self._receive(process, HEADER.size))
+        return kind, self._receive(process, length)
+
+    def _receive(self, process: subprocess.Popen[bytes], count: int) -> bytes:
+        assert process.stdout is not None
+        received = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while len(received) < count:
+                if not selector.select(self._seconds):
+                    raise TimeoutError
+                part = os.read(process.stdout.fileno(), count - len(received))
+                if not part:
+                    raise EOFError
+                received += part
+        return received

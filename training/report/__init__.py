@@ -1,0 +1,1 @@
+"""Plots of a training. They draw what they are given."""

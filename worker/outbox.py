@@ -1,0 +1,35 @@
+"""Rings for batches: a message that says which row may be ready, sent at best."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from twinvec_client.contract.messages import EmbedBatch, FillBatch, TrainBatch
+from worker.app import app
+
+log = logging.getLogger(__name__)
+
+_MESSAGES = {"embed": EmbedBatch, "fill": FillBatch, "train": TrainBatch}
+
+
+def publish(batches: Iterable[tuple[int, str]]) -> None:
+    """Ring for batches of (id, kind). A bell that nobody could hear is rung again by the sweep."""
+    for batch, kind in batches:
+        message = _MESSAGES[kind](batch=batch)
+        try:
+            app.send_task(message.task, kwargs=message.write(), queue=message.lane, ignore_result=True)
+        except (OperationalError, RedisError) as error:
+            log.warning("could not ring for batch %d: %s", batch, error)
+            return  # the next ones would wait for the same broker
+
+
+def depths() -> dict[str, int]:
+    """How many bells wait in the broker, by kind; raises what it raises when it does not answer."""
+    with app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        return {kind: channel._size(message.lane) for kind, message in _MESSAGES.items()}

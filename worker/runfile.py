@@ -1,0 +1,46 @@
+"""`run.json`, what a running stack notes of itself in its home folder: the one reader and writer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+
+@dataclass
+class RunFile:
+    """`run.json`: written by the one process that holds the home, read by every command."""
+
+    broker_url: str
+    database_url: str
+    supervisor: int  # pid
+    created: float  # when that process was made: a pid alone may be somebody else's by now
+    ready: bool = False
+    workers: dict[str, int] = field(default_factory=dict)  # name -> pid
+
+    @classmethod
+    def read(cls, path: Path) -> RunFile | None:
+        """What stands there, or None where nothing usable does."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Replace the file in one step, readable by its owner only: URLs may hold passwords."""
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(json.dumps(asdict(self), indent=1))
+        unfinished.replace(path)
+
+    def holder(self) -> psutil.Process | None:
+        """The supervisor, if it still runs."""
+        try:
+            process = psutil.Process(self.supervisor)
+            same = abs(process.create_time() - self.created) < 1
+            runs = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+            return process if same and runs else None
+        except psutil.NoSuchProcess:
+            return None

@@ -1,0 +1,60 @@
+"""The towers a process has loaded, by their id in the ledger. Importing this loads TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.tables import Tower
+from db.vectors import towers as ledger
+from training.model.embedder import Embedder
+from training.model.storage import fingerprint, load
+
+log = logging.getLogger(__name__)
+
+KEPT = 3  # the live one, a candidate, and the previous one that late queries still ask for
+
+
+Transact = Callable[[Callable[[Session], Any]], Any]
+
+
+class TowerCorrupt(Exception):
+    """A tower's stored file is not the one that was registered. Restore it from a backup, or train again."""
+
+
+class TowerCache:
+    """Loads a tower on first use, checked and compiled, and keeps the few that were used last."""
+
+    def __init__(self, transact: Transact) -> None:
+        self._transact = transact
+        self._loaded = lru_cache(maxsize=KEPT)(self._load)
+
+    def __getitem__(self, id: int) -> Embedder:
+        """Raises TowerCorrupt."""
+        return self._loaded(id)
+
+    def warm_up(self) -> None:
+        """Load every tower that is embedded under now."""
+        query = select(Tower.id).where(Tower.status.in_(["live", "candidate"]))
+        for id in self._transact(lambda session: session.execute(query).scalars().all()):
+            self[id]
+
+    def _load(self, id: int) -> Embedder:
+        start = time.perf_counter()
+        tower = self._transact(lambda session: ledger.with_file(session, id))
+        if hashlib.sha256(tower.file).digest() != tower.file_digest:
+            raise TowerCorrupt(f"the file of tower {id} does not have the digest it was registered with")
+        model = load(tower.file)
+        if fingerprint(model) != tower.fingerprint:
+            raise TowerCorrupt(f"the weights of tower {id} do not have the fingerprint they were registered with")
+        embedder = Embedder(model)
+        embedder.warm_up()
+        log.info("loaded tower %d (%.12s) in %.1f s", id, tower.fingerprint, time.perf_counter() - start)
+        return embedder

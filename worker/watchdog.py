@@ -1,0 +1,77 @@
+"""Notices when a worker has gone deaf: alive and idle, while messages wait on its lanes.
+
+Celery's consumer over Redis can lose its connection without noticing, when the broker dies in the moment of an
+acknowledgement, say: it then waits for ever on a socket that is gone. The cure is a new process, so the worker ends
+itself, and whoever supervises it starts another. Nothing is lost: the truth is in SQL.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import redis
+from celery.worker import state
+
+from twinvec_client.contract.broker import KEY_PREFIX
+
+log = logging.getLogger(__name__)
+
+EVERY = 2.0  # seconds between two looks
+LOOKS = 4  # in a row, that find messages waiting and the worker idle
+STALLED = 75  # exit status
+LISTENING = f"{KEY_PREFIX}heard:"  # + a lane: stands in the broker while a worker hears that lane, and a little longer
+
+
+@dataclass
+class StallDetector:
+    """Counts the looks at which messages wait and nothing was done since the look before."""
+
+    waiting: Callable[[], int]  # messages on the worker's lanes
+    busy: Callable[[], bool]  # whether the worker holds a message
+    done: Callable[[], int]  # messages it took since it started
+    _silent: int = 0
+    _seen: int = -1
+
+    def is_lost(self) -> bool:
+        """Look once; True when enough looks in a row found the worker deaf."""
+        done = self.done()
+        deaf = done == self._seen and not self.busy() and self.waiting() > 0
+        self._seen = done
+        self._silent = self._silent + 1 if deaf else 0
+        return self._silent >= LOOKS
+
+
+def watch_consumer(broker_url: str, lanes: Sequence[str]) -> None:
+    """Look every few seconds, from a thread, and note that the lanes are heard; end the process if it has gone deaf."""
+    broker = redis.Redis.from_url(broker_url, socket_timeout=5, socket_connect_timeout=3)
+
+    def waiting() -> int:
+        try:
+            return sum(broker.llen(KEY_PREFIX + lane) for lane in lanes)
+        except redis.RedisError:  # no broker: then there is nothing to hear
+            return 0
+
+    def announce() -> None:
+        with suppress(redis.RedisError):
+            for lane in lanes:
+                broker.set(LISTENING + lane, 1, ex=int(4 * EVERY))
+
+    hearing = StallDetector(
+        waiting, busy=lambda: bool(state.reserved_requests), done=lambda: sum(state.total_count.values())
+    )
+
+    def watch() -> None:
+        pause = threading.Event()
+        announce()
+        while not pause.wait(EVERY):
+            if hearing.is_lost():
+                log.critical("messages wait on %s and none arrives: ending, to be started again", ", ".join(lanes))
+                os._exit(STALLED)
+            announce()
+
+    threading.Thread(target=watch, name="hearing", daemon=True).start()
