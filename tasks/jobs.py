@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from db.queue import cancel as cancelling
 from db.queue import dead, failures, intake, jobs
+from db.queue.cancel import cancel_job
 from tasks.announce import announce_job
 from tasks.answering import answering
 from tasks.requests import InvalidRequest, job_id
@@ -83,13 +83,13 @@ def failures_of(request: FailuresOf, runtime: Runtime) -> dict[str, Any]:
 @app.task(name=Cancel.task, ignore_result=False)
 @answering
 def cancel(**payload: Any) -> dict[str, Any]:
-    return cancel_job(Cancel.read(payload), runtime())
+    return end_job(Cancel.read(payload), runtime())
 
 
-def cancel_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
+def end_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     """Cancel, and where the job stands then. Raises UnknownJob."""
     job = job_id(request.job)
-    runtime.transact(lambda session: cancelling.job(session, job))
+    runtime.transact(lambda session: cancel_job(session, job))
     announce_job(runtime, job)
     return runtime.transact(lambda session: jobs.status(session, job))
 

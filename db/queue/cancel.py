@@ -20,7 +20,7 @@ from db.queue.jobs import status
 from db.tables import Batch, Digit, Embedding, Job, Tower
 
 
-def job(session: Session, id: uuid.UUID) -> None:
+def cancel_job(session: Session, id: uuid.UUID) -> None:
     """Stop a job for good: what is done stays, what is open is dropped. An ended job is left as it is."""
     row = session.execute(select(Job).where(Job.id == id).with_for_update(key_share=True)).scalar()
     if row is None:
@@ -30,10 +30,10 @@ def job(session: Session, id: uuid.UUID) -> None:
     row.cancelled = func.now()
     if row.kind != "embed":
         row.ended = func.now()
-    open_batches(session, id)
+    cancel_open(session, id)
 
 
-def open_batches(session: Session, job: uuid.UUID) -> None:
+def cancel_open(session: Session, job: uuid.UUID) -> None:
     """Cancel a job's open batches: their holders are fenced, and digits that have no vector are forgotten.
 
     Those stay that another job waits for.

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from cli.doctor import broker, database, machine
+from cli.doctor import database, machine
+from cli.doctor.broker import broker as check_broker
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from db.queue.leases import give_back
 from tests.cli.conftest import Twinvec
@@ -56,30 +57,30 @@ def test_a_backend_that_is_not_there_is_a_problem_of_the_backend_alone(twinvec: 
 
 
 def test_it_loads_no_backend_itself() -> None:
-    code = "import sys, cli.doctor, cli.checks\nassert not {'keras', 'tensorflow'} & set(sys.modules)"
+    code = "import sys, cli.doctor.doctor, cli.doctor.machine\nassert not {'keras', 'tensorflow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_broker_that_forgets_when_it_is_full_is_a_problem(broken: "redis.Redis", broker_url: str) -> None:
     broken.config_set("maxmemory", "100mb")
     broken.config_set("maxmemory-policy", "allkeys-lru")
-    (found,) = [finding for finding in broker.broker(broker_url) if "maxmemory" in finding.found]
+    (found,) = [finding for finding in check_broker(broker_url) if "maxmemory" in finding.found]
     assert (found.level, found.advice) == (PROBLEM, "set maxmemory-policy to noeviction")
     broken.config_set("maxmemory", "0")
-    (found,) = [finding for finding in broker.broker(broker_url) if "maxmemory" in finding.found]
+    (found,) = [finding for finding in check_broker(broker_url) if "maxmemory" in finding.found]
     assert found.level == WARNING
 
 
 def test_a_broker_without_a_copy_on_disk_is_warned_of(broken: "redis.Redis", broker_url: str) -> None:
-    assert [finding.level for finding in of("broker", broker.broker(broker_url))] == [OK]
+    assert [finding.level for finding in of("broker", check_broker(broker_url))] == [OK]
     broken.config_set("appendonly", "no")
-    assert [finding.level for finding in of("broker", broker.broker(broker_url))] == [OK, WARNING]
+    assert [finding.level for finding in of("broker", check_broker(broker_url))] == [OK, WARNING]
 
 
 def test_a_broker_that_hides_its_settings_is_only_warned_of(broker: "redis.Redis", broker_url: str) -> None:
     broker.acl_setuser("shy", enabled=True, passwords=["+pass"], categories=["+@all"], commands=["-info"], keys=["*"])
     try:
-        found, workers = broker.broker(broker_url.replace("redis://", "redis://shy:pass@"))
+        found, workers = check_broker(broker_url.replace("redis://", "redis://shy:pass@"))
     finally:
         broker.acl_deluser("shy")
     assert found.level == WARNING
@@ -92,7 +93,7 @@ def test_lanes_that_no_worker_hears_are_named_with_what_waits_there(broker: "red
         broker.set(LISTENING + lane, 1)
     broker.delete(LISTENING + "intake")
     broker.rpush(KEY_PREFIX + "intake", "message")
-    (found,) = of("workers", broker.broker(broker_url))
+    (found,) = of("workers", check_broker(broker_url))
     assert (found.level, found.found) == (PROBLEM, "none on intake (1 waiting)")
     assert "--lanes intake" in found.advice
 

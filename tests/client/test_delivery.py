@@ -14,7 +14,7 @@ from db.queue import jobs, rescue
 from tasks.answering import answering
 from tasks.embed import embed
 from tasks.intake import take_in
-from tasks.jobs import cancel_job, failures_of, receipts_of
+from tasks.jobs import end_job, failures_of, receipts_of
 from tasks.query import look_up
 from tasks.requests import job_id
 from tests.makers import Ledger, counts, failures, register, stored, vectors
@@ -40,7 +40,7 @@ WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
     Intake: lambda chunk, runtime: {"digest": take_in(chunk, runtime)},
     Receipts: receipts_of,
     FailuresOf: failures_of,
-    Cancel: cancel_job,
+    Cancel: end_job,
     Nearest: look_up,
     StatusOf: lambda request, runtime: runtime.transact(lambda session: jobs.status(session, job_id(request.job))),
 }

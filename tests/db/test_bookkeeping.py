@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import select, text
 
 from db.errors import LeaseLost
-from db.queue import cancel, leases
+from db.queue import leases
+from db.queue.cancel import cancel_job
 from db.queue.failures import FailedItem
 from db.queue.leases import Lease
 from db.tables import Batch
@@ -144,7 +145,7 @@ class Bookkeeping(RuleBasedStateMachine):
     def cancel(self, at: int) -> None:
         job = self.jobs[at]
         if job.last is not None and not status(self.ledger, job.id)["state"].startswith("finished"):
-            self.ledger(lambda session: cancel.job(session, job.id))
+            self.ledger(lambda session: cancel_job(session, job.id))
             job.cancelled = True
 
     @invariant()

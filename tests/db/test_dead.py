@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import text
 
 from db.errors import NotRescuable, UnknownBatch
-from db.queue import cancel, dead, jobs, trainings
+from db.queue import dead, jobs, trainings
+from db.queue.cancel import cancel_job
 from db.vectors import backfill, towers
 from tests.makers import (
     MAX_ATTEMPTS,
@@ -100,7 +101,7 @@ def test_what_nobody_waits_for_any_more_is_not_taken_up_again(ledger: Ledger, to
     job = uuid.uuid4()
     batch = send(ledger, item("a", 1), job=job, open=True)
     bury(ledger, batch)
-    ledger(lambda session: cancel.job(session, job))
+    ledger(lambda session: cancel_job(session, job))
     _, training = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
     bury(ledger, training)
     for id in (batch, training):

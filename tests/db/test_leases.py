@@ -9,7 +9,8 @@ from sqlalchemy import delete, select
 
 from db import digits
 from db.errors import LeaseLost, TowersChanged
-from db.queue import cancel, intake, leases, trainings
+from db.queue import intake, leases, trainings
+from db.queue.cancel import cancel_job
 from db.queue.failures import FailedItem
 from db.queue.finish import finish as finish_batches
 from db.queue.leases import Lease
@@ -231,7 +232,7 @@ def test_cancelling_fences_the_holder_and_forgets_what_has_no_vector(ledger: Led
     embed(ledger, send(ledger, item("done", 1), job=job, open=True))
     lease = claim(ledger, send(ledger, item("held", 2), job=job, seq=1, open=True))
     send(ledger, item("queued", 3), job=job, seq=2, total=3)
-    ledger(lambda session: cancel.job(session, job))
+    ledger(lambda session: cancel_job(session, job))
     assert lease is not None
     with pytest.raises(LeaseLost):
         finish(ledger, lease)
@@ -244,7 +245,7 @@ def test_cancelling_a_job_keeps_what_another_job_waits_for(ledger: Ledger, tower
     first, second = uuid.uuid4(), uuid.uuid4()
     send(ledger, item("shared", 1), item("own", 2), job=first)
     waiting = send(ledger, item("shared", 1), job=second)
-    ledger(lambda session: cancel.job(session, first))
+    ledger(lambda session: cancel_job(session, first))
     assert embed(ledger, waiting) == 1
     assert counts(ledger, second) == {"accepted": 1, "succeeded": 1}
     assert set(stored(ledger)) == set(vectors(ledger, tower)) == {"shared"}
@@ -255,7 +256,7 @@ def test_the_last_of_two_cancelled_jobs_forgets_what_both_waited_for(ledger: Led
     for job in (first, second):
         send(ledger, item("shared", 1), job=job)
     for job in (first, second):
-        ledger(lambda session, job=job: cancel.job(session, job))
+        ledger(lambda session, job=job: cancel_job(session, job))
     assert stored(ledger) == {}
 
 
@@ -264,7 +265,7 @@ def test_cancelling_a_job_keeps_a_finished_jobs_digit_whose_vector_was_lost(ledg
     ledger(lambda session: session.execute(delete(Embedding).where(Embedding.tower == tower)))
     job = uuid.uuid4()
     send(ledger, item("a", 1), job=job)
-    ledger(lambda session: cancel.job(session, job))
+    ledger(lambda session: cancel_job(session, job))
     assert set(stored(ledger)) == {"a"}
 
 
@@ -272,14 +273,14 @@ def test_cancelling_a_finished_job_changes_nothing(ledger: Ledger, tower: int) -
     job = uuid.uuid4()
     embed(ledger, send(ledger, item("a", 1), job=job))
     before = status(ledger, job)
-    ledger(lambda session: cancel.job(session, job))
+    ledger(lambda session: cancel_job(session, job))
     assert status(ledger, job) == before
 
 
 def test_the_clock_of_a_cancelled_job_stands_still(ledger: Ledger) -> None:
     job = uuid.uuid4()
     send(ledger, item("a", 1), job=job, open=True)
-    ledger(lambda session: cancel.job(session, job))
+    ledger(lambda session: cancel_job(session, job))
     assert status(ledger, job)["seconds"] == status(ledger, job)["seconds"]
 
 
@@ -466,7 +467,7 @@ def test_a_lost_lease_among_several_undoes_them_all(ledger: Ledger, tower: int) 
     first = claim(ledger, sent)
     assert first is not None
     leases = [first, *small_ones(ledger, first)]
-    ledger(lambda session: cancel.job(session, other))
+    ledger(lambda session: cancel_job(session, other))
     ids, pixels = ledger(lambda session: digits.pixels_of(session, [id for lease in leases for id in lease.digits]))
     with pytest.raises(LeaseLost):
         ledger(lambda session: finish_batches(session, leases, ids, {tower: picked(tower, pixels)}, {}))

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select, text
 
 from db.engine import transact
 from db.errors import LeaseLost, TowersChanged
-from db.queue import cancel
+from db.queue.cancel import cancel_job
 from db.queue.finish import finish as finish_batches
 from db.queue.intake import submit
 from db.queue.leases import Lease
@@ -179,7 +179,7 @@ def test_cancel_replace_and_finish_at_once_lose_nothing_of_the_others(
             finish(ledger, lease)
 
     together(
-        lambda: ledger(lambda session: cancel.job(session, cancelled)),
+        lambda: ledger(lambda session: cancel_job(session, cancelled)),
         lambda: send(ledger, *(item(key, 900) for key in shuffled(keys[:20], round)), job=replacing),
         finish_unless_cancelled,
     )
@@ -205,7 +205,7 @@ def test_a_cancel_waits_for_a_chunk_that_is_being_accepted(ledger: Ledger, tower
     def cancel() -> None:
         assert inside.wait(10)
         waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        canceller = threading.Thread(target=lambda: ledger(lambda session: cancel.job(session, job)))
+        canceller = threading.Thread(target=lambda: ledger(lambda session: cancel_job(session, job)))
         canceller.start()
         eventually(lambda: ledger(lambda session: session.execute(waits).scalar_one()) > 0, "the cancel waits")
         go_on.set()

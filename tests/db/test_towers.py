@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text
 
-from db.errors import NoTower
-from db.queue import cancel, jobs, leases, trainings
+from db.errors import LeaseLost, NoTower, TrainingRunning
+from db.queue import trainings
+from db.queue.cancel import cancel_job
 from db.tables import Batch, Job
 from db.vectors import backfill, embeddings, lifecycle, partitions, search, towers
 from tests.makers import (
@@ -179,7 +180,7 @@ def test_a_newer_candidate_takes_the_place_of_an_older_one(ledger: Ledger, digit
     assert tower_statuses(ledger) == {digits: "live", second: "rejected", third: "candidate"}
     assert (states(ledger, fill), status(ledger, fill)["state"]) == (["cancelled"], "failed")
     assert lease is not None
-    with pytest.raises(leases.LeaseLost):
+    with pytest.raises(LeaseLost):
         finish(ledger, lease)
     assert ledger(partitions.partitions_to_drop) == [second]
     embed_all(ledger)
@@ -189,7 +190,7 @@ def test_a_newer_candidate_takes_the_place_of_an_older_one(ledger: Ledger, digit
 def test_no_batch_of_a_rejected_candidate_stays_open(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, digits: int
 ) -> None:
-    monkeypatch.setattr(towers, "FILL_BATCH", 1)
+    monkeypatch.setattr(backfill, "BACKFILL_BATCH", 1)
     second = register(ledger, "second")
     fills = select(Batch).join(Job).where(Job.tower == second).order_by(Batch.id)
     first, *others = ledger(lambda session: session.execute(fills).scalars().all())
@@ -302,7 +303,7 @@ def test_a_list_of_towers_counts_what_is_embedded_and_owed(ledger: Ledger, digit
 
 
 def test_a_fill_larger_than_a_batch_is_cut_by_id(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, digits: int) -> None:
-    monkeypatch.setattr(towers, "FILL_BATCH", 2)
+    monkeypatch.setattr(backfill, "BACKFILL_BATCH", 2)
     register(ledger, "newer")
     query = select(Batch.digits).where(Batch.state == "queued").order_by(Batch.id)
     parts = ledger(lambda session: session.execute(query).scalars().all())
@@ -312,7 +313,7 @@ def test_a_fill_larger_than_a_batch_is_cut_by_id(ledger: Ledger, monkeypatch: py
 
 def test_one_training_at_a_time(ledger: Ledger) -> None:
     job, _ = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
-    with pytest.raises(jobs.TrainingRunning, match=str(job)):
+    with pytest.raises(TrainingRunning, match=str(job)):
         ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
     ledger(lambda session: trainings.end(session, job, message="no data"))
     ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
@@ -322,7 +323,7 @@ def test_of_two_trainings_started_at_once_one_is_refused(ledger: Ledger) -> None
     def start() -> bool:
         try:
             ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
-        except jobs.TrainingRunning:
+        except TrainingRunning:
             return False
         return True
 
@@ -343,7 +344,7 @@ def test_a_training_that_kills_its_worker_again_and_again_fails(ledger: Ledger) 
 
 def test_a_cancelled_training_makes_room_for_another(ledger: Ledger) -> None:
     job, _ = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
-    ledger(lambda session: cancel.job(session, job))
+    ledger(lambda session: cancel_job(session, job))
     assert status(ledger, job)["state"] == "cancelled"
     ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
 

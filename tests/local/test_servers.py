@@ -31,7 +31,7 @@ def read(servers: Servers) -> tuple[str, list[str]]:
 def start_in_a_killed_process(home: Path) -> None:
     """Start servers in a process of its own and kill that with -9."""
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom worker.embedded import Servers\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom local.servers import Servers\n"
         "Servers(Path(sys.argv[1])).start()\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(home)], check=False)

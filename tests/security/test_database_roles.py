@@ -9,7 +9,8 @@ from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from db.engine import connect, transact
-from db.queue import cancel, rescue, trainings
+from db.queue import rescue, trainings
+from db.queue.cancel import cancel_job
 from db.schema import is_current, migrate
 from db.vectors import backfill, lifecycle, partitions, search
 from tests import makers
@@ -89,7 +90,7 @@ def test_failures_cancels_and_trainings_run_under_its_role(ledger: Ledger) -> No
 
     cancelled = uuid.uuid4()
     makers.send(ledger, makers.item("unwanted", 8), job=cancelled, collection="others")
-    ledger(lambda session: cancel.job(session, cancelled))
+    ledger(lambda session: cancel_job(session, cancelled))
     assert "unwanted" not in makers.stored(ledger, "others")
 
     training, _ = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))

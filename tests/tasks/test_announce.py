@@ -13,7 +13,7 @@ from db.queue import dead
 from db.tables import Batch
 from tasks.embed import embed
 from tasks.intake import take_in
-from tasks.jobs import cancel_job
+from tasks.jobs import end_job
 from tasks.upkeep import sweep
 from tests.makers import MAX_ATTEMPTS, die_on, glyph, register, rescue
 from twinvec_client.contract.messages import GLYPH, Cancel, Intake
@@ -106,7 +106,7 @@ def test_it_is_told_of_a_job_whose_pictures_were_buried(runtime: Runtime, broker
 def test_it_is_told_of_a_cancelled_job(runtime: Runtime, broker: Redis, tower: int) -> None:
     job = uuid.uuid4()
     take_in(chunk(job, 1), runtime)
-    cancel_job(Cancel(job=str(job)), runtime)
+    end_job(Cancel(job=str(job)), runtime)
     assert [(outcome["state"], outcome["cancelled"]) for outcome in called(broker)] == [("cancelled", 1)]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from db.queue import dead
 from db.tables import Batch
 from tasks.embed import embed
-from tasks.jobs import cancel_job
+from tasks.jobs import end_job
 from tests.makers import (
     Array,
     PickedPixels,
@@ -256,7 +256,7 @@ def test_small_jobs_share_a_call_of_the_tower_and_each_ends_by_itself(runtime: R
             nonlocal calls
             calls += 1
             if calls == 1:
-                cancel_job(Cancel(job=str(named["cancelled"])), runtime)
+                end_job(Cancel(job=str(named["cancelled"])), runtime)
             return super().__getitem__(id)
 
     runtime.towers = Shared(tower, 2)

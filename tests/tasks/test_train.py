@@ -16,6 +16,7 @@ from redis import Redis
 
 from db.errors import TrainingRunning
 from db.queue import jobs, trainings
+from db.queue.cancel import cancel_job
 from tasks.lifecycle import retrain, start
 from tasks.requests import InvalidRequest
 from tasks.train import train
@@ -141,7 +142,7 @@ def test_a_cancelled_training_leaves_no_tower(runtime: Runtime, room: Room, fail
     job, batch = started(runtime)
 
     def cancel() -> None:
-        runtime.transact(lambda session: cancel.job(session, job))
+        runtime.transact(lambda session: cancel_job(session, job))
         if fails:
             raise ValueError("the network exploded")
 
