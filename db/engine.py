@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _TRANSIENT = {
@@ -18,6 +20,7 @@ _TRANSIENT = {
     "23505",  # unique violation: another transaction wrote the same key first; the next try sees it
     "55P03",  # lock not available
 }
+OUTAGE_ATTEMPTS = 60  # to store what took minutes to make: about two minutes of a database that is down
 _SERVER_LIMITS = "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
 
 
@@ -31,28 +34,44 @@ def connect(url: str) -> Engine:
     )
 
 
-def transact(engine: Engine, work: Callable[[Session], T], *, attempts: int = 5, patient: bool = False) -> T:
-    """Run `work` in a transaction of its own and commit; on what will pass, run all of it again.
+def transact(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work(session, ...)` in a transaction of its own and commit; on a transient error, run all of it again.
 
-    Retried: deadlocks, serialization failures, unique violations, lost connections. `work` must therefore change
+    Transient: deadlocks, serialization failures, unique violations, lost connections. `work` must therefore change
     nothing but the database. A commit whose answer was lost is repeated too: `work` must recognise its own effect,
-    as the fenced updates here do. patient: a database that takes no connections is waited for as well.
+    as the fenced updates here do.
     """
-    retrying = Retrying(
-        retry=retry_if_exception(is_unreachable if patient else is_transient),
+    return _retrying(is_transient, attempts=5)(partial(_once, engine, work, *args, **kwargs))
+
+
+def transact_once(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `transact`, and raise what the first try raises."""
+    return _once(engine, work, *args, **kwargs)
+
+
+def transact_through_outage(
+    engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """As `transact`, and wait about two minutes for a database that takes no connections."""
+    return _retrying(is_unreachable, attempts=OUTAGE_ATTEMPTS)(partial(_once, engine, work, *args, **kwargs))
+
+
+def _once(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        return work(session, *args, **kwargs)
+
+
+def _retrying(passes: Callable[[BaseException], bool], *, attempts: int) -> Retrying:
+    return Retrying(
+        retry=retry_if_exception(passes),
         stop=stop_after_attempt(attempts),
         wait=wait_random_exponential(multiplier=0.05, max=2),
         reraise=True,
     )
 
-    def once() -> T:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
-            return work(session)
-
-    return retrying(once)
-
 
 def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may succeed at the next try."""
     if not isinstance(error, DBAPIError):
         return False
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TRANSIENT

@@ -55,8 +55,8 @@ class Tower(Base):
     metrics: Mapped[dict[str, Any]]
     history: Mapped[dict[str, Any]]
     threshold: Mapped[float]
-    created: Mapped[datetime] = mapped_column(server_default=func.now())
-    promoted: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    promoted_at: Mapped[datetime | None]
 
 
 class Digit(Base):
@@ -72,7 +72,7 @@ class Digit(Base):
     label: Mapped[int | None]
     attributes: Mapped[dict[str, Any] | None]
     job: Mapped[uuid.UUID]  # that brought these pixels
-    created: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Embedding(Base):
@@ -101,10 +101,10 @@ class Job(Base):
     outcome: Mapped[dict[str, Any] | None]  # of a training
     message: Mapped[str | None]  # why it failed
     callback: Mapped[dict[str, Any] | None]  # the caller's Celery task that is told of the end: {"task", "queue"}
-    created: Mapped[datetime] = mapped_column(server_default=func.now())
-    cancelled: Mapped[datetime | None]
-    ended: Mapped[datetime | None]  # of a training or a fill; an embed job ends with its last batch
-    announced: Mapped[datetime | None]  # when the callback was called
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    cancelled_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]  # of a training or a fill; an embed job ends with its last batch
+    called_back_at: Mapped[datetime | None]  # when the callback was called
 
 
 class Batch(Base):
@@ -129,10 +129,10 @@ class Batch(Base):
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]
     message: Mapped[str | None]  # why it is dead; while it is open, what its last try ended with
-    rung: Mapped[datetime | None]  # when its bell was last rung
+    published_at: Mapped[datetime | None]  # when its bell was last rung
     seconds: Mapped[dict[str, Any] | None]  # by stage
-    created: Mapped[datetime] = mapped_column(server_default=func.now())
-    finished: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
 
 
 class Failure(Base):
@@ -149,4 +149,4 @@ class Failure(Base):
     is_glyph: Mapped[bool]  # whether `picture` is 28x28 uint8, not a file
     label: Mapped[int | None]
     attributes: Mapped[dict[str, Any] | None]
-    created: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

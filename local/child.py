@@ -17,7 +17,7 @@ from local.servers.process import last_lines
 SERVICES = {
     "front": ("worker", "--lanes", "query,control", "--name", "front"),
     "intake": ("worker", "--lanes", "intake", "--name", "intake"),
-    "embedder": ("worker", "--lanes", "embed,reembed", "--name", "embedder"),
+    "embedder": ("worker", "--lanes", "embed,backfill", "--name", "embedder"),
     "trainer": ("worker", "--lanes", "train", "--name", "trainer"),
     "beat": ("beat",),
 }

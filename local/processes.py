@@ -30,10 +30,10 @@ def find_marked(home: Path) -> list[psutil.Process]:
     return found
 
 
-def end(processes: list[psutil.Process], *, grace: float, hurried: Callable[[], bool] = lambda: False) -> None:
+def end(processes: list[psutil.Process], *, grace: float, immediate: Callable[[], bool] = lambda: False) -> None:
     """SIGTERM to those that none of the others started, so that each pool ends its own; then kill what is left.
 
-    grace: seconds. hurried: asked meanwhile; True ends the patience.
+    grace: seconds. immediate: asked meanwhile; True ends the patience.
     """
     pids = {process.pid for process in processes}
     for process in processes:
@@ -42,7 +42,7 @@ def end(processes: list[psutil.Process], *, grace: float, hurried: Callable[[], 
                 process.terminate()
     left, deadline = processes, time.monotonic() + grace
     while (left := [process for process in left if alive(process)]) and time.monotonic() < deadline:
-        if hurried():
+        if immediate():
             break
         time.sleep(0.05)
     for process in left:

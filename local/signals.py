@@ -10,13 +10,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """While entered, the first signal raises KeyboardInterrupt and later ones only set `hurry`.
+    """While entered, the first signal raises KeyboardInterrupt and later ones only set `immediate`.
 
     Call `ending()` before cleaning up, so that a signal cannot interrupt that.
     """
 
     def __init__(self) -> None:
-        self._ending = self.hurry = False
+        self._ending = self.immediate = False
         self._before: dict[signal.Signals, Any] = {}
 
     def ending(self) -> None:
@@ -35,7 +35,7 @@ class Interrupts:
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self._ending:
-            self.hurry = True
+            self.immediate = True
             return
         self._ending = True
         raise KeyboardInterrupt

@@ -132,10 +132,10 @@ class Stack:
         self._ending.set()
         if self._watch is not None:
             self._watch.join()
-        end(find_marked(self.home), grace=grace, hurried=lambda: interrupts.hurry)
+        end(find_marked(self.home), grace=grace, immediate=lambda: interrupts.immediate)
         for child in self._children:
             child.wait()
-        self._servers.stop(hurry=interrupts.hurry)
+        self._servers.stop(immediate=interrupts.immediate)
         self._run_file.unlink(missing_ok=True)
 
     def _revive_servers(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Run the towers over a batch and store its vectors: new digits on `embed`, stored ones on `reembed`."""
+"""Run the towers over a batch and store its vectors: new digits on `embed`, stored ones on `backfill`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from db.queue.finish import Vectors, finish, quarantine
 from db.queue.leases import Lease
 from db.vectors import lifecycle
 from tasks.announce import announce_job
-from twinvec_client.contract.messages import EmbedBatch, FillBatch
+from twinvec_client.contract.messages import BackfillBatch, EmbedBatch
 from worker.app import app
 from worker.runtime import Runtime, runtime
 
@@ -30,9 +30,9 @@ def embed_batch(**payload: Any) -> None:
     embed(EmbedBatch.read(payload).batch, runtime())
 
 
-@app.task(name=FillBatch.task)
-def fill_batch(**payload: Any) -> None:
-    embed(FillBatch.read(payload).batch, runtime())
+@app.task(name=BackfillBatch.task)
+def backfill_batch(**payload: Any) -> None:
+    embed(BackfillBatch.read(payload).batch, runtime())
 
 
 def embed(batch: int, runtime: Runtime) -> None:
@@ -76,7 +76,7 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
     """Read, compute, write. Raises LeaseLost."""
     start = time.perf_counter()
     ids = sorted({id for lease in leases for id in lease.digits})
-    digits, pixels = runtime.transact(lambda session: pixels_of(session, ids))
+    digits, pixels = runtime.transact(pixels_of, ids)
     read = time.perf_counter()
     vectors = {tower: runtime.towers[tower](pixels) for tower in leases[0].towers}
     computed = time.perf_counter()
@@ -99,7 +99,7 @@ def store(work: Work, runtime: Runtime) -> int:
     Where several cannot be finished together, each is for itself. Raises LeaseLost where one alone is lost.
     """
     try:
-        return runtime.transact(lambda session: finish(session, work.leases, work.digits, work.vectors, work.seconds))
+        return runtime.transact(finish, work.leases, work.digits, work.vectors, work.seconds)
     except TowersChanged as change:
         more = {tower: runtime.towers[tower](work.pixels) for tower in change.missing}
         return store(replace(work, vectors=work.vectors | more), runtime)
@@ -127,7 +127,7 @@ def store_the_rest(work: Work, bad: BadVectors, runtime: Runtime) -> int:
     """Finish without what is no vector: a candidate that gives such is given up, the live tower's digits set aside."""
     (lease,) = work.leases
     log.warning("batch %d: %s", lease.batch, bad)
-    if runtime.transact(lambda session: lifecycle.reject(session, bad.tower, str(bad))):
+    if runtime.transact(lifecycle.reject, bad.tower, str(bad)):
         return store(work, runtime)
-    rest = runtime.transact(lambda session: quarantine(session, lease, bad.digits, "not_finite", str(bad)))
+    rest = runtime.transact(quarantine, lease, bad.digits, "not_finite", str(bad))
     return store(work.part(rest, ~np.isin(work.digits, bad.digits)), runtime)

@@ -85,15 +85,15 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
     most = runtime.settings.job_pictures
     job = check(chunk, most)
     if chunk.seq >= most // MAX_CHUNK_ITEMS:  # before, there cannot be too many
-        before_it = runtime.transact(lambda session: items_before(session, job, chunk.seq))
+        before_it = runtime.transact(items_before, job, chunk.seq)
         if before_it + len(chunk.keys) > most:
             raise BadMessage(f"chunk {chunk.seq} comes after {before_it:,} pictures; at most {most:,} are taken a job")
-    again = chunk.again or redelivered
-    before = runtime.transact(lambda session: accepted_as(session, job, chunk.seq)) if again else None
+    resent = chunk.resent or redelivered
+    before = runtime.transact(accepted_as, job, chunk.seq) if resent else None
     if before is not None:
         return before
     start = time.perf_counter()
-    with reader(chunk.normalise, at_arms_length=again) as read_one:
+    with reader(chunk.normalise, sandboxed=resent) as read_one:
         items, failures = read(chunk, read_one)
     decoded = time.perf_counter()
     submission = Submission(
@@ -107,7 +107,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         callback=callback_of(chunk.callback),
         seconds={"decode": decoded - start},
     )
-    batch = runtime.transact(lambda session: submit(session, submission))
+    batch = runtime.transact(submit, submission)
     log.info(
         "took in chunk %d of job %s: %d pictures, %d refused, decoded in %.3f s, stored in %.3f s",
         chunk.seq,
@@ -122,7 +122,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         return chunk.digest
     if chunk.callback is not None:
         announce_job(runtime, job)
-    return runtime.transact(lambda session: accepted_as(session, job, chunk.seq)) or b""
+    return runtime.transact(accepted_as, job, chunk.seq) or b""
 
 
 def check(chunk: Intake, most: int) -> uuid.UUID:
@@ -190,7 +190,7 @@ _TYPES: dict[str, Any] = {
     "labels": list | None,
     "attributes": list | None,
     "normalise": bool,
-    "again": bool,
+    "resent": bool,
     "digest": bytes,
     "total": int | None,
 }

@@ -23,14 +23,14 @@ PICTURES_A_PAGE = 20  # of up to 10 MiB each
 @answering
 def status(**payload: Any) -> dict[str, Any]:
     request = StatusOf.read(payload)
-    return runtime().transact(lambda session: jobs.status(session, job_id(request.job)))
+    return runtime().transact(jobs.status, job_id(request.job))
 
 
 @app.task(name=ListJobs.task, ignore_result=False)
 @answering
 def latest(**payload: Any) -> dict[str, Any]:
     limit = min(ListJobs.read(payload).limit, PAGE)
-    return {"jobs": runtime().transact(lambda session: jobs.latest(session, limit=limit))}
+    return {"jobs": runtime().transact(jobs.latest, limit=limit)}
 
 
 @app.task(name=Receipts.task, ignore_result=False)
@@ -89,16 +89,16 @@ def cancel(**payload: Any) -> dict[str, Any]:
 def end_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     """Cancel, and where the job stands then. Raises UnknownJob."""
     job = job_id(request.job)
-    runtime.transact(lambda session: cancel_job(session, job))
+    runtime.transact(cancel_job, job)
     announce_job(runtime, job)
-    return runtime.transact(lambda session: jobs.status(session, job))
+    return runtime.transact(jobs.status, job)
 
 
 @app.task(name=ListDead.task, ignore_result=False)
 @answering
 def list_dead(**payload: Any) -> dict[str, Any]:
     limit = min(ListDead.read(payload).limit, PAGE)
-    return {"batches": runtime().transact(lambda session: dead.page(session, limit=limit))}
+    return {"batches": runtime().transact(dead.page, limit=limit)}
 
 
 @app.task(name=Requeue.task, ignore_result=False)
@@ -111,6 +111,6 @@ def requeue_batch(request: Requeue, runtime: Runtime) -> str:
     """Queue a dead batch again and ring for it; its job's id. Raises InvalidRequest, UnknownBatch, NotRescuable."""
     if isinstance(request.batch, bool) or not isinstance(request.batch, int) or not 0 < request.batch < 2**63:
         raise InvalidRequest(f"batch {request.batch!r:.40}: an integer from 1")
-    job, kind = runtime.transact(lambda session: dead.requeue(session, request.batch))
+    job, kind = runtime.transact(dead.requeue, request.batch)
     publish([(request.batch, kind)])
     return job

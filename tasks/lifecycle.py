@@ -53,9 +53,7 @@ def start(request: StartTraining, runtime: Runtime) -> str:
     if not isinstance(request.seed, int) or not 0 <= request.seed < 2**32:
         raise InvalidRequest(f"the seed is {request.seed!r:.40}: an integer from 0 to {2**32 - 1}")
     id, callback = job_id(request.job), callback_of(request.callback)
-    job, batch = runtime.transact(
-        lambda session: trainings.start(session, id, recipe=request.recipe, seed=request.seed, callback=callback)
-    )
+    job, batch = runtime.transact(trainings.start, id, recipe=request.recipe, seed=request.seed, callback=callback)
     publish([(batch, "train")])
     return str(job)
 

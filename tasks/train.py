@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from db.engine import transact_once, transact_through_outage
 from db.errors import LeaseLost, first_line
 from db.queue import trainings
 from db.queue.finish import close_training
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 60  # attempts to store what took minutes to make: about as many seconds of a database that is down
-
 
 @app.task(name=TrainBatch.task)
 def train_batch(**payload: Any) -> None:
@@ -47,22 +46,20 @@ def train(batch: int, runtime: Runtime) -> None:
     lease = runtime.claim(batch, "train")
     if lease is None:
         return
-    runtime.transact(lambda session: trainings.forget_stop(session, lease.job))
+    runtime.transact(trainings.forget_stop, lease.job)
     try:
-        with runtime.heart.beating_for(lease):
+        with runtime.lease_renewer.renewing(lease):
             start = time.perf_counter()
             trained = fit(lease, runtime)
             seconds = {"wait": lease.waited, "train": time.perf_counter() - start}
-            tower = runtime.transact(
-                lambda session: register(session, lease, trained, seconds), attempts=PATIENCE, patient=True
-            )
+            tower = transact_through_outage(runtime.engine, register, lease, trained, seconds)
     except LeaseLost as fenced:
         log.warning("dropped training %s: %s", lease.job, fenced)
     except Exception as error:
         log.exception("training %s failed", lease.job)
         message = f"{type(error).__name__}: {first_line(error)}"
         with suppress(LeaseLost):  # a cancelled training has its end already
-            runtime.transact(lambda session: fail(session, lease, message), attempts=PATIENCE, patient=True)
+            transact_through_outage(runtime.engine, fail, lease, message)
     except BaseException as stopped:  # told to stop: another worker starts it over
         runtime.give_back(lease, stopped)
         raise
@@ -82,7 +79,7 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
     def on_progress(progress: Progress) -> None:
         shown = asdict(progress) | {"attempt": lease.attempt}  # above 1: its worker died, and it was started over
         try:
-            if runtime.transact(lambda session: report(session, lease, shown, settings.lease), attempts=1):
+            if transact_once(runtime.engine, report, lease, shown, settings.lease):
                 asked_to_stop.set()
         except DBAPIError as error:  # a training outlives a database that is down for a while
             log.warning("could not report the progress of training %s: %s", lease.job, first_line(error))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
@@ -14,16 +13,17 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import locks
-from db.engine import transact
+from db.engine import transact_once
 from db.queue import rescue
 from db.vectors import backfill, lifecycle, partitions
 from tasks.announce import announce
-from twinvec_client.contract.messages import FillOwed, Sweep
+from twinvec_client.contract.messages import BackfillDue, Sweep
 from worker.app import app
 from worker.outbox import depths, publish
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -32,9 +32,9 @@ def sweep_now(**_: Any) -> None:
     sweep(runtime())
 
 
-@app.task(name=FillOwed.task)
-def fill_owed(**_: Any) -> None:
-    fill(runtime())
+@app.task(name=BackfillDue.task)
+def backfill_due(**_: Any) -> None:
+    queue_backfill(runtime())
 
 
 def sweep(runtime: Runtime) -> None:
@@ -43,14 +43,14 @@ def sweep(runtime: Runtime) -> None:
     Each step is a transaction of its own: while one waits for its locks it holds no rows of the others.
     """
     settings = runtime.settings
-    if poisoned := alone(runtime, lambda session: rescue.rescue(session, max_attempts=settings.max_attempts)):
+    if poisoned := run_exclusively(runtime, rescue.rescue, max_attempts=settings.max_attempts):
         log.warning("split or buried %d batches that killed their workers", poisoned)
-    alone(runtime, backfill.end_finished)
-    if (tower := alone(runtime, lifecycle.promote_ready)) is not None:
+    run_exclusively(runtime, backfill.end_finished)
+    if (tower := run_exclusively(runtime, lifecycle.promote_ready)) is not None:
         log.info("promoted tower %d (%.12s): nothing is owed under it", tower.id, tower.fingerprint)
     repeat(runtime)
     announce(runtime)
-    close_spaces(runtime)
+    drop_partitions(runtime)
 
 
 def repeat(runtime: Runtime) -> None:
@@ -67,16 +67,24 @@ def repeat(runtime: Runtime) -> None:
     for kind, bells in waiting.items():
         room = settings.in_flight - bells
         if room > 0:
-            due = partial(rescue.take_due, kind=kind, republish_after=settings.republish_after, in_flight=room)
-            publish(alone(runtime, due) or [])
+            due = run_exclusively(
+                runtime, rescue.take_due, kind, republish_after=settings.republish_after, in_flight=room
+            )
+            publish(due or [])
 
 
-def alone(runtime: Runtime, step: Callable[[Session], T]) -> T | None:
-    """Run a step of the sweep in a transaction, unless somebody else sweeps now."""
-    return runtime.transact(lambda session: step(session) if locks.try_sweep(session) else None)
+def run_exclusively(
+    runtime: Runtime, step: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T | None:
+    """Run a step of the sweep in a transaction; None where another process sweeps now."""
+
+    def exclusive(session: Session) -> T | None:
+        return step(session, *args, **kwargs) if locks.try_sweep(session) else None
+
+    return runtime.transact(exclusive)
 
 
-def close_spaces(runtime: Runtime) -> None:
+def drop_partitions(runtime: Runtime) -> None:
     """Drop the vectors of retired and rejected towers, when nobody is in the way."""
 
     def close(session: Session) -> None:
@@ -87,12 +95,12 @@ def close_spaces(runtime: Runtime) -> None:
             log.info("dropped the vectors of tower %d", tower)
 
     try:
-        transact(runtime.engine, close, attempts=1)  # whoever waits to drop a table makes others wait
+        transact_once(runtime.engine, close)  # whoever waits to drop a table makes others wait
     except OperationalError as error:  # somebody reads or writes; the next sweep tries again
         log.info("vectors of old towers are still in use: %s", str(error.orig).strip().splitlines()[0])
 
 
-def fill(runtime: Runtime) -> None:
+def queue_backfill(runtime: Runtime) -> None:
     """Queue what is owed under the live tower and waits in no batch, and ring for it."""
     if owed := runtime.transact(backfill.queue_due):
         log.info("queued %d digits whose vectors are owed", owed)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select, text, update
-from sqlalchemy.orm import Session
 
 from db import digits
 from db.queue import finish as finishing
@@ -25,7 +24,7 @@ from db.tables import Batch, Digit, Embedding, Failure
 from db.vectors import lifecycle, towers
 
 Array = np.ndarray[Any, Any]
-Ledger = Callable[[Callable[[Session], Any]], Any]
+Ledger = Callable[..., Any]
 
 MAX_ATTEMPTS = 3
 
@@ -111,27 +110,25 @@ def chunk(
 def send(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int | None:
     """Submit a chunk; its batch."""
     submission = chunk(*items, **chunk_fields)
-    batch: int | None = ledger(lambda session: submit(session, submission))
+    batch: int | None = ledger(submit, submission)
     return batch
 
 
 def claim(ledger: Ledger, batch: int | None, *, lease: float = 60, worker: str = "worker") -> Lease | None:
-    claimed: Lease | None = ledger(
-        lambda session: leases.claim(session, batch or 0, worker=worker, lease=lease, max_attempts=MAX_ATTEMPTS)
-    )
+    claimed: Lease | None = ledger(leases.claim, batch or 0, worker=worker, lease=lease, max_attempts=MAX_ATTEMPTS)
     return claimed
 
 
 def computed(ledger: Ledger, lease: Lease) -> tuple[Array, dict[int, Array]]:
     """What a worker has in hand when it is about to finish: digit ids, and their vectors by tower."""
-    ids, pixels = ledger(lambda session: digits.pixels_of(session, lease.digits))
+    ids, pixels = ledger(digits.pixels_of, lease.digits)
     return ids, {tower: picked(tower, pixels) for tower in lease.towers}
 
 
 def finish(ledger: Ledger, lease: Lease) -> int:
     """Compute and store a batch's vectors; how many."""
     ids, vectors = computed(ledger, lease)
-    return int(ledger(lambda session: finishing.finish(session, [lease], ids, vectors, {"tower": 0.5})))
+    return int(ledger(finishing.finish, [lease], ids, vectors, {"tower": 0.5}))
 
 
 def embed(ledger: Ledger, batch: int | None) -> int:
@@ -152,7 +149,7 @@ def expire(ledger: Ledger, batch: int | None) -> None:
 
 
 def rescue(ledger: Ledger) -> int:
-    return int(ledger(lambda session: rescuing.rescue(session, max_attempts=MAX_ATTEMPTS)))
+    return int(ledger(rescuing.rescue, max_attempts=MAX_ATTEMPTS))
 
 
 def die_on(ledger: Ledger, batch: int | None) -> None:
@@ -169,7 +166,7 @@ def bury(ledger: Ledger, batch: int | None) -> None:
 
 
 def status(ledger: Ledger, job: uuid.UUID) -> dict[str, Any]:
-    found: dict[str, Any] = ledger(lambda session: jobs.status(session, job))
+    found: dict[str, Any] = ledger(jobs.status, job)
     return found
 
 

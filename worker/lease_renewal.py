@@ -22,7 +22,7 @@ class LeaseRenewer:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def beating_for(self, lease: Lease) -> Iterator[None]:
+    def renewing(self, lease: Lease) -> Iterator[None]:
         """Renew `lease` while the block runs. A lease that was lost is not fought for: its fence will tell."""
         with self._changed:
             self._leases[lease.batch] = lease

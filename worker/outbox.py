@@ -9,12 +9,12 @@ from typing import Any
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from twinvec_client.contract.messages import EmbedBatch, FillBatch, TrainBatch
+from twinvec_client.contract.messages import BackfillBatch, EmbedBatch, TrainBatch
 from worker.app import app
 
 log = logging.getLogger(__name__)
 
-_MESSAGES = {"embed": EmbedBatch, "fill": FillBatch, "train": TrainBatch}
+_MESSAGES = {"embed": EmbedBatch, "backfill": BackfillBatch, "train": TrainBatch}
 
 
 def publish(batches: Iterable[tuple[int, str]]) -> None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -23,6 +23,7 @@ from worker.settings import Settings
 if TYPE_CHECKING:
     from worker.tower_cache import TowerCache
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Runtime:
         if url is None:
             raise SchemaError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
         self.engine = connect(url)
-        self.heart = LeaseRenewer(self._renew, every=settings.lease / 4)
+        self.lease_renewer = LeaseRenewer(self._renew, every=settings.lease / 4)
 
     @cached_property
     def towers(self) -> TowerCache:
@@ -50,27 +51,25 @@ class Runtime:
 
         return TowerCache(self.transact)
 
-    def transact(self, work: Callable[[Session], T], *, attempts: int = 5, patient: bool = False) -> T:
-        """Run `work` in one transaction of its own; see `db.engine.transact`."""
-        return transact(self.engine, work, attempts=attempts, patient=patient)
+    def transact(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work(session, ...)` in a transaction of its own; see `db.engine.transact`."""
+        return transact(self.engine, work, *args, **kwargs)
 
     def claim(self, batch: int, *kinds: str) -> Lease | None:
         """Lease a batch, of a job of these kinds where any are named; None where it is not to be had."""
         settings = self.settings
         return self.transact(
-            lambda session: leases.claim(
-                session,
-                batch,
-                kinds=kinds or leases.KINDS,
-                worker=self.name,
-                lease=settings.lease,
-                max_attempts=settings.max_attempts,
-            )
+            leases.claim,
+            batch,
+            kinds=kinds or leases.KINDS,
+            worker=self.name,
+            lease=settings.lease,
+            max_attempts=settings.max_attempts,
         )
 
     def claim_together(self, batch: int) -> list[Lease]:
         """As `claim`, of digits to embed; where the batch is small, with the small ones that wait beside it."""
-        first = self.claim(batch, "embed", "fill")
+        first = self.claim(batch, "embed", "backfill")
         if first is None:
             return []
         if first.kind != "embed" or first.attempt > 1 or len(first.digits) > leases.SMALL:
@@ -85,7 +84,7 @@ class Runtime:
         try:
             with ExitStack() as beating:
                 for lease in leases:
-                    beating.enter_context(self.heart.beating_for(lease))
+                    beating.enter_context(self.lease_renewer.renewing(lease))
                 yield
         except BaseException as error:
             for lease in leases:
@@ -99,7 +98,7 @@ class Runtime:
         """
         error = f"{type(reason).__name__}: {first_line(reason)}" if isinstance(reason, Exception) else None
         try:
-            self.transact(lambda session: leases.give_back(session, lease, error=error))
+            self.transact(leases.give_back, lease, error=error)
         except DBAPIError as error:
             log.warning("could not give batch %d back: %s", lease.batch, error.orig)
 
@@ -108,7 +107,7 @@ class Runtime:
         self.towers.warm_up()
 
     def _renew(self, lease: Lease) -> bool:
-        return self.transact(lambda session: leases.renew(session, lease, self.settings.lease))
+        return self.transact(leases.renew, lease, self.settings.lease)
 
 
 @cache

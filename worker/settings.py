@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, safe_url
-from twinvec_client.contract.messages import FillOwed, Message, RetrainOnSchedule, Sweep
+from twinvec_client.contract.messages import BackfillDue, Message, RetrainOnSchedule, Sweep
 
 
 class OpenBroker(Exception):
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
             }
 
         every("sweep", self.sweep, Sweep())
-        every("fill what is owed", 600.0, FillOwed())
+        every("fill what is owed", 600.0, BackfillDue())
         if self.train_cron is not None:
             minute, hour, day, month, weekday = self.train_cron.split()
             when = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from db.tables import Tower
 from db.vectors import towers as ledger
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 KEPT = 3  # the live one, a candidate, and the previous one that late queries still ask for
 
 
-Transact = Callable[[Callable[[Session], Any]], Any]
+Transact = Callable[..., Any]  # as `Runtime.transact`
 
 
 class TowerCorrupt(Exception):
@@ -48,7 +47,7 @@ class TowerCache:
 
     def _load(self, id: int) -> Embedder:
         start = time.perf_counter()
-        tower = self._transact(lambda session: ledger.with_file(session, id))
+        tower = self._transact(ledger.with_file, id)
         if hashlib.sha256(tower.file).digest() != tower.file_digest:
             raise TowerCorrupt(f"the file of tower {id} does not have the digest it was registered with")
         model = load(tower.file)

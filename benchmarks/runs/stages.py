@@ -224,7 +224,7 @@ class Receiver:
 def read(fields: dict[str, Any]) -> Submission:
     chunk = Intake.read(fields)
     job = tasks.intake.check(chunk, settings.job_pictures)
-    with tasks.intake.reader(chunk.normalise, at_arms_length=False) as read_one:
+    with tasks.intake.reader(chunk.normalise, sandboxed=False) as read_one:
         items, _ = tasks.intake.read(chunk, read_one)
     return Submission(
         job=job, seq=chunk.seq, collection=chunk.collection, items=items, digest=chunk.digest, total=chunk.total
@@ -232,20 +232,16 @@ def read(fields: dict[str, Any]) -> Submission:
 
 
 def submit(submission: Submission) -> int | None:
-    return runtime.transact(lambda session: db.queue.intake.submit(session, submission))
+    return runtime.transact(db.queue.intake.submit, submission)
 
 
 def pixels(lease: Lease) -> tuple[np.ndarray, np.ndarray]:
-    return runtime.transact(lambda session: pixels_of(session, lease.digits))
+    return runtime.transact(pixels_of, lease.digits)
 
 
 def finish(done: tuple[Any, Any, Any]) -> int:
     lease, (ids, _), vectors = done
-    return runtime.transact(
-        lambda session: db.queue.finish.finish(
-            session, [lease], ids, {place.tower: vectors}, {"read": 0.1, "tower": 0.1}
-        )
-    )
+    return runtime.transact(db.queue.finish.finish, [lease], ids, {place.tower: vectors}, {"read": 0.1, "tower": 0.1})
 
 
 # --- what the machine can do ---

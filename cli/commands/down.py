@@ -66,6 +66,6 @@ def _clear(home: Path, *, now: bool) -> bool:
     left = find_marked(home)
     servers = nothing.processes()
     end(left, grace=0 if now else GRACE)
-    nothing.stop(hurry=now)
+    nothing.stop(immediate=now)
     (home / "run.json").unlink(missing_ok=True)
     return bool(left or servers)

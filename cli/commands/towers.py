@@ -61,8 +61,8 @@ def towers(
             str(tower.seed),
             *(_rate(tower.metrics, name) for name in ("pair_accuracy", "nearest_1", "map_at_r")),
             f"{tower.embedded:,}",
-            f"{tower.owed:,}",
-            tower.created[:16].replace("T", " "),
+            f"{tower.due:,}",
+            tower.created_at[:16].replace("T", " "),
         )
     out.print(rows)
 
@@ -73,8 +73,8 @@ def _describe(tower: Tower) -> None:
         "tower": f"{tower.id} ({tower.fingerprint})",
         "status": _status(tower),
         "recipe": f"{escape(tower.recipe)}, seed {tower.seed}",
-        "created": tower.created[:16].replace("T", " "),
-        "vectors": f"{tower.embedded:,}, {tower.owed:,} owed",
+        "created": tower.created_at[:16].replace("T", " "),
+        "vectors": f"{tower.embedded:,}, {tower.due:,} owed",
         "threshold": f"{tower.threshold:.3f}",
         "pairs, at 0.5": _rate(metrics, "pair_accuracy"),
     }

@@ -39,6 +39,6 @@ def _stored(settings: Settings, id: int) -> Tower:
         raise CommandError("pictures are drawn from the tower in the database: set TWINVEC_DATABASE_URL")
     engine = connect(url)
     try:
-        return transact(engine, lambda session: towers.with_file(session, id))
+        return transact(engine, towers.with_file, id)
     finally:
         engine.dispose()

@@ -28,7 +28,7 @@ def worker(
 
     \b
     Example:
-      twinvec worker --lanes embed,reembed
+      twinvec worker --lanes embed,backfill
     """
     wanted = [lane.strip() for lane in lanes.split(",") if lane.strip()]
     unknown = sorted(set(wanted) - set(LANES))

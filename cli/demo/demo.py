@@ -149,7 +149,7 @@ class _Demo:
         with err.status("waiting until every vector is stored under the new tower"):
             while True:
                 tower = next(tower for tower in self.tv.towers() if tower.id == outcome.tower)
-                if tower.status == "live" and not tower.owed:
+                if tower.status == "live" and not tower.due:
                     break
                 if tower.status not in ("live", "candidate"):
                     raise CommandError(f"tower {tower.id} is {tower.status}: see the logs in {self.stack.logs}")

@@ -19,7 +19,7 @@ from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 
 LITTLE, TOO_LITTLE = 5e9, 5e8  # bytes free in the home folder
 
-PATIENCE = 120  # seconds for the backend to load
+BACKEND_TIMEOUT = 120  # seconds for the backend to load
 
 
 class Backend:
@@ -37,11 +37,13 @@ class Backend:
     def findings(self) -> Iterator[Finding]:
         """Wait for its answer."""
         try:
-            answer, errors = self._asked.communicate(timeout=PATIENCE)
+            answer, errors = self._asked.communicate(timeout=BACKEND_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._asked.kill()
             self._asked.communicate()
-            yield Finding("backend", PROBLEM, f"did not load within {PATIENCE} s", "look at the load of this machine")
+            yield Finding(
+                "backend", PROBLEM, f"did not load within {BACKEND_TIMEOUT} s", "look at the load of this machine"
+            )
             return
         if self._asked.returncode:
             said = (errors.strip().splitlines() or [f"status {self._asked.returncode}"])[-1]

@@ -100,7 +100,7 @@ def chunks(
             attributes=chunk.attributes if any(chunk.attributes) else None,
             normalise=normalise,
             callback=callback,
-            again=False,
+            resent=False,
             digest=content.digest(),
             total=total if last else None,
         )

@@ -54,7 +54,7 @@ _DOWN = (
     redis.exceptions.RedisError,
     RuntimeError,  # how Celery's result backend says that it gave up
 )
-_PATIENCE = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}  # with a broker
+_RETRY_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}  # with a broker
 _QUERIES_A_REQUEST = 100
 FEW = 100  # pictures that are sent without asking first whether anybody is there: it would take as long as sending them
 _JOBS = uuid.UUID("6f0e9c62-8a0b-5ad0-9e1c-2f5c1f0d7a11")  # the namespace of idempotency keys
@@ -87,7 +87,7 @@ class Twinvec:
             "socket_timeout": 10,
             "socket_connect_timeout": 3,
             "visibility_timeout": 600,
-            **_PATIENCE,
+            **_RETRY_POLICY,
         }
         self._app.conf.update(
             task_serializer=SERIALIZER,
@@ -96,7 +96,7 @@ class Twinvec:
             broker_transport_options=transport,
             result_backend_transport_options={
                 "global_keyprefix": KEY_PREFIX,
-                "retry_policy": _PATIENCE,
+                "retry_policy": _RETRY_POLICY,
             },
             redis_socket_connect_timeout=3,
             redis_socket_timeout=10,
@@ -351,7 +351,7 @@ class _Delivery:
                     if self._hand_over(chunk):
                         bar.advance(sent)
                         continue
-                    chunk = replace(chunk, again=True)
+                    chunk = replace(chunk, resent=True)
                 self._send(chunk)
                 self.waiting[chunk.seq] = _Sent(chunk, self.client.resend_after)
                 if self._is_full():
@@ -398,7 +398,7 @@ class _Delivery:
         """Read receipts; with none, wait a moment and send again what has waited too long."""
         accepted_before = min(self.waiting, default=self.last_sent + 1) - 1
         try:
-            answer = self.client.ask(Receipts(job=self.job, after=accepted_before), timeout=self.outage.patience)
+            answer = self.client.ask(Receipts(job=self.job, after=accepted_before), timeout=self.outage.timeout)
         except TRANSIENT as error:
             self.outage.endure(error)
             return
@@ -423,7 +423,7 @@ class _Delivery:
             time.sleep(self.pause)
         for sent in self.waiting.values():
             if sent.overdue():
-                self._send(replace(sent.chunk, again=True))
+                self._send(replace(sent.chunk, resent=True))
 
     def _compare(self, chunk: Intake, accepted: bytes) -> None:
         if chunk.digest != accepted:
@@ -445,13 +445,13 @@ class _Delivery:
 
 
 class _Sent:
-    def __init__(self, chunk: Intake, patience: float) -> None:
-        self.chunk, self.patience, self.since = chunk, patience, time.monotonic()
+    def __init__(self, chunk: Intake, timeout: float) -> None:
+        self.chunk, self.timeout, self.since = chunk, timeout, time.monotonic()
         self.size = len(chunk.glyphs) + sum(map(len, chunk.encoded))  # bytes, about
 
     def overdue(self) -> bool:
         """Whether to send it again; asked once, it waits twice as long the next time."""
-        if time.monotonic() - self.since < self.patience:
+        if time.monotonic() - self.since < self.timeout:
             return False
-        self.since, self.patience = time.monotonic(), self.patience * 2
+        self.since, self.timeout = time.monotonic(), self.timeout * 2
         return True

@@ -52,7 +52,7 @@ class _Job:
         outage = Outage(self._client.outage)
         while True:
             try:
-                status = JobStatus.read(self._client.ask(StatusOf(job=self.id), timeout=outage.patience))
+                status = JobStatus.read(self._client.ask(StatusOf(job=self.id), timeout=outage.timeout))
             except TRANSIENT as error:
                 outage.endure(error)
                 continue

@@ -18,7 +18,7 @@ class Outage:
         self.since: float | None = None  # of the last answer; None before the first
 
     @property
-    def patience(self) -> float | None:
+    def timeout(self) -> float | None:
         """Seconds to wait for the next answer: few where there were some before, the client's own for the first."""
         return None if self.since is None else REPEAT_AFTER
 

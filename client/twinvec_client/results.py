@@ -87,7 +87,7 @@ class Failure(_Record):
 class DeadBatch(_Record):
     """A batch that nobody tries any more: why, after how many attempts, and who held it last.
 
-    kind: of its job. digits: how many it holds. died: ISO 8601.
+    kind: of its job. digits: how many it holds. died_at: ISO 8601.
     """
 
     id: int
@@ -97,7 +97,7 @@ class DeadBatch(_Record):
     attempts: int
     worker: str | None
     message: str | None
-    died: str
+    died_at: str
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class JobStatus(_Record):
     unchanged: int
     failed: int
     cancelled: int
-    created: str
+    created_at: str
     seconds: float
     message: str | None
     progress: dict[str, Any] | None
@@ -167,7 +167,7 @@ class TrainingOutcome:
 
 @dataclass(frozen=True)
 class Tower(_Record):
-    """A trained tower. `embedded` counts the vectors stored under it, `owed` those that are still to come."""
+    """A trained tower. `embedded` counts the vectors stored under it, `due` those that are still to come."""
 
     id: int
     fingerprint: str
@@ -176,6 +176,6 @@ class Tower(_Record):
     seed: int
     metrics: dict[str, Any]
     threshold: float
-    created: str
+    created_at: str
     embedded: int
-    owed: int
+    due: int

@@ -14,7 +14,7 @@ from db.tables import Batch, Job
 
 def due(session: Session, *, limit: int = 100) -> list[uuid.UUID]:
     """Jobs that have ended and whose callers have not been told, oldest first."""
-    query = select(Job.id).where(*_uncalled()).order_by(Job.created).limit(limit)
+    query = select(Job.id).where(*_uncalled()).order_by(Job.created_at).limit(limit)
     return list(session.execute(query).scalars())
 
 
@@ -24,7 +24,7 @@ def take(session: Session, id: uuid.UUID) -> tuple[dict[str, Any], dict[str, Any
     job = session.execute(query).scalar()
     if job is None or job.callback is None:
         return None
-    job.announced = func.now()
+    job.called_back_at = func.now()
     return job.callback, status(session, id)
 
 
@@ -32,5 +32,5 @@ def _uncalled() -> tuple[ColumnElement[bool], ...]:
     parts = select(Batch.id).where(Batch.job == Job.id)
     all_here = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery() == Job.chunks
     embedded = (Job.kind == "embed") & all_here & ~exists(parts.where(Batch.state.in_(["queued", "leased"])))
-    ended = Job.ended.isnot(None) | Job.cancelled.isnot(None) | embedded
-    return Job.callback.isnot(None), Job.announced.is_(None), ended
+    ended = Job.ended_at.isnot(None) | Job.cancelled_at.isnot(None) | embedded
+    return Job.callback.isnot(None), Job.called_back_at.is_(None), ended

@@ -27,9 +27,9 @@ def cancel_job(session: Session, id: uuid.UUID) -> None:
         raise UnknownJob(f"no job has the id {id}")
     if status(session, id)["state"] in ("finished", "finished_with_failures", "failed", "cancelled"):
         return
-    row.cancelled = func.now()
+    row.cancelled_at = func.now()
     if row.kind != "embed":
-        row.ended = func.now()
+        row.ended_at = func.now()
     cancel_open(session, id)
 
 
@@ -53,7 +53,7 @@ def cancel_open(session: Session, job: uuid.UUID) -> None:
         batch.dropped = len(batch.digits)
     # Locked before it is looked who else waits for them: whoever comes to wait locks them as well.
     listed = [id for batch in batches for id in batch.digits]
-    brought = Digit.job.in_(select(Job.id).where(Job.cancelled.isnot(None)))  # by this job, or one cancelled before
+    brought = Digit.job.in_(select(Job.id).where(Job.cancelled_at.isnot(None)))  # by this job, or one cancelled before
     query = select(Digit.id).where(Digit.id == func.any(listed), brought).order_by(Digit.id).with_for_update(of=Digit)
     unwanted = set(session.execute(query).scalars())
     unwanted.difference_update(*waiting_for(session, list(unwanted)).values())

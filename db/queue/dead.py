@@ -18,14 +18,14 @@ def bury(session: Session, batch: Batch, reason: str, why: str) -> None:
     if job.kind == "embed":
         fail(session, job.id, batch.digits, reason, why)
     else:
-        job.message, job.ended = f"batch {batch.id}: {why}", func.now()
+        job.message, job.ended_at = f"batch {batch.id}: {why}", func.now()
     batch.failed = (batch.failed or 0) + len(batch.digits)
     batch.message = why
     close(batch, "dead")
 
 
 def close(batch: Batch, state: str) -> None:
-    batch.state, batch.token, batch.lease_until, batch.finished = state, None, None, func.now()
+    batch.state, batch.token, batch.lease_until, batch.finished_at = state, None, None, func.now()
 
 
 def page(session: Session, *, limit: int) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def page(session: Session, *, limit: int) -> list[dict[str, Any]]:
             "attempts": batch.attempt,
             "worker": batch.worker,
             "message": batch.message,
-            "died": batch.finished and batch.finished.isoformat(),
+            "died_at": batch.finished_at and batch.finished_at.isoformat(),
         }
         for batch, kind in session.execute(query)
     ]
@@ -66,10 +66,10 @@ def requeue(session: Session, id: int) -> tuple[str, str]:
     ).all()
     batch.failed -= len(struck)
     batch.digits = [row.id for row in digits]
-    batch.state, batch.attempt, batch.finished, batch.message, batch.rung = "queued", 0, None, None, None
-    job.announced = None
+    batch.state, batch.attempt, batch.finished_at, batch.message, batch.published_at = "queued", 0, None, None, None
+    job.called_back_at = None
     if job.kind != "embed":
-        job.ended, job.message = None, None
+        job.ended_at, job.message = None, None
         batch.failed = 0
     return str(job.id), job.kind
 
@@ -77,9 +77,9 @@ def requeue(session: Session, id: int) -> tuple[str, str]:
 def _check(session: Session, id: int, job: Job) -> None:
     if job.kind == "train":
         raise NotRescuable(f"batch {id} is a training: start another with `twinvec train`")
-    if job.cancelled is not None:
+    if job.cancelled_at is not None:
         raise NotRescuable(f"job {job.id} of batch {id} was cancelled: send its pictures as a new job")
-    if job.kind == "fill":
+    if job.kind == "backfill":
         status = session.execute(select(Tower.status).where(Tower.id == job.tower)).scalar_one()
         if status not in ("live", "candidate"):
             raise NotRescuable(f"batch {id} was to embed under tower {job.tower}, which is {status}")

@@ -92,7 +92,7 @@ def _close(session: Session, lease: Lease, seconds: dict[str, float], *, embedde
             state="done",
             token=None,
             lease_until=None,
-            finished=func.now(),
+            finished_at=func.now(),
             message=None,
             embedded=embedded,
             seconds=func.coalesce(Batch.seconds, cast(literal("{}"), Batch.seconds.type)).op("||")(

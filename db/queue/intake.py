@@ -92,16 +92,16 @@ def submit(session: Session, chunk: Submission) -> int | None:
             digits=[],
             digest=chunk.digest,
             items=count,
-            state="cancelled" if job.cancelled else "done",
-            dropped=count if job.cancelled else 0,
-            finished=func.now(),
+            state="cancelled" if job.cancelled_at else "done",
+            dropped=count if job.cancelled_at else 0,
+            finished_at=func.now(),
         )
         .on_conflict_do_nothing(index_elements=["job", "seq"])
         .returning(Batch.id)
     ).scalar()
     if batch is not None and chunk.total is not None:
         session.execute(update(Job).where(Job.id == job.id).values(total=chunk.total, chunks=chunk.seq + 1))
-    if batch is None or job.cancelled:
+    if batch is None or job.cancelled_at:
         return None
     owed, unchanged, duplicates = _store(session, chunk)
     failures = chunk.failures + duplicates
@@ -114,7 +114,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
             unchanged=unchanged,
             failed=len(failures),
             seconds=chunk.seconds,
-            **({"state": "queued", "finished": None, "rung": func.now()} if owed else {}),
+            **({"state": "queued", "finished_at": None, "published_at": func.now()} if owed else {}),
         )
     )
     return batch if owed else None

@@ -23,11 +23,11 @@ def status(session: Session, id: uuid.UUID) -> dict[str, Any]:
 
 def latest(session: Session, *, limit: int) -> list[dict[str, Any]]:
     """The newest jobs, newest first."""
-    return _statuses(session, Job.created.isnot(None), limit=limit)
+    return _statuses(session, Job.created_at.isnot(None), limit=limit)
 
 
 def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> list[dict[str, Any]]:
-    chosen = select(Job.id).where(which).order_by(Job.created.desc()).limit(limit)
+    chosen = select(Job.id).where(which).order_by(Job.created_at.desc()).limit(limit)
     is_open = Batch.state.in_(["queued", "leased"])
 
     def total(column: Any) -> ColumnElement[int]:
@@ -47,18 +47,18 @@ def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> li
             func.extract(
                 "epoch",
                 case(
-                    (Job.ended.isnot(None), Job.ended),
-                    (Job.cancelled.isnot(None), Job.cancelled),
+                    (Job.ended_at.isnot(None), Job.ended_at),
+                    (Job.cancelled_at.isnot(None), Job.cancelled_at),
                     (func.bool_or(is_open) | Job.chunks.is_(None), func.clock_timestamp()),
-                    else_=func.coalesce(func.max(Batch.finished), Job.created),
+                    else_=func.coalesce(func.max(Batch.finished_at), Job.created_at),
                 )
-                - Job.created,
+                - Job.created_at,
             ).label("seconds"),
         )
         .outerjoin(Batch, Batch.job == Job.id)
         .where(Job.id.in_(chosen))
         .group_by(Job.id)
-        .order_by(Job.created.desc())
+        .order_by(Job.created_at.desc())
     )
     towers = session.execute(select(func.count()).where(Tower.status.in_(["live", "candidate"]))).scalar_one()
     return [_describe(row, has_tower=bool(towers)) for row in session.execute(query)]
@@ -77,7 +77,7 @@ def _describe(row: Any, *, has_tower: bool) -> dict[str, Any]:
         "unchanged": row.unchanged,
         "failed": row.failed,
         "cancelled": row.dropped,
-        "created": job.created.isoformat(),
+        "created_at": job.created_at.isoformat(),
         "seconds": float(row.seconds),
         "message": job.message,
         "progress": job.progress,
@@ -86,7 +86,7 @@ def _describe(row: Any, *, has_tower: bool) -> dict[str, Any]:
 
 
 def _embed_state(job: Job, row: Any, has_tower: bool) -> str:
-    if job.cancelled is not None:
+    if job.cancelled_at is not None:
         return "cancelled"
     if job.chunks is None or row.chunks_accepted < job.chunks:
         return "receiving"
@@ -98,8 +98,8 @@ def _embed_state(job: Job, row: Any, has_tower: bool) -> str:
 
 
 def _other_state(job: Job, row: Any) -> str:
-    if job.cancelled is not None:
+    if job.cancelled_at is not None:
         return "cancelled"
-    if job.ended is not None:
+    if job.ended_at is not None:
         return "failed" if job.message else "finished"
     return "running" if row.leased or row.succeeded else "queued"

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from db.tables import Batch, Job, Tower
 
-KINDS = ("embed", "fill", "train")  # of jobs
+KINDS = ("embed", "backfill", "train")  # of jobs
 
 SMALL = 16  # digits of a batch that is claimed together with others
 
@@ -103,7 +103,7 @@ def _leased(token: uuid.UUID, worker: str, seconds: float) -> dict[str, Any]:
     }
 
 
-_LEASED = (Batch.id, Batch.digits, Batch.attempt, func.extract("epoch", func.now() - Batch.created).label("waited"))
+_LEASED = (Batch.id, Batch.digits, Batch.attempt, func.extract("epoch", func.now() - Batch.created_at).label("waited"))
 
 
 def _lease(row: Any, token: uuid.UUID, job: Job, towers: tuple[int, ...]) -> Lease:
@@ -142,7 +142,7 @@ def give_back(session: Session, lease: Lease, *, error: str | None = None) -> No
             state="queued",
             token=None,
             lease_until=None,
-            rung=None if error is None else func.now(),
+            published_at=None if error is None else func.now(),
             attempt=Batch.attempt - 1,
             message=error,
         )
@@ -156,7 +156,7 @@ def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
 def towers_for(session: Session, job: Job) -> tuple[int, ...]:
     """Those a job's digits are embedded under: all that are live or being filled, or the one that a fill names."""
     query = select(Tower.id).where(Tower.status.in_(["live", "candidate"])).order_by(Tower.id)
-    if job.kind == "fill":
+    if job.kind == "backfill":
         query = query.where(Tower.id == job.tower)
     return tuple(session.execute(query).scalars())
 

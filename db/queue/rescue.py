@@ -20,7 +20,7 @@ def rescue(session: Session, *, max_attempts: int) -> int:
     session.execute(
         update(Batch)
         .where(Batch.state == "leased", Batch.lease_until < func.now(), Batch.attempt < max_attempts)
-        .values(state="queued", token=None, lease_until=None, rung=None)
+        .values(state="queued", token=None, lease_until=None, published_at=None)
     )
     poisoned = session.execute(
         select(Batch)
@@ -56,7 +56,7 @@ def take_due(session: Session, kind: str, *, republish_after: float, in_flight: 
 
     Due is what was never rung, or long ago; the bells that are out and unheard stay below `in_flight`.
     """
-    due = or_(Batch.rung.is_(None), Batch.rung < func.now() - interval(republish_after))
+    due = or_(Batch.published_at.is_(None), Batch.published_at < func.now() - interval(republish_after))
     out = session.execute(
         select(func.count()).select_from(Batch).join(Job).where(Batch.state == "queued", ~due, Job.kind == kind)
     ).scalar_one()
@@ -73,10 +73,10 @@ def take_due(session: Session, kind: str, *, republish_after: float, in_flight: 
         .limit(in_flight - out)
         .with_for_update(of=Batch, skip_locked=True)
     )
-    rung = session.execute(
+    taken = session.execute(
         update(Batch)
         .where(Batch.id.in_(chosen.scalar_subquery()), Batch.job == Job.id)
-        .values(rung=func.now())
+        .values(published_at=func.now())
         .returning(Batch.id, Job.kind)
     )
-    return sorted((row.id, row.kind) for row in rung)
+    return sorted((row.id, row.kind) for row in taken)

@@ -27,14 +27,14 @@ def start(
     opened = session.execute(
         insert(Job)
         .values(id=id, kind="train", parameters={"recipe": recipe, "seed": seed}, chunks=1, callback=callback)
-        .on_conflict_do_nothing(index_elements=["kind"], index_where=(Job.kind == "train") & Job.ended.is_(None))
+        .on_conflict_do_nothing(index_elements=["kind"], index_where=(Job.kind == "train") & Job.ended_at.is_(None))
         .returning(Job.id)
     ).scalar()
     if opened is None:
-        running = session.execute(select(Job.id).where(Job.kind == "train", Job.ended.is_(None))).scalar_one()
+        running = session.execute(select(Job.id).where(Job.kind == "train", Job.ended_at.is_(None))).scalar_one()
         raise TrainingRunning(str(running))
     batch = session.execute(
-        insert(Batch).values(job=id, seq=0, state="queued", digits=[], rung=func.now()).returning(Batch.id)
+        insert(Batch).values(job=id, seq=0, state="queued", digits=[], published_at=func.now()).returning(Batch.id)
     ).scalar_one()
     return id, batch
 
@@ -52,7 +52,7 @@ def ask_to_stop(session: Session, id: uuid.UUID) -> None:
     flag = sql_cast({"stop": True}, Job.parameters.type)
     session.execute(
         update(Job)
-        .where(Job.id == id, Job.kind == "train", Job.ended.is_(None))
+        .where(Job.id == id, Job.kind == "train", Job.ended_at.is_(None))
         .values(parameters=Job.parameters.op("||")(flag))
     )
 
@@ -67,5 +67,7 @@ def forget_stop(session: Session, id: uuid.UUID) -> None:
 def end(session: Session, id: uuid.UUID, *, outcome: dict[str, Any] | None = None, message: str | None = None) -> None:
     """Close a training or a fill: with its outcome, or with why it failed."""
     session.execute(
-        update(Job).where(Job.id == id, Job.ended.is_(None)).values(ended=func.now(), outcome=outcome, message=message)
+        update(Job)
+        .where(Job.id == id, Job.ended_at.is_(None))
+        .values(ended_at=func.now(), outcome=outcome, message=message)
     )

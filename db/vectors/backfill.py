@@ -25,7 +25,9 @@ def given_up(session: Session, tower: int) -> int:
 def end_jobs(session: Session, tower: int, why: str) -> None:
     """Cancel what was still to be embedded under a tower alone: nobody will claim it any more."""
     fills = session.execute(select(Job.id).where(Job.tower == tower).with_for_update()).scalars().all()
-    session.execute(update(Job).where(Job.id.in_(fills), Job.ended.is_(None)).values(message=why, ended=func.now()))
+    session.execute(
+        update(Job).where(Job.id.in_(fills), Job.ended_at.is_(None)).values(message=why, ended_at=func.now())
+    )
     session.execute(  # of a fill that has ended as well: it ends with the first batch that is dead
         update(Batch)
         .where(Batch.job.in_(fills), Batch.state.in_(["queued", "leased"]))
@@ -33,7 +35,7 @@ def end_jobs(session: Session, tower: int, why: str) -> None:
             state="cancelled",
             token=None,
             lease_until=None,
-            finished=func.now(),
+            finished_at=func.now(),
             dropped=func.cardinality(Batch.digits),
         )
     )
@@ -84,7 +86,7 @@ def _queue(session: Session, tower: int, digits: Any) -> int:
     parts = [ids[start : start + BACKFILL_BATCH] for start in range(0, len(ids), BACKFILL_BATCH)]
     job = uuid.uuid4()
     session.execute(
-        insert(Job).values(id=job, kind="fill", tower=tower, total=len(ids), chunks=len(parts), parameters={})
+        insert(Job).values(id=job, kind="backfill", tower=tower, total=len(ids), chunks=len(parts), parameters={})
     )
     session.execute(
         insert(Batch),
@@ -99,4 +101,6 @@ def _queue(session: Session, tower: int, digits: Any) -> int:
 def end_finished(session: Session) -> None:
     """End the fill jobs that have no open batch left."""
     still_open = exists(select(Batch.id).where(Batch.job == Job.id, Batch.state.in_(["queued", "leased"])))
-    session.execute(update(Job).where(Job.kind == "fill", Job.ended.is_(None), ~still_open).values(ended=func.now()))
+    session.execute(
+        update(Job).where(Job.kind == "backfill", Job.ended_at.is_(None), ~still_open).values(ended_at=func.now())
+    )

@@ -30,16 +30,18 @@ def register(session: Session, tower: dict[str, Any]) -> Tower:
     for older in session.execute(select(Tower.id).where(Tower.status == "candidate")).scalars().all():
         _reject(session, older, "a newer training took its place")
     status = "live" if first else "candidate"
-    promoted = func.now() if first else None
+    promoted_at = func.now() if first else None
     if known is not None:
         partitions.drop_partition(session, known.id)
         session.execute(
-            update(Tower).where(Tower.id == known.id).values(status=status, promoted=promoted, created=func.now())
+            update(Tower)
+            .where(Tower.id == known.id)
+            .values(status=status, promoted_at=promoted_at, created_at=func.now())
         )
         id = known.id
     else:
         id = session.execute(
-            insert(Tower).values(**tower, status=status, promoted=promoted).returning(Tower.id)
+            insert(Tower).values(**tower, status=status, promoted_at=promoted_at).returning(Tower.id)
         ).scalar_one()
     partitions.create_partition(session, id)
     if not first:
@@ -85,13 +87,13 @@ def promote_ready(session: Session) -> Tower | None:
         update(Tower).where(Tower.status == "live").values(status="previous").returning(Tower.id)
     ).scalar_one()
     end_jobs(session, old, f"tower {candidate} went live in its place")
-    session.execute(update(Tower).where(Tower.id == candidate).values(status="live", promoted=func.now()))
+    session.execute(update(Tower).where(Tower.id == candidate).values(status="live", promoted_at=func.now()))
     session.expire_all()
     return live(session)
 
 
 def _is_backfilling(tower: Any) -> ColumnElement[bool]:
-    return exists(select(Job.id).where(Job.tower == tower, Job.kind == "fill", Job.ended.is_(None)))
+    return exists(select(Job.id).where(Job.tower == tower, Job.kind == "backfill", Job.ended_at.is_(None)))
 
 
 def _backfill_failure(session: Session, candidate: int) -> str | None:
@@ -99,6 +101,8 @@ def _backfill_failure(session: Session, candidate: int) -> str | None:
     query = (
         select(Job.message)
         .join(Tower, Tower.id == Job.tower)
-        .where(Tower.id == candidate, Job.kind == "fill", Job.message.isnot(None), Job.created >= Tower.created)
+        .where(
+            Tower.id == candidate, Job.kind == "backfill", Job.message.isnot(None), Job.created_at >= Tower.created_at
+        )
     )
     return session.execute(query.limit(1)).scalar()

@@ -11,12 +11,12 @@ def create_partition(session: Session, tower: int) -> None:
 
     It blocks no reader and no writer.
     """
-    session.execute(select(func.open_space(tower)))
+    session.execute(select(func.create_partition(tower)))
 
 
 def drop_partition(session: Session, tower: int) -> None:
     """Drop a tower's vectors. Waits for whoever reads or writes embeddings, and makes later ones wait."""
-    session.execute(select(func.close_space(tower)))
+    session.execute(select(func.drop_partition(tower)))
 
 
 def partitions_to_drop(session: Session) -> list[int]:

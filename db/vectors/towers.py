@@ -43,7 +43,7 @@ def _describe(session: Session, tower: Tower, digits: int) -> dict[str, Any]:
         "seed": tower.seed,
         "metrics": tower.metrics,
         "threshold": tower.threshold,
-        "created": tower.created.isoformat(),
+        "created_at": tower.created_at.isoformat(),
         "embedded": embedded,
-        "owed": digits - embedded - given_up(session, tower.id) if tower.status in ("live", "candidate") else 0,
+        "due": digits - embedded - given_up(session, tower.id) if tower.status in ("live", "candidate") else 0,
     }

@@ -89,15 +89,15 @@ class Postgres:
         patience = 300  # seconds: a crash is recovered from first
         await_ready(server, lambda: self._ready(server), seconds=patience, log=self.log)
 
-    def stop(self, *, hurry: bool = False) -> None:
+    def stop(self, *, immediate: bool = False) -> None:
         """End its sessions, write what it holds, and stop it; nothing happens where none runs.
 
-        hurry: at once; the next start recovers from the log, and nothing that was committed is lost.
+        immediate: at once; the next start recovers from the log, and nothing that was committed is lost.
         """
         server = self.process()
         if server is None:
             return
-        server.send_signal(signal.SIGQUIT if hurry else signal.SIGINT)
+        server.send_signal(signal.SIGQUIT if immediate else signal.SIGINT)
         if not ended(server, 60):
             server.send_signal(signal.SIGQUIT)
             if not ended(server, 10):

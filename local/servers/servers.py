@@ -64,13 +64,13 @@ class Servers:
             self.stop()
             raise
 
-    def stop(self, *, hurry: bool = False) -> None:
+    def stop(self, *, immediate: bool = False) -> None:
         """Stop both servers, whoever started them, and let go of the home. The data stays.
 
-        hurry: at once, without the last writes; what was committed is still there at the next start.
+        immediate: at once, without the last writes; what was committed is still there at the next start.
         """
-        self._valkey.stop(hurry=hurry)
-        self._postgres.stop(hurry=hurry)
+        self._valkey.stop(immediate=immediate)
+        self._postgres.stop(immediate=immediate)
         if self._lock is not None:
             self._lock.close()
             self._lock = None

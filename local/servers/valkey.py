@@ -57,12 +57,12 @@ class Valkey:
         self._server = server = spawn(self._command(), folder=self.folder, log=self.log)
         await_ready(server, lambda: _answers(self.port) and alive(server), seconds=60, log=self.log)
 
-    def stop(self, *, hurry: bool = False) -> None:
-        """Let it write what it holds and end; nothing happens where none runs. hurry: at once."""
+    def stop(self, *, immediate: bool = False) -> None:
+        """Let it write what it holds and end; nothing happens where none runs. immediate: at once."""
         server = self.process()
         if server is None:
             return
-        server.send_signal(signal.SIGKILL if hurry else signal.SIGTERM)
+        server.send_signal(signal.SIGKILL if immediate else signal.SIGTERM)
         if not ended(server, 30):
             server.kill()
             ended(server, 5)

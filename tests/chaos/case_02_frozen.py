@@ -16,7 +16,7 @@ SHORT: dict[str, Any] = {"rounds": 2}
 
 LEASE, SWEEP = 6.0, 0.5  # seconds; a tenth of the defaults, and so is the third
 SETTINGS = {"TWINVEC_LEASE": f"{LEASE:g}", "TWINVEC_SWEEP": f"{SWEEP:g}", "TWINVEC_REPUBLISH_AFTER": "3"}
-CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,reembed", "beat": ""}
+CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,backfill", "beat": ""}
 
 
 def run(*, rounds: int) -> Result:

@@ -63,6 +63,6 @@ def unheard(fleet: Fleet, batches: list[int], since: float) -> int:
     """How many of these batches are queued and were not rung for since then."""
     query = """
         SELECT count(*) FROM batches WHERE id = ANY(:batches) AND state = 'queued'
-        AND (rung IS NULL OR rung < to_timestamp(:since))
+        AND (published_at IS NULL OR published_at < to_timestamp(:since))
     """
     return int(fleet.one(query, batches=batches, since=since))

@@ -17,7 +17,7 @@ LONG: dict[str, Any] = {"digits": 12_800, "outlived": 6}
 SHORT: dict[str, Any] = {"digits": 1_280, "outlived": 1}
 
 TIMES = 5
-LANES = ("intake", "embed", "reembed")
+LANES = ("intake", "embed", "backfill")
 WINDOW = 16  # chunks that a client has on their way
 
 
@@ -66,7 +66,7 @@ def filled(fleet: Fleet, result: Result) -> None:
         member.rest()
     tower = register(partial(transact, fleet.engine), "second")
     due = fleet.one("SELECT count(*) FROM batches WHERE state = 'queued'")
-    deliveries = multiply(fleet, "reembed", at_least=due)
+    deliveries = multiply(fleet, "backfill", at_least=due)
     for member in embedders(fleet):
         member.start()
     fleet.until(lambda: fleet.one("SELECT id FROM towers WHERE status = 'live'") == tower, "the second tower live")

@@ -21,8 +21,8 @@ SETTINGS = {"TWINVEC_LEASE": "1.5", "TWINVEC_SWEEP": "0.5", "TWINVEC_REPUBLISH_A
 CREW = {
     "front": "query,control",
     "intake": "intake",
-    "embedder-1": "embed,reembed",
-    "embedder-2": "embed,reembed",
+    "embedder-1": "embed,backfill",
+    "embedder-2": "embed,backfill",
     "beat": "",
 }
 

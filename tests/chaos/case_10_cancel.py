@@ -29,9 +29,9 @@ def run(*, count: int, seconds: float) -> Result:
         fleet.settled(sending.result(within=300), other.result())
         status = fleet.client().job(id).status()
         last = fleet.one(
-            "SELECT extract(epoch FROM max(finished)) FROM batches WHERE embedded > 0 AND job = :id", id=id
+            "SELECT extract(epoch FROM max(finished_at)) FROM batches WHERE embedded > 0 AND job = :id", id=id
         )
-        cancelled = fleet.one("SELECT extract(epoch FROM cancelled) FROM jobs WHERE id = :id", id=id)
+        cancelled = fleet.one("SELECT extract(epoch FROM cancelled_at) FROM jobs WHERE id = :id", id=id)
         judge(fleet, digests(pictures), collection="cancelled", cancelled=True).write(result)
         judge(fleet, digests(noise(200, seed=1, prefix="other/")), collection="other").write(result)
         stored = fleet.one("SELECT count(*) FROM digits WHERE collection = 'cancelled'")

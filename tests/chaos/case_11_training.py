@@ -33,7 +33,7 @@ def run(*, points: tuple[str, ...]) -> Result:
             result.require(towers(fleet) == there, f"{towers(fleet)} towers after a death at {point}: {there} expected")
             outcome = job.wait(timeout=SECONDS)
             whole(fleet, result, seed, point, job, outcome.tower)
-            ended = fleet.one("SELECT extract(epoch FROM ended) FROM jobs WHERE id = :id", id=job.id)
+            ended = fleet.one("SELECT extract(epoch FROM ended_at) FROM jobs WHERE id = :id", id=job.id)
             result.recovery.append(max(0.0, float(ended) - death.at))
         result.problems += left_open(fleet)
         attempts = fleet.rows("SELECT attempt FROM batches ORDER BY id")

@@ -75,7 +75,7 @@ def fill_disk(fleet: Fleet, disk: Disk, go_on: Event, result: Result, told: dict
     disk.make_room(fleet.database.process())
     if stuck(fleet):
         result.note = "the server stayed half started when it had room again, and was ended"
-        fleet.database.stop(hurry=True)
+        fleet.database.stop(immediate=True)
     fleet.database.start()
 
 

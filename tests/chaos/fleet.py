@@ -39,8 +39,8 @@ SETTINGS = {"TWINVEC_LEASE": "3", "TWINVEC_SWEEP": "1", "TWINVEC_REPUBLISH_AFTER
 CREW = {  # member -> the lanes it serves; `beat` is the clock
     "front": "query,control",
     "intake": "intake",
-    "embedder-1": "embed,reembed",
-    "embedder-2": "embed,reembed",
+    "embedder-1": "embed,backfill",
+    "embedder-2": "embed,backfill",
     "beat": "",
 }
 CHUNK = 64  # pictures, so that even a short case has batches enough to hurt
@@ -129,8 +129,8 @@ class Fleet:
             member.end()
         if hasattr(self, "engine"):
             self.engine.dispose()
-        self.broker.stop(hurry=True)
-        self.database.stop(hurry=True)
+        self.broker.stop(immediate=True)
+        self.database.stop(immediate=True)
         shutil.rmtree(self.home, ignore_errors=True)
 
     def add(self, name: str, lanes: str = "", *, command: Sequence[str] | None = None, start: bool = True) -> "Member":
@@ -305,7 +305,7 @@ class Fleet:
     def settled(self, *jobs: str, within: float = 120) -> None:
         """Wait until every chunk of these jobs is accepted and no batch of any job is open."""
         query = """
-            SELECT (SELECT count(*) FROM jobs WHERE kind = 'embed' AND cancelled IS NULL AND chunks IS NULL)
+            SELECT (SELECT count(*) FROM jobs WHERE kind = 'embed' AND cancelled_at IS NULL AND chunks IS NULL)
                 + (SELECT count(*) FROM batches WHERE state IN ('queued', 'leased'))
                 + :expected - (SELECT count(*) FROM jobs WHERE id = ANY(CAST(:jobs AS uuid[])))
         """
@@ -372,7 +372,7 @@ class Fleet:
     def stop_database(self) -> "Fault":
         """Immediate stop: sessions are cut, and the next start recovers from the log."""
         fault = self.fault("database")
-        self.database.stop(hurry=True)
+        self.database.stop(immediate=True)
         return fault
 
     def cut_connections(self) -> "Fault":

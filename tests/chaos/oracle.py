@@ -116,7 +116,7 @@ def extra_work(fleet: Fleet) -> float:
     """
     batches, attempts = fleet.rows(
         "SELECT count(*), coalesce(sum(attempt), 0) FROM batches JOIN jobs ON jobs.id = job "
-        "WHERE kind IN ('embed', 'fill') AND cardinality(digits) > 0 AND parent IS NULL AND attempt > 0"
+        "WHERE kind IN ('embed', 'backfill') AND cardinality(digits) > 0 AND parent IS NULL AND attempt > 0"
     )[0]
     if not batches:
         return 0.0
@@ -141,8 +141,8 @@ def next_finish(fleet: Fleet, faults: Sequence[Fault]) -> list[float]:
 _TWICE = "SELECT tower, digit FROM embeddings GROUP BY tower, digit HAVING count(*) > 1"
 _ORPHANS = "SELECT digit FROM embeddings LEFT JOIN digits ON id = digit WHERE id IS NULL"
 _NEXT = """
-    SELECT extract(epoch FROM min(finished)) FROM batches
-    WHERE state = 'done' AND embedded > 0 AND finished > to_timestamp(:at)
+    SELECT extract(epoch FROM min(finished_at)) FROM batches
+    WHERE state = 'done' AND embedded > 0 AND finished_at > to_timestamp(:at)
 """
 
 
@@ -175,5 +175,5 @@ _SUMS = """
     SELECT jobs.id, total, coalesce(sum(items), 0) AS items,
         coalesce(sum(embedded + unchanged + failed + dropped), 0) AS outcomes
     FROM jobs LEFT JOIN batches ON job = jobs.id
-    WHERE kind = 'embed' AND cancelled IS NULL GROUP BY jobs.id, total
+    WHERE kind = 'embed' AND cancelled_at IS NULL GROUP BY jobs.id, total
 """

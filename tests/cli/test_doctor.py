@@ -131,7 +131,7 @@ def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger,
     assert not of("batches", database.database(database_url))
     lease = claim(ledger, failing)
     assert lease is not None
-    ledger(lambda session: give_back(session, lease, error="OSError: the card fell out"))
+    ledger(give_back, lease, error="OSError: the card fell out")
     bury(ledger, dying)
     tried, dead = of("batches", database.database(database_url))
     assert (tried.level, tried.found) == (PROBLEM, "1 with 2 digits failed when last tried: OSError: the card fell out")

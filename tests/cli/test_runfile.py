@@ -44,7 +44,7 @@ def test_what_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
 def test_hurry_ends_the_patience(tmp_path: Path) -> None:
     with start(STUBBORN, tmp_path) as process:
         start_time = time.monotonic()
-        end(find_marked(tmp_path), grace=30, hurried=lambda: True)
+        end(find_marked(tmp_path), grace=30, immediate=lambda: True)
         assert not psutil.pid_exists(process.pid)
         assert time.monotonic() - start_time < 10
 

@@ -42,7 +42,7 @@ WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
     FailuresOf: failures_of,
     Cancel: end_job,
     Nearest: look_up,
-    StatusOf: lambda request, runtime: runtime.transact(lambda session: jobs.status(session, job_id(request.job))),
+    StatusOf: lambda request, runtime: runtime.transact(jobs.status, job_id(request.job)),
 }
 
 
@@ -81,9 +81,7 @@ class Direct(Twinvec):
 
     def work(self) -> None:
         """Embed all that is queued."""
-        while due := self.runtime.transact(
-            lambda session: rescue.take_due(session, "embed", republish_after=0, in_flight=64)
-        ):
+        while due := self.runtime.transact(rescue.take_due, "embed", republish_after=0, in_flight=64):
             for batch, _ in due:
                 embed(batch, self.runtime)
 
@@ -368,9 +366,9 @@ def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger
     with pytest.raises(NoTower):
         client.nearest(picture(1))
     register(ledger)
-    client.embed({"owed": picture(1)})
+    client.embed({"due": picture(1)})
     with pytest.raises(NotEmbedded):
-        client.nearest(key="owed")
+        client.nearest(key="due")
     with pytest.raises(UnknownKey):
         client.nearest(key="none such")
     for bad in (b"text", "no such file"):

@@ -132,20 +132,20 @@ class Bookkeeping(RuleBasedStateMachine):
             lease = self.lost[choice % len(self.lost)]
             with pytest.raises(LeaseLost):
                 finish(self.ledger, lease)
-            assert not self.ledger(lambda session: leases.renew(session, lease, 60))
+            assert not self.ledger(leases.renew, lease, 60)
 
     @rule(choice=st.integers(0))
     def give_back(self, choice: int) -> None:
         if self.leases:
             lease = self.leases.pop(choice % len(self.leases))
-            self.ledger(lambda session: leases.give_back(session, lease))
+            self.ledger(leases.give_back, lease)
             self.lost.append(lease)
 
     @rule(at=st.integers(0, 2))
     def cancel(self, at: int) -> None:
         job = self.jobs[at]
         if job.last is not None and not status(self.ledger, job.id)["state"].startswith("finished"):
-            self.ledger(lambda session: cancel_job(session, job.id))
+            self.ledger(cancel_job, job.id)
             job.cancelled = True
 
     @invariant()

@@ -35,7 +35,7 @@ def test_a_dead_batch_is_listed_with_its_attempts_and_who_held_it_last(ledger: L
     job = uuid.uuid4()
     batch = send(ledger, item("a", 1), job=job)
     bury(ledger, batch)
-    (listed,) = ledger(lambda session: dead.page(session, limit=10))
+    (listed,) = ledger(dead.page, limit=10)
     assert (listed["id"], listed["job"], listed["kind"], listed["digits"]) == (batch, str(job), "embed", 1)
     assert (listed["attempts"], listed["worker"]) == (MAX_ATTEMPTS, "worker")
     assert "died 3 times" in listed["message"]
@@ -46,14 +46,14 @@ def test_a_dead_batch_is_embedded_when_it_is_queued_again(ledger: Ledger, tower:
     batch = send(ledger, item("a", 1), job=job)
     bury(ledger, batch)
     assert status(ledger, job)["state"] == "finished_with_failures"
-    assert ledger(lambda session: dead.requeue(session, batch)) == (str(job), "embed")
+    assert ledger(dead.requeue, batch) == (str(job), "embed")
     assert status(ledger, job)["state"] == "queued"
     assert failures(ledger, job) == {}
     embed(ledger, batch)
     assert counts(ledger, job) == {"accepted": 1, "succeeded": 1}
     assert status(ledger, job)["state"] == "finished"
     assert list(vectors(ledger, tower)) == ["a"]
-    assert ledger(lambda session: dead.page(session, limit=10)) == []
+    assert ledger(dead.page, limit=10) == []
 
 
 def test_what_was_replaced_meanwhile_stays_a_failure(ledger: Ledger, tower: int) -> None:
@@ -61,7 +61,7 @@ def test_what_was_replaced_meanwhile_stays_a_failure(ledger: Ledger, tower: int)
     batch = send(ledger, item("a", 1), job=job)
     bury(ledger, batch)
     embed(ledger, send(ledger, item("a", 2)))
-    ledger(lambda session: dead.requeue(session, batch))
+    ledger(dead.requeue, batch)
     embed(ledger, batch)
     assert counts(ledger, job) == {"accepted": 1, "failed": 1}
     assert failures(ledger, job) == {"a": "poison"}
@@ -79,18 +79,18 @@ def test_buried_digits_are_stored_and_not_owed(ledger: Ledger, tower: int) -> No
     bury(ledger, send(ledger, item("a", 1)))
     assert list(stored(ledger)) == ["a"]
     assert ledger(backfill.queue_due) == 0
-    assert ledger(towers.all_of_them)[0]["owed"] == 0
+    assert ledger(towers.all_of_them)[0]["due"] == 0
 
 
 def test_a_fill_of_the_live_tower_is_taken_up_again(ledger: Ledger, tower: int) -> None:
     send(ledger, item("a", 1))
     ledger(lambda session: session.execute(text("UPDATE batches SET state = 'done'")))
     assert ledger(backfill.queue_due) == 1
-    (fill,) = (job for job in ledger(lambda session: jobs.latest(session, limit=9)) if job["kind"] == "fill")
+    (fill,) = (job for job in ledger(jobs.latest, limit=9) if job["kind"] == "backfill")
     batch = ledger(lambda session: session.execute(text("SELECT max(id) FROM batches")).scalar_one())
     bury(ledger, batch)
     assert status(ledger, uuid.UUID(fill["id"]))["state"] == "failed"
-    ledger(lambda session: dead.requeue(session, batch))
+    ledger(dead.requeue, batch)
     embed(ledger, batch)
     ledger(backfill.end_finished)
     assert status(ledger, uuid.UUID(fill["id"]))["state"] == "finished"
@@ -101,8 +101,8 @@ def test_what_nobody_waits_for_any_more_is_not_taken_up_again(ledger: Ledger, to
     job = uuid.uuid4()
     batch = send(ledger, item("a", 1), job=job, open=True)
     bury(ledger, batch)
-    ledger(lambda session: cancel_job(session, job))
-    _, training = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
+    ledger(cancel_job, job)
+    _, training = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
     bury(ledger, training)
     for id in (batch, training):
         with pytest.raises(NotRescuable):

@@ -56,7 +56,7 @@ def brute_force(ledger: Ledger, tower: int, query: Array, collection: str | None
 
 
 def nearest(ledger: Ledger, tower: int, query: Array, **given: object) -> list[tuple[str, float]]:
-    rows = ledger(lambda session: search.nearest(session, tower, query, **given))
+    rows = ledger(search.nearest, tower, query, **given)
     return [(row["key"], row["distance"]) for row in rows]
 
 
@@ -101,7 +101,7 @@ def test_the_extremes_of_float32_come_back_bit_by_bit(ledger: Ledger, tower: int
 def test_a_vector_that_is_no_point_is_not_stored(ledger: Ledger, tower: int, bad: float) -> None:
     row = np.full((1, 128), bad, np.float32)
     with pytest.raises(DataError):
-        ledger(lambda session: copy_embeddings(session, tower, np.array([1]), row))
+        ledger(copy_embeddings, tower, np.array([1]), row)
 
 
 def test_the_nearest_are_those_of_a_brute_force_search(ledger: Ledger, tower: int) -> None:
@@ -126,7 +126,7 @@ def test_of_equally_near_digits_the_earlier_stored_comes_first(ledger: Ledger, t
 
 def test_a_digit_can_be_left_out(ledger: Ledger, tower: int) -> None:
     embed(ledger, send(ledger, item("a", 1), item("b", 2)))
-    own = ledger(lambda session: digits.find(session, "a", None))
+    own = ledger(digits.find, "a", None)
     assert [key for key, _ in nearest(ledger, tower, vector(tower, 1), k=5, leave_out=own)] == ["b"]
 
 
@@ -167,20 +167,20 @@ def test_a_key_is_found_in_its_collection(ledger: Ledger) -> None:
 
 def test_a_vector_that_is_owed_is_said_to_be(ledger: Ledger, tower: int) -> None:
     send(ledger, item("a", 1))
-    digit = ledger(lambda session: digits.find(session, "a", None))
+    digit = ledger(digits.find, "a", None)
     with pytest.raises(NotEmbedded):
-        ledger(lambda session: embeddings.vector_of(session, tower, digit))
+        ledger(embeddings.vector_of, tower, digit)
 
 
 def test_pixels_come_with_their_ids_in_ascending_order(ledger: Ledger) -> None:
     send(ledger, *(item(f"d{9 - seed}", seed) for seed in range(9)))
     all_ids = ledger(lambda session: session.execute(text("SELECT id FROM digits ORDER BY id")).scalars().all())
     wanted = [all_ids[at] for at in (7, 0, 4, 4)]
-    ids, pixels = ledger(lambda session: digits.pixels_of(session, [*wanted, 10**9]))
+    ids, pixels = ledger(digits.pixels_of, [*wanted, 10**9])
     assert ids.tolist() == sorted(set(wanted))
     assert pixels.dtype == np.uint8
     assert [row.tobytes() for row in pixels] == [glyph(seed) for seed in (0, 4, 7)]
-    none, no_pixels = ledger(lambda session: digits.pixels_of(session, []))
+    none, no_pixels = ledger(digits.pixels_of, [])
     assert (none.shape, no_pixels.shape) == ((0,), (0, 784))
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from db.bulk import copy_digits
-from db.engine import connect, transact
+from db.engine import connect, transact, transact_through_outage
 from tests.makers import Ledger, together
 
 
@@ -105,7 +105,9 @@ def test_a_database_that_is_not_there_is_an_error_and_not_a_wait(database_url: s
         transact(engine, backend)
 
 
-def test_a_database_that_is_not_there_is_waited_for_by_the_patient(database_url: str) -> None:
+def test_a_database_that_is_not_there_is_waited_for_through_an_outage(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = connect(database_url.replace("port=5432", "port=5999"))
     tries = []
 
@@ -113,8 +115,9 @@ def test_a_database_that_is_not_there_is_waited_for_by_the_patient(database_url:
     def connecting(*_: Any) -> None:
         tries.append(1)
 
+    monkeypatch.setattr("db.engine.OUTAGE_ATTEMPTS", 3)
     with pytest.raises(DBAPIError):
-        transact(engine, backend, attempts=3, patient=True)
+        transact_through_outage(engine, backend)
     assert len(tries) == 3
 
 

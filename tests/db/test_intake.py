@@ -202,7 +202,7 @@ def test_a_job_without_pictures_finishes(ledger: Ledger) -> None:
 def test_chunks_of_a_cancelled_job_are_counted_and_not_stored(ledger: Ledger) -> None:
     job = uuid.uuid4()
     send(ledger, item("a", 1), job=job, open=True)
-    ledger(lambda session: cancel_job(session, job))
+    ledger(cancel_job, job)
     assert send(ledger, item("b", 2), item("c", 3), job=job, seq=1, total=3) is None
     assert counts(ledger, job) == {"accepted": 3, "cancelled": 3}
     assert stored(ledger) == {}

@@ -58,7 +58,7 @@ def to_ring(ledger: Ledger, *, republish_after: float = 30, in_flight: int = 64)
 
 def unring(ledger: Ledger) -> None:
     """As if no bell had been rung for any batch."""
-    ledger(lambda session: session.query(Batch).update({"rung": None}))
+    ledger(lambda session: session.query(Batch).update({"published_at": None}))
 
 
 def test_a_claimed_batch_cannot_be_claimed_again(ledger: Ledger, tower: int) -> None:
@@ -133,7 +133,7 @@ def test_a_renewed_lease_is_not_rescued(ledger: Ledger, tower: int) -> None:
     batch = send(ledger, item("a", 1), job=job)
     lease = claim(ledger, batch)
     expire(ledger, batch)
-    assert ledger(lambda session: leases.renew(session, lease, 60))
+    assert ledger(leases.renew, lease, 60)
     rescue(ledger)
     assert states(ledger, job) == ["leased"]
 
@@ -143,9 +143,9 @@ def test_a_lost_lease_cannot_be_renewed(ledger: Ledger, tower: int) -> None:
     lease = claim(ledger, batch)
     expire(ledger, batch)
     rescue(ledger)
-    assert not ledger(lambda session: leases.renew(session, lease, 60))
+    assert not ledger(leases.renew, lease, 60)
     claim(ledger, batch)
-    assert not ledger(lambda session: leases.renew(session, lease, 60))
+    assert not ledger(leases.renew, lease, 60)
 
 
 def test_what_is_given_back_can_be_claimed_and_counts_as_no_attempt(ledger: Ledger, tower: int) -> None:
@@ -164,7 +164,7 @@ def test_a_loser_cannot_give_the_winners_batch_back(ledger: Ledger, tower: int) 
     expire(ledger, batch)
     quick = claim(ledger, batch)
     assert quick is not None
-    ledger(lambda session: leases.give_back(session, slow))
+    ledger(leases.give_back, slow)
     assert finish(ledger, quick) == 1
 
 
@@ -188,7 +188,7 @@ def test_a_digit_replaced_between_reading_and_finishing_gets_no_old_vector(ledge
     assert lease is not None
     ids, found = computed(ledger, lease)
     batch = send(ledger, item("b", 4))
-    assert ledger(lambda session: finish_batches(session, [lease], ids, found, {})) == 2
+    assert ledger(finish_batches, [lease], ids, found, {}) == 2
     embed(ledger, batch)
     for key, seed in {"a": 1, "b": 4, "c": 3}.items():
         assert vectors(ledger, tower)[key] == pytest.approx(vector(tower, seed))
@@ -232,7 +232,7 @@ def test_cancelling_fences_the_holder_and_forgets_what_has_no_vector(ledger: Led
     embed(ledger, send(ledger, item("done", 1), job=job, open=True))
     lease = claim(ledger, send(ledger, item("held", 2), job=job, seq=1, open=True))
     send(ledger, item("queued", 3), job=job, seq=2, total=3)
-    ledger(lambda session: cancel_job(session, job))
+    ledger(cancel_job, job)
     assert lease is not None
     with pytest.raises(LeaseLost):
         finish(ledger, lease)
@@ -245,7 +245,7 @@ def test_cancelling_a_job_keeps_what_another_job_waits_for(ledger: Ledger, tower
     first, second = uuid.uuid4(), uuid.uuid4()
     send(ledger, item("shared", 1), item("own", 2), job=first)
     waiting = send(ledger, item("shared", 1), job=second)
-    ledger(lambda session: cancel_job(session, first))
+    ledger(cancel_job, first)
     assert embed(ledger, waiting) == 1
     assert counts(ledger, second) == {"accepted": 1, "succeeded": 1}
     assert set(stored(ledger)) == set(vectors(ledger, tower)) == {"shared"}
@@ -265,7 +265,7 @@ def test_cancelling_a_job_keeps_a_finished_jobs_digit_whose_vector_was_lost(ledg
     ledger(lambda session: session.execute(delete(Embedding).where(Embedding.tower == tower)))
     job = uuid.uuid4()
     send(ledger, item("a", 1), job=job)
-    ledger(lambda session: cancel_job(session, job))
+    ledger(cancel_job, job)
     assert set(stored(ledger)) == {"a"}
 
 
@@ -273,14 +273,14 @@ def test_cancelling_a_finished_job_changes_nothing(ledger: Ledger, tower: int) -
     job = uuid.uuid4()
     embed(ledger, send(ledger, item("a", 1), job=job))
     before = status(ledger, job)
-    ledger(lambda session: cancel_job(session, job))
+    ledger(cancel_job, job)
     assert status(ledger, job) == before
 
 
 def test_the_clock_of_a_cancelled_job_stands_still(ledger: Ledger) -> None:
     job = uuid.uuid4()
     send(ledger, item("a", 1), job=job, open=True)
-    ledger(lambda session: cancel_job(session, job))
+    ledger(cancel_job, job)
     assert status(ledger, job)["seconds"] == status(ledger, job)["seconds"]
 
 
@@ -385,13 +385,13 @@ def test_bells_that_are_out_stay_below_the_cap(ledger: Ledger, tower: int) -> No
 
 
 def test_trainings_that_nobody_hears_silence_no_other_lane(ledger: Ledger, tower: int) -> None:
-    _, training = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
+    _, training = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
     batch = send(ledger, item("a", 1))
     unring(ledger)
     assert to_ring(ledger, in_flight=1) == [(batch, "embed"), (training, "train")]
 
 
-@pytest.mark.parametrize("kinds", [("train",), ("fill", "train")])
+@pytest.mark.parametrize("kinds", [("train",), ("backfill", "train")])
 def test_a_batch_of_another_kind_is_not_to_be_had(ledger: Ledger, tower: int, kinds: tuple[str, ...]) -> None:
     batch = send(ledger, item("a", 1)) or 0
     attempt = partial(leases.claim, batch=batch, worker="worker", lease=60, max_attempts=MAX_ATTEMPTS)
@@ -401,7 +401,7 @@ def test_a_batch_of_another_kind_is_not_to_be_had(ledger: Ledger, tower: int, ki
 
 def test_nothing_is_rung_for_without_a_tower_but_a_training(ledger: Ledger) -> None:
     batch = send(ledger, item("a", 1))
-    _, training = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
+    _, training = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
     unring(ledger)
     assert to_ring(ledger) == [(training, "train")]
     register(ledger)
@@ -425,12 +425,12 @@ def test_receipts_name_each_accepted_chunk_once(ledger: Ledger, tower: int) -> N
         die_on(ledger, first)
         rescue(ledger)
     assert states(ledger, job)[0] == "split"
-    assert [seq for seq, _ in ledger(lambda session: intake.receipts(session, job, after=-1))] == [0, 1, 2, 3]
-    assert [seq for seq, _ in ledger(lambda session: intake.receipts(session, job, after=1))] == [2, 3]
+    assert [seq for seq, _ in ledger(intake.receipts, job, after=-1)] == [0, 1, 2, 3]
+    assert [seq for seq, _ in ledger(intake.receipts, job, after=1)] == [2, 3]
 
 
 def small_ones(ledger: Ledger, lease: Lease) -> list[Lease]:
-    more: list[Lease] = ledger(lambda session: leases.claim_more(session, lease, worker="worker", lease=60))
+    more: list[Lease] = ledger(leases.claim_more, lease, worker="worker", lease=60)
     return more
 
 
@@ -441,9 +441,9 @@ def test_small_batches_of_many_jobs_are_claimed_and_finished_together(ledger: Le
     assert first is not None
     leases = [first, *small_ones(ledger, first)]
     assert sorted(lease.batch for lease in leases) == sent
-    ids, pixels = ledger(lambda session: digits.pixels_of(session, [id for lease in leases for id in lease.digits]))
+    ids, pixels = ledger(digits.pixels_of, [id for lease in leases for id in lease.digits])
     found = {tower: picked(tower, pixels)}
-    assert ledger(lambda session: finish_batches(session, leases, ids, found, {"tower": 0.5})) == 10
+    assert ledger(finish_batches, leases, ids, found, {"tower": 0.5}) == 10
     for at, job in enumerate(jobs_of):
         assert counts(ledger, job) == {"accepted": 2, "succeeded": 2}
         assert vectors(ledger, tower)[f"b{at}"] == pytest.approx(vector(tower, 9 + at))
@@ -467,9 +467,9 @@ def test_a_lost_lease_among_several_undoes_them_all(ledger: Ledger, tower: int) 
     first = claim(ledger, sent)
     assert first is not None
     leases = [first, *small_ones(ledger, first)]
-    ledger(lambda session: cancel_job(session, other))
-    ids, pixels = ledger(lambda session: digits.pixels_of(session, [id for lease in leases for id in lease.digits]))
+    ledger(cancel_job, other)
+    ids, pixels = ledger(digits.pixels_of, [id for lease in leases for id in lease.digits])
     with pytest.raises(LeaseLost):
-        ledger(lambda session: finish_batches(session, leases, ids, {tower: picked(tower, pixels)}, {}))
+        ledger(finish_batches, leases, ids, {tower: picked(tower, pixels)}, {})
     assert vectors(ledger, tower) == {}
     assert states(ledger, job) == ["leased"]

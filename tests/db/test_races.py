@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, select, text
 
-from db.engine import transact
+from db.engine import transact_once
 from db.errors import LeaseLost, TowersChanged
 from db.queue.cancel import cancel_job
 from db.queue.finish import finish as finish_batches
@@ -49,7 +49,7 @@ def tower(ledger: Ledger) -> int:
 @pytest.fixture
 def ledger(engine: Engine) -> Ledger:
     """Nobody is told to try again: a transaction that fails fails its test."""
-    return partial(transact, engine, attempts=1)
+    return partial(transact_once, engine)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_finish_and_replace_at_once_leave_the_new_pixels_vector(
     ids, found = computed(ledger, lease)
     order = shuffled(keys, round)
     together(
-        lambda: ledger(lambda session: finish_batches(session, [lease], ids, found, {})),
+        lambda: ledger(finish_batches, [lease], ids, found, {}),
         lambda: send(ledger, *(item(key, 500 + keys.index(key)) for key in order), job=new),
     )
     embed_all(ledger)
@@ -179,7 +179,7 @@ def test_cancel_replace_and_finish_at_once_lose_nothing_of_the_others(
             finish(ledger, lease)
 
     together(
-        lambda: ledger(lambda session: cancel_job(session, cancelled)),
+        lambda: ledger(cancel_job, cancelled),
         lambda: send(ledger, *(item(key, 900) for key in shuffled(keys[:20], round)), job=replacing),
         finish_unless_cancelled,
     )
@@ -205,7 +205,7 @@ def test_a_cancel_waits_for_a_chunk_that_is_being_accepted(ledger: Ledger, tower
     def cancel() -> None:
         assert inside.wait(10)
         waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        canceller = threading.Thread(target=lambda: ledger(lambda session: cancel_job(session, job)))
+        canceller = threading.Thread(target=lambda: ledger(cancel_job, job))
         canceller.start()
         eventually(lambda: ledger(lambda session: session.execute(waits).scalar_one()) > 0, "the cancel waits")
         go_on.set()
@@ -229,10 +229,10 @@ def test_a_tower_registered_while_batches_finish_misses_no_digit(ledger: Ledger,
     def finish_one(number: int, lease: Lease) -> None:
         ids, found = computed(ledger, lease)
         try:
-            ledger(lambda session: finish_batches(session, [lease], ids, found, {}))
+            ledger(finish_batches, [lease], ids, found, {})
         except TowersChanged as change:
             more = {newer: vector(newer, number)[None] for newer in change.missing}
-            ledger(lambda session: finish_batches(session, [lease], ids, found | more, {}))
+            ledger(finish_batches, [lease], ids, found | more, {})
 
     def finish_all() -> None:
         for number, lease in enumerate(leases):

@@ -67,7 +67,7 @@ def lose_vectors(ledger: Ledger, tower: int, count: int) -> None:
 
 
 def fills(ledger: Ledger) -> list[uuid.UUID]:
-    query = select(Job.id).where(Job.kind == "fill").order_by(Job.created)
+    query = select(Job.id).where(Job.kind == "backfill").order_by(Job.created_at)
     return list(ledger(lambda session: session.execute(query).scalars().all()))
 
 
@@ -144,7 +144,7 @@ def test_of_three_generations_the_oldest_is_retired_and_its_space_dropped(ledger
         assert promote(ledger) == generations[-1]
     assert list(tower_statuses(ledger).values()) == ["live", "previous", "retired"]
     assert ledger(partitions.partitions_to_drop) == [digits]
-    ledger(lambda session: partitions.drop_partition(session, digits))
+    ledger(partitions.drop_partition, digits)
     assert ledger(partitions.partitions_to_drop) == []
     assert [has_space(ledger, tower) for tower in generations] == [False, True, True]
     assert vectors(ledger, digits) == {}
@@ -163,7 +163,7 @@ def test_weights_that_were_rejected_can_be_registered_again(ledger: Ledger, digi
     embed_all(ledger)
     third = register(ledger, "third")
     if dropped:
-        ledger(lambda session: partitions.drop_partition(session, second))
+        ledger(partitions.drop_partition, second)
     assert register(ledger, "second") == second
     assert tower_statuses(ledger) == {digits: "live", second: "candidate", third: "rejected"}
     embed_all(ledger)
@@ -290,7 +290,7 @@ def test_towers_do_not_see_each_other(ledger: Ledger, digits: int) -> None:
             lambda session, tower=tower, other=other: search.nearest(session, tower, vector(other, 2), k=5)
         )
         assert all(neighbour["distance"] > 1 for neighbour in foreign)
-    ledger(lambda session: partitions.drop_partition(session, newer))
+    ledger(partitions.drop_partition, newer)
     assert len(vectors(ledger, digits)) == 5
 
 
@@ -298,8 +298,8 @@ def test_a_list_of_towers_counts_what_is_embedded_and_owed(ledger: Ledger, digit
     register(ledger, "newer")
     send(ledger, item("new", 9))
     newest, oldest = ledger(towers.all_of_them)
-    assert (newest["embedded"], newest["owed"]) == (0, 6)
-    assert (oldest["embedded"], oldest["owed"]) == (5, 1)
+    assert (newest["embedded"], newest["due"]) == (0, 6)
+    assert (oldest["embedded"], oldest["due"]) == (5, 1)
 
 
 def test_a_fill_larger_than_a_batch_is_cut_by_id(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, digits: int) -> None:
@@ -312,17 +312,17 @@ def test_a_fill_larger_than_a_batch_is_cut_by_id(ledger: Ledger, monkeypatch: py
 
 
 def test_one_training_at_a_time(ledger: Ledger) -> None:
-    job, _ = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
+    job, _ = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
     with pytest.raises(TrainingRunning, match=str(job)):
-        ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
-    ledger(lambda session: trainings.end(session, job, message="no data"))
-    ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
+        ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=1)
+    ledger(trainings.end, job, message="no data")
+    ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=1)
 
 
 def test_of_two_trainings_started_at_once_one_is_refused(ledger: Ledger) -> None:
     def start() -> bool:
         try:
-            ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
+            ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
         except TrainingRunning:
             return False
         return True
@@ -331,7 +331,7 @@ def test_of_two_trainings_started_at_once_one_is_refused(ledger: Ledger) -> None
 
 
 def test_a_training_that_kills_its_worker_again_and_again_fails(ledger: Ledger) -> None:
-    job, batch = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
+    job, batch = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
     for _ in range(MAX_ATTEMPTS):
         die_on(ledger, batch)
         rescue(ledger)
@@ -339,14 +339,14 @@ def test_a_training_that_kills_its_worker_again_and_again_fails(ledger: Ledger) 
         "failed",
         f"batch {batch}: its worker died 3 times on it, last worker",
     )
-    ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
+    ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=1)
 
 
 def test_a_cancelled_training_makes_room_for_another(ledger: Ledger) -> None:
-    job, _ = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
-    ledger(lambda session: cancel_job(session, job))
+    job, _ = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
+    ledger(cancel_job, job)
     assert status(ledger, job)["state"] == "cancelled"
-    ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=1))
+    ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=1)
 
 
 def test_a_vector_of_a_digit_is_stored_once(ledger: Ledger, digits: int) -> None:
@@ -354,14 +354,14 @@ def test_a_vector_of_a_digit_is_stored_once(ledger: Ledger, digits: int) -> None
     before = vectors(ledger, digits)
     ids = ledger(lambda session: session.execute(text("SELECT id FROM digits ORDER BY id")).scalars().all())
     zeros = np.zeros((len(ids), 128), np.float32)
-    ledger(lambda session: embeddings.write(session, digits, np.asarray(ids), zeros))
+    ledger(embeddings.write, digits, np.asarray(ids), zeros)
     for key, found in vectors(ledger, digits).items():
         assert found == pytest.approx(before[key])
 
 
 def test_the_calendar_of_a_tower_starts_when_it_goes_live(ledger: Ledger, digits: int) -> None:
     newer = register(ledger, "newer")
-    promoted = text("SELECT promoted IS NOT NULL FROM towers WHERE id = :id")
+    promoted = text("SELECT promoted_at IS NOT NULL FROM towers WHERE id = :id")
     assert ledger(lambda session: session.execute(promoted, {"id": digits}).scalar_one())
     assert not ledger(lambda session: session.execute(promoted, {"id": newer}).scalar_one())
     embed_all(ledger)

@@ -20,4 +20,4 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def home(folder: Path) -> Iterator[Path]:
     yield folder / "home"
-    Servers(folder / "home").stop(hurry=True)
+    Servers(folder / "home").stop(immediate=True)

@@ -94,7 +94,7 @@ def test_a_pid_file_that_names_a_stranger_does_not_stop_the_database(home: Path)
         write(servers, "kept")
         pid_file = home / "postgres" / "postmaster.pid"
         text = pid_file.read_text()
-        servers.stop(hurry=True)
+        servers.stop(immediate=True)
         pid_file.write_text(text.replace(text.splitlines()[0], str(os.getppid()), 1))
         servers.start()
         assert read(servers)[1] == ["kept"]

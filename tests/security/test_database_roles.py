@@ -56,14 +56,14 @@ def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
     batch = makers.send(ledger, makers.item("a", 1), makers.item("b", 2))
     assert makers.embed(ledger, batch) == 2
     vector = makers.vector(first, 1)
-    nearest = ledger(lambda session: search.nearest(session, first, vector, k=1))
+    nearest = ledger(search.nearest, first, vector, k=1)
     assert [neighbour["key"] for neighbour in nearest] == ["a"]
     makers.embed(ledger, makers.send(ledger, makers.item("a", 3)))  # replaced
     fills_and_promotes(ledger, "second")
     fills_and_promotes(ledger, "third")
     (retired,) = ledger(partitions.partitions_to_drop)
     assert retired == first
-    ledger(lambda session: partitions.drop_partition(session, retired))
+    ledger(partitions.drop_partition, retired)
     assert ledger(partitions.partitions_to_drop) == []
     assert makers.tower_statuses(ledger)[first] == "retired"
 
@@ -71,8 +71,8 @@ def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
 def fills_and_promotes(ledger: Ledger, name: str) -> None:
     """Register a tower, fill it as the bells say, and let it go live."""
     tower = makers.register(ledger, name)
-    for batch, kind in ledger(lambda session: rescue.take_due(session, "fill", republish_after=30, in_flight=9)):
-        assert kind == "fill"
+    for batch, kind in ledger(rescue.take_due, "backfill", republish_after=30, in_flight=9):
+        assert kind == "backfill"
         makers.embed(ledger, batch)
     ledger(backfill.end_finished)
     assert ledger(lifecycle.promote_ready).id == tower
@@ -90,11 +90,11 @@ def test_failures_cancels_and_trainings_run_under_its_role(ledger: Ledger) -> No
 
     cancelled = uuid.uuid4()
     makers.send(ledger, makers.item("unwanted", 8), job=cancelled, collection="others")
-    ledger(lambda session: cancel_job(session, cancelled))
+    ledger(cancel_job, cancelled)
     assert "unwanted" not in makers.stored(ledger, "others")
 
-    training, _ = ledger(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
-    assert ledger(lambda session: trainings.report_progress(session, training, {"epoch": 1})) is False
+    training, _ = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
+    assert ledger(trainings.report_progress, training, {"epoch": 1}) is False
 
 
 def test_a_database_that_is_migrated_is_found_so_under_its_role(worker: Engine) -> None:
@@ -120,8 +120,8 @@ FORBIDDEN = [
     "CREATE TABLE mine (x integer)",
     "CREATE TEMPORARY TABLE mine (x integer)",
     "CREATE SCHEMA mine",
-    "CREATE FUNCTION open_space(text) RETURNS void LANGUAGE sql AS ''",
-    "CREATE OR REPLACE FUNCTION open_space(integer) RETURNS void LANGUAGE sql AS ''",
+    "CREATE FUNCTION create_partition(text) RETURNS void LANGUAGE sql AS ''",
+    "CREATE OR REPLACE FUNCTION create_partition(integer) RETURNS void LANGUAGE sql AS ''",
     "CREATE ROLE mine",
     "CREATE DATABASE mine",
     "ALTER SYSTEM SET fsync = off",
@@ -140,11 +140,11 @@ NO_WORKERS = [
 NO_READERS = [
     *(f"DELETE FROM {table}" for table in TABLES),
     "UPDATE towers SET status = 'retired'",
-    "UPDATE jobs SET cancelled = now()",
+    "UPDATE jobs SET cancelled_at = now()",
     "INSERT INTO embeddings VALUES (1, 1, NULL)",
     "SELECT nextval('digits_id_seq')",
-    "SELECT open_space(99)",
-    "SELECT close_space(1)",
+    "SELECT create_partition(99)",
+    "SELECT drop_partition(1)",
 ]
 
 
@@ -177,8 +177,8 @@ def test_the_functions_that_run_as_the_owner_touch_the_ledger_alone(worker: Engi
     execute(as_role(roles, "twinvec_owner"), [*others, "CREATE TABLE decoy.embeddings_77 (x integer)"])
     with worker.connect() as connection:
         connection.exec_driver_sql("SET search_path = decoy, public")
-        connection.exec_driver_sql("SELECT close_space(77)")
-        connection.exec_driver_sql("SELECT open_space(77)")
+        connection.exec_driver_sql("SELECT drop_partition(77)")
+        connection.exec_driver_sql("SELECT create_partition(77)")
         found = "SELECT to_regclass('decoy.embeddings_77') IS NOT NULL, to_regclass('public.embeddings_77') IS NOT NULL"
         assert tuple(connection.exec_driver_sql(found).one()) == (True, True)
         connection.rollback()

@@ -32,7 +32,7 @@ def fleet() -> Iterator[Fleet]:
 @contextmanager
 def embedder(fleet: Fleet, name: str) -> Iterator[Member]:
     """One that nobody starts again; dead after the block."""
-    member = fleet.add(name, "embed,reembed", start=False)
+    member = fleet.add(name, "embed,backfill", start=False)
     del fleet.members[name]
     try:
         member.start()

@@ -210,7 +210,7 @@ def test_a_retrained_tower_takes_over_when_every_digit_is_embedded_under_it(
     towers = {one.id: one for one in tv.towers()}
     assert towers[old.id].status == "previous"
     new = towers[outcome.tower]
-    assert (new.status, new.owed) == ("live", 0)
+    assert (new.status, new.due) == ("live", 0)
     assert new.embedded == stack.one("SELECT count(*) FROM digits")
 
 

@@ -43,7 +43,7 @@ def chunk(job: uuid.UUID, *seeds: int, seq: int = 0, total: int | None = None) -
         attributes=None,
         normalise=True,
         callback=("their.task", QUEUE),
-        again=False,
+        resent=False,
         digest=b"digest",
         total=total,
     )
@@ -133,7 +133,7 @@ def test_it_is_told_again_when_a_dead_batch_was_tried_again(runtime: Runtime, br
         die_on(runtime.transact, batch)
         rescue(runtime.transact)
     sweep(runtime)
-    runtime.transact(lambda session: dead.requeue(session, batch))
+    runtime.transact(dead.requeue, batch)
     embed(batch, runtime)
     assert [outcome["state"] for outcome in called(broker)] == ["finished_with_failures", "finished"]
 

@@ -135,7 +135,7 @@ def test_work_that_fails_is_given_back_for_another_try(runtime: Runtime, tower: 
 
 
 def test_a_lease_is_renewed_while_the_work_lasts(runtime: Runtime, tower: int) -> None:
-    runtime.heart = LeaseRenewer(runtime._renew, every=0.02)
+    runtime.lease_renewer = LeaseRenewer(runtime._renew, every=0.02)
     batch = send(runtime.transact, item("a", 1))
 
     def leased_until() -> Any:
@@ -161,9 +161,9 @@ def test_a_lease_is_not_renewed_after_the_work(runtime: Runtime, tower: int) -> 
     first, second = (claim(runtime.transact, batch) for batch in batches)
     assert first is not None
     assert second is not None
-    with heart.beating_for(first):
+    with heart.renewing(first):
         eventually(lambda: bool(renewed), "the first lease is renewed")
-    with heart.beating_for(second):
+    with heart.renewing(second):
         eventually(lambda: second.batch in renewed, "the second lease is renewed")
         after = renewed.index(second.batch)
         eventually(lambda: len(renewed) > after + 3, "it is renewed again")
@@ -181,7 +181,7 @@ def test_a_heart_goes_on_when_a_renewal_fails(runtime: Runtime, tower: int) -> N
 
     lease = claim(runtime.transact, send(runtime.transact, item("a", 1)))
     assert lease is not None
-    with LeaseRenewer(renew, every=0.01).beating_for(lease):
+    with LeaseRenewer(renew, every=0.01).renewing(lease):
         eventually(lambda: len(beats) > 2, "it beats again")
 
 
@@ -220,10 +220,10 @@ def test_a_picture_that_comes_to_nan_costs_only_itself(runtime: Runtime, tower: 
     assert counts(runtime.transact, job) == {"accepted": 6, "succeeded": 4, "failed": 2}
     assert failures(runtime.transact, job) == {"key 2": "not_finite", "key 5": "not_finite"}
     assert sorted(vectors(runtime.transact, tower)) == ["key 0", "key 1", "key 3", "key 4"]
-    (aside,) = runtime.transact(lambda session: dead.page(session, limit=9))
+    (aside,) = runtime.transact(dead.page, limit=9)
     assert aside["digits"] == 2
     runtime.towers = PickedPixels()
-    runtime.transact(lambda session: dead.requeue(session, aside["id"]))
+    runtime.transact(dead.requeue, aside["id"])
     embed(aside["id"], runtime)
     assert counts(runtime.transact, job) == {"accepted": 6, "succeeded": 6}
 

@@ -48,7 +48,7 @@ def chunk(**changes: Any) -> Intake:
         "attributes": ['{"page": 1}', None, None],
         "normalise": False,
         "callback": None,
-        "again": False,
+        "resent": False,
         "digest": b"digest",
         "total": 3,
     }

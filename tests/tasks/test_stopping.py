@@ -53,7 +53,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Room:
 
 
 def started(runtime: Runtime) -> tuple[uuid.UUID, int]:
-    return runtime.transact(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=0))
+    return runtime.transact(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
 
 
 def ask(runtime: Runtime, job: uuid.UUID) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def test_what_has_learnt_nothing_cannot_be_stopped(runtime: Runtime) -> None:
     with pytest.raises(InvalidRequest, match="twinvec cancel"):
         ask(runtime, job)
     send(runtime.transact, item("a", 1))
-    listed = runtime.transact(lambda session: jobs.latest(session, limit=2))
+    listed = runtime.transact(jobs.latest, limit=2)
     embedding = next(uuid.UUID(found["id"]) for found in listed if found["kind"] == "embed")
     with pytest.raises(InvalidRequest, match="no training"):
         ask(runtime, embedding)
@@ -95,7 +95,7 @@ def test_what_has_learnt_nothing_cannot_be_stopped(runtime: Runtime) -> None:
 def test_a_training_that_is_started_over_does_not_stop_for_what_was_asked_before(runtime: Runtime, room: Room) -> None:
     job, batch = started(runtime)
     assert runtime.claim(batch) is not None
-    runtime.transact(lambda session: trainings.ask_to_stop(session, job))
+    runtime.transact(trainings.ask_to_stop, job)
     expire(runtime.transact, batch)
     rescue(runtime.transact)
     room.after[3] = lambda: ask(runtime, job)

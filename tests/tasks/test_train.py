@@ -60,7 +60,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Room:
 
 
 def started(runtime: Runtime, seed: int = 0) -> tuple[uuid.UUID, int]:
-    return runtime.transact(lambda session: trainings.start(session, uuid.uuid4(), recipe="notebook", seed=seed))
+    return runtime.transact(trainings.start, uuid.uuid4(), recipe="notebook", seed=seed)
 
 
 def asked(recipe: Any = "notebook", seed: Any = 0, job: str | None = None) -> StartTraining:
@@ -81,7 +81,7 @@ def test_a_training_registers_its_tower_and_ends_its_job_with_it(runtime: Runtim
 
 def test_digits_that_waited_are_rung_for_after_the_first_training(runtime: Runtime, room: Room, broker: Redis) -> None:
     send(runtime.transact, item("a", 1))
-    runtime.transact(lambda session: session.query(jobs.Batch).update({"rung": None}))
+    runtime.transact(lambda session: session.query(jobs.Batch).update({"published_at": None}))
     train(started(runtime)[1], runtime)
     assert broker.llen("twinvec:embed") == 1
 
@@ -142,7 +142,7 @@ def test_a_cancelled_training_leaves_no_tower(runtime: Runtime, room: Room, fail
     job, batch = started(runtime)
 
     def cancel() -> None:
-        runtime.transact(lambda session: cancel_job(session, job))
+        runtime.transact(cancel_job, job)
         if fails:
             raise ValueError("the network exploded")
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from db import locks
 from db.vectors import partitions
 from tasks.embed import embed
-from tasks.upkeep import fill, sweep
+from tasks.upkeep import queue_backfill, sweep
 from tests.makers import (
     claim,
     counts,
@@ -39,7 +39,7 @@ def work(runtime: Runtime) -> None:
 
 def bells(broker: Redis) -> dict[str, int]:
     """How many messages wait, by lane."""
-    return {lane: broker.llen(f"twinvec:{lane}") for lane in ("embed", "reembed", "train")}
+    return {lane: broker.llen(f"twinvec:{lane}") for lane in ("embed", "backfill", "train")}
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_what_a_dead_worker_left_is_rung_for_again_and_done(runtime: Runtime, br
     claim(runtime.transact, batch)
     expire(runtime.transact, batch)
     sweep(runtime)
-    assert bells(broker) == {"embed": 1, "reembed": 0, "train": 0}
+    assert bells(broker) == {"embed": 1, "backfill": 0, "train": 0}
     embed(batch, runtime)
     assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
 
@@ -62,14 +62,14 @@ def test_what_a_dead_worker_left_is_rung_for_again_and_done(runtime: Runtime, br
 def test_a_lane_without_workers_does_not_silence_the_others(runtime: Runtime, broker: Redis, tower: int) -> None:
     broker.lpush("twinvec:train", *[b"unheard"] * runtime.settings.in_flight)
     send(runtime.transact, item("a", 1))
-    runtime.transact(lambda session: session.execute(text("UPDATE batches SET rung = NULL")))
+    runtime.transact(lambda session: session.execute(text("UPDATE batches SET published_at = NULL")))
     sweep(runtime)
     assert bells(broker)["embed"] == 1
 
 
 def test_digits_that_waited_for_a_tower_are_rung_for_when_it_comes(runtime: Runtime, broker: Redis) -> None:
     send(runtime.transact, item("a", 1))
-    runtime.transact(lambda session: session.execute(text("UPDATE batches SET rung = NULL")))
+    runtime.transact(lambda session: session.execute(text("UPDATE batches SET published_at = NULL")))
     sweep(runtime)
     assert bells(broker)["embed"] == 0
     register(runtime.transact)
@@ -84,7 +84,7 @@ def test_a_tower_is_filled_promoted_and_its_grandparent_dropped(runtime: Runtime
         generations.append(register(runtime.transact, name))
         broker.flushdb()
         sweep(runtime)
-        assert bells(broker) == {"embed": 0, "reembed": 1, "train": 0}
+        assert bells(broker) == {"embed": 0, "backfill": 1, "train": 0}
         assert tower_statuses(runtime.transact)[generations[-1]] == "candidate"
         work(runtime)
         sweep(runtime)
@@ -108,7 +108,7 @@ def test_vectors_in_use_are_dropped_by_a_later_sweep(runtime: Runtime, tower: in
 
 def test_of_two_sweeps_at_once_one_goes_home(runtime: Runtime, broker: Redis, tower: int) -> None:
     send(runtime.transact, item("a", 1))
-    runtime.transact(lambda session: session.execute(text("UPDATE batches SET rung = NULL")))
+    runtime.transact(lambda session: session.execute(text("UPDATE batches SET published_at = NULL")))
     with runtime.engine.begin() as other:
         other.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": locks._SWEEP})
         sweep(runtime)
@@ -121,12 +121,12 @@ def test_vectors_that_were_lost_are_filled(runtime: Runtime, broker: Redis, towe
     embed(send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(5))), runtime)
     runtime.transact(lambda session: session.execute(text("DELETE FROM embeddings")))
     broker.flushdb()
-    fill(runtime)
-    assert bells(broker) == {"embed": 0, "reembed": 1, "train": 0}
-    fill(runtime)
+    queue_backfill(runtime)
+    assert bells(broker) == {"embed": 0, "backfill": 1, "train": 0}
+    queue_backfill(runtime)
     work(runtime)
     assert set(vectors(runtime.transact, tower)) == set(stored(runtime.transact))
-    fill(runtime)
+    queue_backfill(runtime)
     assert queued(runtime) == []
 
 

@@ -41,7 +41,7 @@ def command_of(process: psutil.Process) -> str:
 
 
 def test_it_decodes_as_the_process_itself_would(decoder: Decoder) -> None:
-    with reader(False, at_arms_length=False) as here:
+    with reader(False, sandboxed=False) as here:
         for seed in range(3):
             assert decoder.read(png(seed)) == here(png(seed)) == glyph(seed)
 
@@ -76,7 +76,7 @@ def test_what_never_ends_is_poison(decoder: Decoder) -> None:
 
 
 def test_no_decoder_outlives_its_chunk() -> None:
-    with reader(False, at_arms_length=True) as read:
+    with reader(False, sandboxed=True) as read:
         assert read(png(1)) == glyph(1)
         assert len(children()) == 1
     assert not children()

@@ -20,9 +20,9 @@ SECONDS = 10.0  # that one picture may take at arm's length
 
 
 @contextmanager
-def reader(normalise: bool, *, at_arms_length: bool) -> Iterator[ReadOne]:
+def reader(normalise: bool, *, sandboxed: bool) -> Iterator[ReadOne]:
     """How to read the pictures of one chunk."""
-    if not at_arms_length:
+    if not sandboxed:
         yield lambda picture: read_picture(picture, normalise=normalise).tobytes()
         return
     apart = Decoder(normalise)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LANES = ("query", "control", "intake", "embed", "reembed", "train")
+LANES = ("query", "control", "intake", "embed", "backfill", "train")
 
 KEY_PREFIX = "twinvec:"  # of every key in Redis: one ACL pattern covers them all
 

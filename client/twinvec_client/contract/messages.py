@@ -57,7 +57,7 @@ class Intake(Message):
     attributes: list[str | None] | None  # JSON objects as text
     normalise: bool
     callback: tuple[str, str] | None  # the (task, queue) that is told of the job's end
-    again: bool  # whether it was sent before: whoever took it may have died of it
+    resent: bool  # whether it was sent before: whoever took it may have died of it
     digest: bytes  # of the content: tells an honest repetition from a reused idempotency key
     total: int | None  # items of the whole job; set on its last chunk only
 
@@ -74,11 +74,11 @@ class EmbedBatch(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillBatch(EmbedBatch):
+class BackfillBatch(EmbedBatch):
     """The doorbell of a batch that embeds stored digits under a new tower; it yields to new digits."""
 
-    task = "twinvec.fill"
-    lane = "reembed"
+    task = "twinvec.backfill"
+    lane = "backfill"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +99,10 @@ class Sweep(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillOwed(Message):
+class BackfillDue(Message):
     """Queue the stored digits that have no vector under the live tower and wait in no batch."""
 
-    task = "twinvec.fill_owed"
+    task = "twinvec.backfill_due"
     lane = "control"
     answered = False
 
@@ -231,10 +231,10 @@ class ListTowers(Message):
 MESSAGES: tuple[type[Message], ...] = (
     Intake,
     EmbedBatch,
-    FillBatch,
+    BackfillBatch,
     TrainBatch,
     Sweep,
-    FillOwed,
+    BackfillDue,
     RetrainOnSchedule,
     Nearest,
     Receipts,

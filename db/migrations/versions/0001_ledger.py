@@ -44,8 +44,8 @@ CREATE TABLE digits (
 -- No plan depends on what these hold, and to sample and sort them takes autovacuum longer than to store them.
 ALTER TABLE digits ALTER COLUMN pixels SET STATISTICS 0, ALTER COLUMN sha256 SET STATISTICS 0;
 
--- No foreign key to digits: a check a row would double the cost of the bulk path. Whoever writes a vector holds
--- its digit's row lock, and whoever deletes a digit deletes its vectors in the same transaction.
+-- No foreign key to digits: a check a row would double the cost of the bulk path. A writer of vectors holds the shared
+-- advisory lock on the set of digits; a deleter of digits holds it alone, and deletes their vectors with them.
 CREATE TABLE embeddings (
     tower integer NOT NULL,
     digit bigint NOT NULL,
