@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -27,7 +26,7 @@ from sqlalchemy import Engine
 from benchmarks import machine
 from db.engine import connect, transact
 from db.schema import migrate
-from db.vectors import lifecycle
+from db.vectors.lifecycle import NewTower, register
 from local.servers import Servers
 from local.signals import Interrupts
 from local.stack import Stack
@@ -129,7 +128,7 @@ def ledger() -> Iterator[Place]:
         settings = Settings(database_url=servers.database_url, broker_url=servers.broker_url)
         engine = connect(settings.database() or "")
         migrate(engine)
-        tower = transact(engine, lambda session: lifecycle.register(session, _columns()).id)
+        tower = transact(engine, register, _new_tower()).id
         engine.dispose()
         yield Place(
             broker_url=servers.broker_url,
@@ -164,21 +163,19 @@ def _tower() -> dict[str, Any]:
     return alone("tower", file=str(folder / "tower.keras"))
 
 
-def _columns() -> dict[str, Any]:
-    file = Path(_tower()["file"]).read_bytes()
-    return {
-        "fingerprint": _tower()["fingerprint"],
-        "file": file,
-        "file_digest": hashlib.sha256(file).digest(),
-        "recipe": "notebook",
-        "settings": {},
-        "seed": 0,
-        "data_digest": "",
-        "versions": {},
-        "metrics": {},
-        "history": {},
-        "threshold": 0.5,
-    }
+def _new_tower() -> NewTower:
+    return NewTower(
+        fingerprint=_tower()["fingerprint"],
+        file=Path(_tower()["file"]).read_bytes(),
+        recipe="notebook",
+        settings={},
+        seed=0,
+        data_digest="",
+        versions={},
+        metrics={},
+        history={},
+        threshold=0.5,
+    )
 
 
 # --- processes ---

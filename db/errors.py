@@ -14,6 +14,9 @@ class SchemaError(LedgerError):
 class LeaseLost(LedgerError):
     """The lease was lost to another holder, or its job was cancelled. Drop the work; nothing was written."""
 
+    def __init__(self, batch: int) -> None:
+        super().__init__(f"the lease of batch {batch} is lost")
+
 
 class TowersChanged(LedgerError):
     """A tower was registered after the batch was claimed. Embed under it as well, then finish again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import asdict
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -11,6 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
 from db.queue import callbacks
+from db.queue.jobs import JobStatus
 from worker.callbacks import call
 from worker.runtime import Runtime
 
@@ -35,8 +37,8 @@ def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
         if held is None:
             return
         callback, status = held
-        call(callback, told(status))
-        log.info("called %s on %s: job %s is %s", callback["task"], callback["queue"], job, status["state"])
+        call(callback, public_status(status))
+        log.info("called %s on %s: job %s is %s", callback["task"], callback["queue"], job, status.state)
 
     try:
         runtime.transact(tell)
@@ -44,6 +46,6 @@ def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
         log.warning("could not call back for job %s: %s", job, error)
 
 
-def told(status: dict[str, Any]) -> dict[str, Any]:
+def public_status(status: JobStatus) -> dict[str, Any]:
     """What the caller's task is given: where the job stands, without what changes while it runs."""
-    return {name: value for name, value in status.items() if name != "progress"}
+    return {name: value for name, value in asdict(status).items() if name != "progress"}

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from db.errors import UnknownJob, first_line
 from db.queue.failures import FailedItem
 from db.queue.intake import Item, Submission, accepted_as, items_before, submit
+from db.states import JobKind
 from tasks.announce import announce_job
 from tasks.answering import refusal
 from tasks.requests import callback_of, job_id
@@ -118,7 +119,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         time.perf_counter() - decoded,
     )
     if batch is not None:
-        publish([(batch, "embed")])
+        publish([(batch, JobKind.EMBED)])
         return chunk.digest
     if chunk.callback is not None:
         announce_job(runtime, job)

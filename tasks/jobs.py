@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from db.queue import dead, failures, intake, jobs
@@ -23,14 +24,14 @@ PICTURES_A_PAGE = 20  # of up to 10 MiB each
 @answering
 def status(**payload: Any) -> dict[str, Any]:
     request = StatusOf.read(payload)
-    return runtime().transact(jobs.status, job_id(request.job))
+    return asdict(runtime().transact(jobs.status, job_id(request.job)))
 
 
 @app.task(name=ListJobs.task, ignore_result=False)
 @answering
 def latest(**payload: Any) -> dict[str, Any]:
     limit = min(ListJobs.read(payload).limit, PAGE)
-    return {"jobs": runtime().transact(jobs.latest, limit=limit)}
+    return {"jobs": [asdict(job) for job in runtime().transact(jobs.latest, limit=limit)]}
 
 
 @app.task(name=Receipts.task, ignore_result=False)
@@ -91,14 +92,14 @@ def end_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     job = job_id(request.job)
     runtime.transact(cancel_job, job)
     announce_job(runtime, job)
-    return runtime.transact(jobs.status, job)
+    return asdict(runtime.transact(jobs.status, job))
 
 
 @app.task(name=ListDead.task, ignore_result=False)
 @answering
 def list_dead(**payload: Any) -> dict[str, Any]:
     limit = min(ListDead.read(payload).limit, PAGE)
-    return {"batches": runtime().transact(dead.page, limit=limit)}
+    return {"batches": [asdict(batch) for batch in runtime().transact(dead.page, limit=limit)]}
 
 
 @app.task(name=Requeue.task, ignore_result=False)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import secrets
 import uuid
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from db.errors import TrainingRunning
 from db.queue import jobs, trainings
+from db.queue.jobs import JobStatus
+from db.states import JobKind, JobState
 from db.vectors import towers
 from tasks.answering import answering
 from tasks.requests import InvalidRequest, callback_of, job_id
@@ -26,7 +29,7 @@ log = logging.getLogger(__name__)
 @app.task(name=ListTowers.task, ignore_result=False)
 @answering
 def list_towers(**_: Any) -> dict[str, Any]:
-    return {"towers": runtime().transact(towers.all_of_them)}
+    return {"towers": [asdict(tower) for tower in runtime().transact(towers.all_of_them)]}
 
 
 @app.task(name=StartTraining.task, ignore_result=False)
@@ -54,7 +57,7 @@ def start(request: StartTraining, runtime: Runtime) -> str:
         raise InvalidRequest(f"the seed is {request.seed!r:.40}: an integer from 0 to {2**32 - 1}")
     id, callback = job_id(request.job), callback_of(request.callback)
     job, batch = runtime.transact(trainings.start, id, recipe=request.recipe, seed=request.seed, callback=callback)
-    publish([(batch, "train")])
+    publish([(batch, JobKind.TRAIN)])
     return str(job)
 
 
@@ -65,16 +68,16 @@ def stop(request: StopTraining, runtime: Runtime) -> dict[str, Any]:
     """
     job = job_id(request.job)
 
-    def ask(session: Session) -> dict[str, Any]:
+    def ask(session: Session) -> JobStatus:
         status = jobs.status(session, job)
-        if status["kind"] != "train":
-            raise InvalidRequest(f"job {job} is no training: `twinvec cancel {job}` ends it")
-        if status["state"] == "queued":
+        if status.kind != JobKind.TRAIN:
+            raise InvalidRequest(f"job {job} is not a training: `twinvec cancel {job}` ends it")
+        if status.state == JobState.QUEUED:
             raise InvalidRequest(f"training {job} has learnt nothing yet: `twinvec cancel {job}` ends it")
         trainings.ask_to_stop(session, job)
         return status
 
-    return runtime.transact(ask)
+    return asdict(runtime.transact(ask))
 
 
 def retrain(request: RetrainOnSchedule, runtime: Runtime) -> None:

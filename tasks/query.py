@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from db import digits
 from db.vectors import embeddings, towers
+from db.vectors.search import Neighbour
 from db.vectors.search import nearest as nearest_digits
 from tasks.answering import answering
 from tasks.requests import InvalidRequest
@@ -58,17 +59,17 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
                 session, tower.id, vector, k=request.k, collection=request.collection, leave_out=itself
             )
             answers.append(
-                {"tower": tower.fingerprint, "exact": True, "neighbours": [written(neighbour) for neighbour in found]}
+                {"tower": tower.fingerprint, "exact": True, "neighbours": [to_wire(neighbour) for neighbour in found]}
             )
         return answers
 
     return {"answers": runtime.transact(search)}
 
 
-def written(neighbour: dict[str, Any]) -> dict[str, Any]:
+def to_wire(neighbour: Neighbour) -> dict[str, Any]:
     """A neighbour as it travels: with its attributes as JSON text."""
-    attributes = neighbour["attributes"]
-    return {**neighbour, "attributes": None if attributes is None else json.dumps(attributes)}
+    attributes = neighbour.attributes
+    return {**neighbour._asdict(), "attributes": None if attributes is None else json.dumps(attributes)}
 
 
 def glyph_of(query: dict[str, Any], *, normalise: bool) -> Vector:

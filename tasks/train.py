@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from contextlib import suppress
@@ -18,7 +17,9 @@ from db.errors import LeaseLost, first_line
 from db.queue import trainings
 from db.queue.finish import close_training
 from db.queue.leases import Lease, renew
+from db.states import JobKind
 from db.vectors import lifecycle
+from db.vectors.lifecycle import NewTower
 from tasks.upkeep import sweep
 from training.data import files, mnist
 from training.recipes import RECIPES
@@ -43,7 +44,7 @@ def train(batch: int, runtime: Runtime) -> None:
 
     A training that fails ends its job with the reason; one whose process dies is started over by the sweep.
     """
-    lease = runtime.claim(batch, "train")
+    lease = runtime.claim(batch, JobKind.TRAIN)
     if lease is None:
         return
     runtime.transact(trainings.forget_stop, lease.job)
@@ -99,7 +100,7 @@ def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: fl
     Raises LeaseLost.
     """
     if not renew(session, lease, seconds):
-        raise LeaseLost(f"the lease of batch {lease.batch} is lost")
+        raise LeaseLost(lease.batch)
     return trainings.report_progress(session, lease.job, progress)
 
 
@@ -108,19 +109,18 @@ def register(session: Session, lease: Lease, trained: Trained, seconds: dict[str
     close_training(session, lease, seconds)
     tower = lifecycle.register(
         session,
-        {
-            "fingerprint": trained.fingerprint,
-            "file": trained.file,
-            "file_digest": hashlib.sha256(trained.file).digest(),
-            "recipe": trained.recipe,
-            "settings": trained.settings,
-            "seed": trained.seed,
-            "data_digest": trained.data_digest,
-            "versions": trained.versions,
-            "metrics": trained.metrics,
-            "history": trained.history,
-            "threshold": trained.threshold,
-        },
+        NewTower(
+            fingerprint=trained.fingerprint,
+            file=trained.file,
+            recipe=trained.recipe,
+            settings=trained.settings,
+            seed=trained.seed,
+            data_digest=trained.data_digest,
+            versions=trained.versions,
+            metrics=trained.metrics,
+            history=trained.history,
+            threshold=trained.threshold,
+        ),
     )
     outcome = {
         "tower": tower.id,

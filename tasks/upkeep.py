@@ -46,11 +46,18 @@ def sweep(runtime: Runtime) -> None:
     if poisoned := run_exclusively(runtime, rescue.rescue, max_attempts=settings.max_attempts):
         log.warning("split or buried %d batches that killed their workers", poisoned)
     run_exclusively(runtime, backfill.end_finished)
-    if (tower := run_exclusively(runtime, lifecycle.promote_ready)) is not None:
-        log.info("promoted tower %d (%.12s): nothing is owed under it", tower.id, tower.fingerprint)
+    if (decision := run_exclusively(runtime, lifecycle.promote_ready)) is not None:
+        tell_of(decision)
     repeat(runtime)
     announce(runtime)
     drop_partitions(runtime)
+
+
+def tell_of(decision: lifecycle.Decision) -> None:
+    if decision.rejected_because is None:
+        log.info("promoted tower %d (%.12s): no vector is due under it", decision.tower, decision.fingerprint)
+    else:
+        log.warning("rejected tower %d (%.12s): %s", decision.tower, decision.fingerprint, decision.rejected_because)
 
 
 def repeat(runtime: Runtime) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from db.queue.intake import Item, Submission, submit
 from db.queue.leases import Lease
 from db.tables import Batch, Digit, Embedding, Failure
 from db.vectors import lifecycle, towers
+from db.vectors.lifecycle import NewTower
 
 Array = np.ndarray[Any, Any]
 Ledger = Callable[..., Any]
@@ -61,22 +63,21 @@ def vector(tower: int, seed: int) -> Array:
     return picked(tower, np.frombuffer(glyph(seed), np.uint8))[0]
 
 
-def trained(name: str) -> dict[str, Any]:
-    """The columns of a tower, as a training hands them to `register`; the same name is the same weights."""
+def trained(name: str) -> NewTower:
+    """A tower as a training hands it to `register`; the same name is the same weights."""
     file = name.encode()
-    return {
-        "fingerprint": hashlib.sha256(file).hexdigest(),
-        "file": file,
-        "file_digest": hashlib.sha256(file).digest(),
-        "recipe": "notebook",
-        "settings": {"epochs": 5},
-        "seed": 0,
-        "data_digest": "0" * 64,
-        "versions": {"numpy": np.__version__},
-        "metrics": {"pair_accuracy": 0.97},
-        "history": {"loss": [0.1, 0.05]},
-        "threshold": 0.5,
-    }
+    return NewTower(
+        fingerprint=hashlib.sha256(file).hexdigest(),
+        file=file,
+        recipe="notebook",
+        settings={"epochs": 5},
+        seed=0,
+        data_digest="0" * 64,
+        versions={"numpy": np.__version__},
+        metrics={"pair_accuracy": 0.97},
+        history={"loss": [0.1, 0.05]},
+        threshold=0.5,
+    )
 
 
 def register(ledger: Ledger, name: str = "first") -> int:
@@ -166,8 +167,7 @@ def bury(ledger: Ledger, batch: int | None) -> None:
 
 
 def status(ledger: Ledger, job: uuid.UUID) -> dict[str, Any]:
-    found: dict[str, Any] = ledger(jobs.status, job)
-    return found
+    return asdict(ledger(jobs.status, job))
 
 
 def counts(ledger: Ledger, job: uuid.UUID) -> dict[str, int]:
@@ -221,7 +221,7 @@ def states(ledger: Ledger, job: uuid.UUID) -> list[str]:
 
 
 def tower_statuses(ledger: Ledger) -> dict[int, str]:
-    return {tower["id"]: tower["status"] for tower in ledger(towers.all_of_them)}
+    return {tower.id: str(tower.status) for tower in ledger(towers.all_of_them)}
 
 
 def together(*works: Callable[[], Any], seconds: float = 30) -> list[Any]:

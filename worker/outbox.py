@@ -9,15 +9,16 @@ from typing import Any
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from db.states import JobKind
 from twinvec_client.contract.messages import BackfillBatch, EmbedBatch, TrainBatch
 from worker.app import app
 
 log = logging.getLogger(__name__)
 
-_MESSAGES = {"embed": EmbedBatch, "backfill": BackfillBatch, "train": TrainBatch}
+_MESSAGES = {JobKind.EMBED: EmbedBatch, JobKind.BACKFILL: BackfillBatch, JobKind.TRAIN: TrainBatch}
 
 
-def publish(batches: Iterable[tuple[int, str]]) -> None:
+def publish(batches: Iterable[tuple[int, JobKind]]) -> None:
     """Ring for batches of (id, kind). A bell that nobody could hear is rung again by the sweep."""
     for batch, kind in batches:
         message = _MESSAGES[kind](batch=batch)
@@ -28,7 +29,7 @@ def publish(batches: Iterable[tuple[int, str]]) -> None:
             return  # the next ones would wait for the same broker
 
 
-def depths() -> dict[str, int]:
+def depths() -> dict[JobKind, int]:
     """How many bells wait in the broker, by kind; raises what it raises when it does not answer."""
     with app.connection_for_write() as connection:
         channel: Any = connection.default_channel

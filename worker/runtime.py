@@ -17,6 +17,7 @@ from db.engine import connect, transact
 from db.errors import SchemaError, first_line
 from db.queue import leases
 from db.queue.leases import Lease
+from db.states import JobKind
 from worker.lease_renewal import LeaseRenewer
 from worker.settings import Settings
 
@@ -55,13 +56,13 @@ class Runtime:
         """Run `work(session, ...)` in a transaction of its own; see `db.engine.transact`."""
         return transact(self.engine, work, *args, **kwargs)
 
-    def claim(self, batch: int, *kinds: str) -> Lease | None:
+    def claim(self, batch: int, *kinds: JobKind) -> Lease | None:
         """Lease a batch, of a job of these kinds where any are named; None where it is not to be had."""
         settings = self.settings
         return self.transact(
             leases.claim,
             batch,
-            kinds=kinds or leases.KINDS,
+            kinds=kinds or tuple(JobKind),
             worker=self.name,
             lease=settings.lease,
             max_attempts=settings.max_attempts,
@@ -69,10 +70,10 @@ class Runtime:
 
     def claim_together(self, batch: int) -> list[Lease]:
         """As `claim`, of digits to embed; where the batch is small, with the small ones that wait beside it."""
-        first = self.claim(batch, "embed", "backfill")
+        first = self.claim(batch, JobKind.EMBED, JobKind.BACKFILL)
         if first is None:
             return []
-        if first.kind != "embed" or first.attempt > 1 or len(first.digits) > leases.SMALL:
+        if first.kind != JobKind.EMBED or first.attempt > 1 or len(first.digits) > leases.SMALL:
             return [first]
         more = partial(leases.claim_more, first=first, worker=self.name, lease=self.settings.lease)
         # In one order: a cancel locks a job's batches in it as well.

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from db.states import EMBEDDED_UNDER
 from db.tables import Tower
 from db.vectors import towers as ledger
 from training.model.embedder import Embedder
@@ -41,7 +42,7 @@ class TowerCache:
 
     def warm_up(self) -> None:
         """Load every tower that is embedded under now."""
-        query = select(Tower.id).where(Tower.status.in_(["live", "candidate"]))
+        query = select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER))
         for id in self._transact(lambda session: session.execute(query).scalars().all()):
             self[id]
 

@@ -1,14 +1,14 @@
-"""Whose callers are still to be told that their job has ended."""
+"""Callbacks: which callers are still to be told that their job has ended."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
-from db.queue.jobs import status
+from db.queue.jobs import JobStatus, status
+from db.states import OPEN, JobKind
 from db.tables import Batch, Job
 
 
@@ -18,8 +18,8 @@ def due(session: Session, *, limit: int = 100) -> list[uuid.UUID]:
     return list(session.execute(query).scalars())
 
 
-def take(session: Session, id: uuid.UUID) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The (callback, status) of a job that is to be announced, until commit nobody else's; None where it is not."""
+def take(session: Session, id: uuid.UUID) -> tuple[dict[str, str], JobStatus] | None:
+    """The (callback, status) of a job whose caller is still to be told, locked until commit; None for any other."""
     query = select(Job).where(Job.id == id, *_uncalled()).with_for_update(key_share=True, skip_locked=True)
     job = session.execute(query).scalar()
     if job is None or job.callback is None:
@@ -31,6 +31,6 @@ def take(session: Session, id: uuid.UUID) -> tuple[dict[str, Any], dict[str, Any
 def _uncalled() -> tuple[ColumnElement[bool], ...]:
     parts = select(Batch.id).where(Batch.job == Job.id)
     all_here = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery() == Job.chunks
-    embedded = (Job.kind == "embed") & all_here & ~exists(parts.where(Batch.state.in_(["queued", "leased"])))
+    embedded = (Job.kind == JobKind.EMBED) & all_here & ~exists(parts.where(Batch.state.in_(OPEN)))
     ended = Job.ended_at.isnot(None) | Job.cancelled_at.isnot(None) | embedded
     return Job.callback.isnot(None), Job.called_back_at.is_(None), ended

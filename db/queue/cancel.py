@@ -17,6 +17,7 @@ from db.errors import UnknownJob
 from db.queue.dead import close
 from db.queue.failures import waiting_for
 from db.queue.jobs import status
+from db.states import EMBEDDED_UNDER, FINAL, OPEN, BatchState, JobKind
 from db.tables import Batch, Digit, Embedding, Job, Tower
 
 
@@ -25,10 +26,10 @@ def cancel_job(session: Session, id: uuid.UUID) -> None:
     row = session.execute(select(Job).where(Job.id == id).with_for_update(key_share=True)).scalar()
     if row is None:
         raise UnknownJob(f"no job has the id {id}")
-    if status(session, id)["state"] in ("finished", "finished_with_failures", "failed", "cancelled"):
+    if status(session, id).state in FINAL:
         return
     row.cancelled_at = func.now()
-    if row.kind != "embed":
+    if row.kind != JobKind.EMBED:
         row.ended_at = func.now()
     cancel_open(session, id)
 
@@ -40,16 +41,13 @@ def cancel_open(session: Session, job: uuid.UUID) -> None:
     """
     batches = (
         session.execute(
-            select(Batch)
-            .where(Batch.job == job, Batch.state.in_(["queued", "leased"]))
-            .order_by(Batch.id)
-            .with_for_update()
+            select(Batch).where(Batch.job == job, Batch.state.in_(OPEN)).order_by(Batch.id).with_for_update()
         )
         .scalars()
         .all()
     )
     for batch in batches:
-        close(batch, "cancelled")
+        close(batch, BatchState.CANCELLED)
         batch.dropped = len(batch.digits)
     # Locked before it is looked who else waits for them: whoever comes to wait locks them as well.
     listed = [id for batch in batches for id in batch.digits]
@@ -60,7 +58,7 @@ def cancel_open(session: Session, job: uuid.UUID) -> None:
     locks.remove_digits(session)
     has_vector = exists(
         select(Embedding.digit).where(
-            Embedding.tower.in_(select(Tower.id).where(Tower.status.in_(["live", "candidate"]))),
+            Embedding.tower.in_(select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER))),
             Embedding.digit == Digit.id,
         )
     )

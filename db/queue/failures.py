@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, undefer
 
+from db.states import OPEN, JobKind
 from db.tables import Batch, Digit, Failure, Job
 
 
@@ -78,7 +79,7 @@ def waiting_for(session: Session, ids: Sequence[int]) -> dict[uuid.UUID, list[in
     listed = (
         select(Batch.job, func.unnest(Batch.digits).label("digit"))
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state.in_(["queued", "leased"]), Job.kind == "embed")
+        .where(Batch.state.in_(OPEN), Job.kind == JobKind.EMBED)
         .subquery()
     )
     waiting: dict[uuid.UUID, list[int]] = defaultdict(list)

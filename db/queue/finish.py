@@ -15,6 +15,7 @@ from db.digits import existing
 from db.errors import LeaseLost, TowersChanged
 from db.queue.dead import bury
 from db.queue.leases import Lease, held, towers_for
+from db.states import BatchState, JobKind
 from db.tables import Batch, Job
 from db.vectors import embeddings
 
@@ -57,7 +58,7 @@ def _count_gone(session: Session, leases: Sequence[Lease], stored: set[int]) -> 
     """Correct the counts of batches whose digits were replaced meanwhile: failures of the jobs that waited for them."""
     for lease in leases:
         if gone := len(set(lease.digits) - stored):
-            column = Batch.failed if lease.kind == "embed" else Batch.dropped
+            column = Batch.failed if lease.kind == JobKind.EMBED else Batch.dropped
             session.execute(
                 update(Batch)
                 .where(Batch.id == lease.batch)
@@ -69,7 +70,7 @@ def quarantine(session: Session, lease: Lease, digits: Sequence[int], reason: st
     """Bury some digits of a held batch in one of their own; the lease of the rest. Raises LeaseLost."""
     batch = session.execute(select(Batch).where(*held(lease)).with_for_update()).scalar()
     if batch is None:
-        raise LeaseLost(f"the lease of batch {lease.batch} is lost")
+        raise LeaseLost(lease.batch)
     aside = set(batch.digits) & set(digits)
     if aside:
         batch.digits = [id for id in batch.digits if id not in aside]
@@ -89,7 +90,7 @@ def _close(session: Session, lease: Lease, seconds: dict[str, float], *, embedde
         update(Batch)
         .where(*held(lease))
         .values(
-            state="done",
+            state=BatchState.DONE,
             token=None,
             lease_until=None,
             finished_at=func.now(),
@@ -102,4 +103,4 @@ def _close(session: Session, lease: Lease, seconds: dict[str, float], *, embedde
         .returning(Batch.id)
     )
     if closed.scalar() is None:
-        raise LeaseLost(f"the lease of batch {lease.batch} is lost")
+        raise LeaseLost(lease.batch)

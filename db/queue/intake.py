@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from db import locks
 from db.bulk import copy_digits, fetch
 from db.queue.failures import FailedItem, fail, record, waiting_for
+from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Job, Tower
 from db.vectors import embeddings
 from db.vectors.embeddings import embedded_among
@@ -26,7 +27,7 @@ def backlog(session: Session) -> int:
     query = (
         select(func.coalesce(func.sum(func.cardinality(Batch.digits)), 0))
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state.in_(["queued", "leased"]), Job.kind == "embed")
+        .where(Batch.state.in_(OPEN), Job.kind == JobKind.EMBED)
     )
     return int(session.execute(query).scalar_one())
 
@@ -92,7 +93,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
             digits=[],
             digest=chunk.digest,
             items=count,
-            state="cancelled" if job.cancelled_at else "done",
+            state=BatchState.CANCELLED if job.cancelled_at else BatchState.DONE,
             dropped=count if job.cancelled_at else 0,
             finished_at=func.now(),
         )
@@ -114,7 +115,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
             unchanged=unchanged,
             failed=len(failures),
             seconds=chunk.seconds,
-            **({"state": "queued", "finished_at": None, "published_at": func.now()} if owed else {}),
+            **({"state": BatchState.QUEUED, "finished_at": None, "published_at": func.now()} if owed else {}),
         )
     )
     return batch if owed else None
@@ -123,7 +124,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
 def _open_job(session: Session, chunk: Submission) -> Job:
     session.execute(
         insert(Job)
-        .values(id=chunk.job, kind="embed", collection=chunk.collection, parameters={}, callback=chunk.callback)
+        .values(id=chunk.job, kind=JobKind.EMBED, collection=chunk.collection, parameters={}, callback=chunk.callback)
         .on_conflict_do_nothing()
     )
     # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
@@ -162,7 +163,7 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
         )
     }
     plan = _plan(chunk, stored)
-    live = session.execute(select(Tower.id).where(Tower.status == "live")).scalar()
+    live = session.execute(select(Tower.id).where(Tower.status == TowerStatus.LIVE)).scalar()
     embedded = embedded_among(session, live, plan.kept) if live is not None and plan.kept else set()
     if plan.replaced:
         message = f"other pixels came under this key, with job {chunk.job}, before these were embedded"

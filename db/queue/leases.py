@@ -13,9 +13,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Interval, and_, cast, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Job, Tower
-
-KINDS = ("embed", "backfill", "train")  # of jobs
 
 SMALL = 16  # digits of a batch that is claimed together with others
 
@@ -24,12 +23,12 @@ TOGETHER = 256  # such batches at most
 
 @dataclass(frozen=True)
 class Lease:
-    """A claimed batch. `token` is what its holder proves himself with."""
+    """A claimed batch. `token` is its holder's proof."""
 
     batch: int
     token: uuid.UUID
     job: uuid.UUID
-    kind: str
+    kind: JobKind
     digits: list[int]
     attempt: int
     towers: tuple[int, ...]  # to embed under
@@ -39,7 +38,13 @@ class Lease:
 
 
 def claim(
-    session: Session, batch: int, *, kinds: Sequence[str] = KINDS, worker: str, lease: float, max_attempts: int
+    session: Session,
+    batch: int,
+    *,
+    kinds: Sequence[JobKind] = tuple(JobKind),
+    worker: str,
+    lease: float,
+    max_attempts: int,
 ) -> Lease | None:
     """Take a batch for `lease` seconds; None where it is not to be had: done, leased, cancelled, or without a tower.
 
@@ -51,7 +56,7 @@ def claim(
     if job is None or job.kind not in kinds:
         return None
     towers = towers_for(session, job)
-    if not towers and job.kind != "train":
+    if not towers and job.kind != JobKind.TRAIN:
         return None
     token = uuid.uuid4()
     row = session.execute(
@@ -59,8 +64,8 @@ def claim(
         .where(
             Batch.id == batch,
             or_(
-                Batch.state == "queued",
-                and_(Batch.state == "leased", Batch.lease_until < func.now(), Batch.attempt < max_attempts),
+                Batch.state == BatchState.QUEUED,
+                and_(Batch.state == BatchState.LEASED, Batch.lease_until < func.now(), Batch.attempt < max_attempts),
             ),
         )
         .values(**_leased(token, worker, lease))
@@ -78,7 +83,7 @@ def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> 
     chosen = (
         select(Batch.id)
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state == "queued", Batch.attempt == 0, Job.kind == "embed")
+        .where(Batch.state == BatchState.QUEUED, Batch.attempt == 0, Job.kind == JobKind.EMBED)
         .where(func.cardinality(Batch.digits) <= SMALL)
         .order_by(Batch.id)
         .limit(TOGETHER - 1)
@@ -95,7 +100,7 @@ def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> 
 
 def _leased(token: uuid.UUID, worker: str, seconds: float) -> dict[str, Any]:
     return {
-        "state": "leased",
+        "state": BatchState.LEASED,
         "token": token,
         "attempt": Batch.attempt + 1,
         "lease_until": func.now() + interval(seconds),
@@ -139,7 +144,7 @@ def give_back(session: Session, lease: Lease, *, error: str | None = None) -> No
         update(Batch)
         .where(*held(lease))
         .values(
-            state="queued",
+            state=BatchState.QUEUED,
             token=None,
             lease_until=None,
             published_at=None if error is None else func.now(),
@@ -150,13 +155,13 @@ def give_back(session: Session, lease: Lease, *, error: str | None = None) -> No
 
 
 def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
-    return Batch.id == lease.batch, Batch.token == lease.token, Batch.state == "leased"
+    return Batch.id == lease.batch, Batch.token == lease.token, Batch.state == BatchState.LEASED
 
 
 def towers_for(session: Session, job: Job) -> tuple[int, ...]:
     """Those a job's digits are embedded under: all that are live or being filled, or the one that a fill names."""
-    query = select(Tower.id).where(Tower.status.in_(["live", "candidate"])).order_by(Tower.id)
-    if job.kind == "backfill":
+    query = select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER)).order_by(Tower.id)
+    if job.kind == JobKind.BACKFILL:
         query = query.where(Tower.id == job.tower)
     return tuple(session.execute(query).scalars())
 

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.errors import TrainingRunning
+from db.states import BatchState, JobKind
 from db.tables import Batch, Job
 
 
@@ -21,20 +22,24 @@ def start(
 
     Raises TrainingRunning while another is open.
     """
-    known = session.execute(select(Batch.id).join(Job).where(Job.id == id, Job.kind == "train")).scalar()
+    known = session.execute(select(Batch.id).join(Job).where(Job.id == id, Job.kind == JobKind.TRAIN)).scalar()
     if known is not None:
         return id, known
     opened = session.execute(
         insert(Job)
-        .values(id=id, kind="train", parameters={"recipe": recipe, "seed": seed}, chunks=1, callback=callback)
-        .on_conflict_do_nothing(index_elements=["kind"], index_where=(Job.kind == "train") & Job.ended_at.is_(None))
+        .values(id=id, kind=JobKind.TRAIN, parameters={"recipe": recipe, "seed": seed}, chunks=1, callback=callback)
+        .on_conflict_do_nothing(
+            index_elements=["kind"], index_where=(Job.kind == JobKind.TRAIN) & Job.ended_at.is_(None)
+        )
         .returning(Job.id)
     ).scalar()
     if opened is None:
-        running = session.execute(select(Job.id).where(Job.kind == "train", Job.ended_at.is_(None))).scalar_one()
+        running = session.execute(select(Job.id).where(Job.kind == JobKind.TRAIN, Job.ended_at.is_(None))).scalar_one()
         raise TrainingRunning(str(running))
     batch = session.execute(
-        insert(Batch).values(job=id, seq=0, state="queued", digits=[], published_at=func.now()).returning(Batch.id)
+        insert(Batch)
+        .values(job=id, seq=0, state=BatchState.QUEUED, digits=[], published_at=func.now())
+        .returning(Batch.id)
     ).scalar_one()
     return id, batch
 
@@ -52,7 +57,7 @@ def ask_to_stop(session: Session, id: uuid.UUID) -> None:
     flag = sql_cast({"stop": True}, Job.parameters.type)
     session.execute(
         update(Job)
-        .where(Job.id == id, Job.kind == "train", Job.ended_at.is_(None))
+        .where(Job.id == id, Job.kind == JobKind.TRAIN, Job.ended_at.is_(None))
         .values(parameters=Job.parameters.op("||")(flag))
     )
 

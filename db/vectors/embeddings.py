@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.bulk import copy_embeddings, fetch, within
 from db.errors import BadVectors, NotEmbedded
+from db.states import TowerStatus
 from db.tables import DIMENSIONS, Embedding, Tower
 
 
@@ -45,7 +46,7 @@ def embedded_among(session: Session, tower: int, digits: Sequence[int]) -> set[i
 
 def delete_vectors(session: Session, digits: Sequence[int]) -> None:
     """Delete every vector of these digits, under whichever tower."""
-    towers = select(Tower.id).where(Tower.status != "retired")
+    towers = select(Tower.id).where(Tower.status != TowerStatus.RETIRED)
     for tower in session.execute(towers).scalars().all():
         session.execute(delete(Embedding).where(Embedding.tower == tower, Embedding.digit == func.any(list(digits))))
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from db.tables import Digit, Embedding
+
+
+class Neighbour(NamedTuple):
+    """A stored digit, and its Euclidean distance to what was asked for."""
+
+    key: str
+    collection: str
+    distance: float
+    label: int | None
+    attributes: dict[str, Any] | None
+
 
 WIDER = 8  # times k: how many of all collections are looked at for the k of one
 
@@ -21,8 +32,8 @@ def nearest(
     k: int,
     collection: str | None = None,
     leave_out: int | None = None,
-) -> list[dict[str, Any]]:
-    """The k digits nearest to a vector (128,) by Euclidean distance under a tower; of equals the earlier stored first.
+) -> list[Neighbour]:
+    """The k digits nearest to a vector (128,) by Euclidean distance under a tower; ties: lower id first.
 
     Every stored vector is compared: no segment has an approximate index.
     """
@@ -43,11 +54,11 @@ def nearest(
     return _described(session, within.order_by(*order).limit(k))
 
 
-def _described(session: Session, near: Select[Any], collection: str | None = None) -> list[dict[str, Any]]:
+def _described(session: Session, near: Select[Any], collection: str | None = None) -> list[Neighbour]:
     """What the caller learns of each (digit, distance), of one collection where that is named."""
     found = near.subquery()
     digits = select(Digit.key, Digit.collection, found.c.distance, Digit.label, Digit.attributes)
     if collection is not None:
         digits = digits.where(Digit.collection == collection)
     rows = session.execute(digits.join(found, found.c.digit == Digit.id).order_by(found.c.distance, Digit.id))
-    return [dict(row._mapping) for row in rows]
+    return [Neighbour(*row) for row in rows]

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -554,21 +554,18 @@ def register(engine: Engine, *, real: bool = False) -> int:
     """Register a tower in a fresh ledger; its id. It is live at once."""
     from db.vectors import lifecycle  # noqa: PLC0415  # imported before, by whoever migrates
 
-    columns = trained("stand-in") | (real_tower() if real else {})
-    return int(transact(engine, lambda session: lifecycle.register(session, columns).id))
+    tower = replace(trained("stand-in"), **(real_tower() if real else {}))
+    return int(transact(engine, lifecycle.register, tower).id)
 
 
 def real_tower(seed: int = 1) -> dict[str, Any]:
-    """The columns of the notebook's tower with seeded weights: as costly as a trained one."""
-    import hashlib  # noqa: PLC0415
-
+    """What is special of the notebook's tower with seeded weights: as costly as a trained one."""
     from training.model.siamese import build_network  # noqa: PLC0415  # TensorFlow, for two cases only
     from training.model.storage import fingerprint, save  # noqa: PLC0415
     from training.recipes import RECIPES  # noqa: PLC0415
 
     tower = build_network(RECIPES["notebook"], seed=seed)
-    file = save(tower)
-    return {"fingerprint": fingerprint(tower), "file": file, "file_digest": hashlib.sha256(file).digest()}
+    return {"fingerprint": fingerprint(tower), "file": save(tower)}
 
 
 def strike(processes: Iterable[psutil.Process | None]) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
@@ -42,7 +43,7 @@ WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
     FailuresOf: failures_of,
     Cancel: end_job,
     Nearest: look_up,
-    StatusOf: lambda request, runtime: runtime.transact(jobs.status, job_id(request.job)),
+    StatusOf: lambda request, runtime: asdict(runtime.transact(jobs.status, job_id(request.job))),
 }
 
 

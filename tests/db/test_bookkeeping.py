@@ -187,7 +187,7 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @invariant()
     def vectors_are_those_of_the_stored_pixels(self) -> None:
-        (tower,) = (row["id"] for row in self.ledger(towers.all_of_them))
+        (tower,) = (row.id for row in self.ledger(towers.all_of_them))
         digits = stored(self.ledger)
         found = vectors(self.ledger, tower)
         seeds = {glyph(seed): seed for seed in range(3)}

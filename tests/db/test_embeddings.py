@@ -57,7 +57,7 @@ def brute_force(ledger: Ledger, tower: int, query: Array, collection: str | None
 
 def nearest(ledger: Ledger, tower: int, query: Array, **given: object) -> list[tuple[str, float]]:
     rows = ledger(search.nearest, tower, query, **given)
-    return [(row["key"], row["distance"]) for row in rows]
+    return [(row.key, row.distance) for row in rows]
 
 
 @same_ledger

@@ -15,6 +15,7 @@ from db.queue.failures import FailedItem
 from db.queue.finish import finish as finish_batches
 from db.queue.leases import Lease
 from db.queue.rescue import take_due
+from db.states import JobKind
 from db.tables import Batch, Digit, Embedding, Failure
 from tests.makers import (
     MAX_ATTEMPTS,
@@ -51,7 +52,7 @@ def tower(ledger: Ledger) -> int:
 def to_ring(ledger: Ledger, *, republish_after: float = 30, in_flight: int = 64) -> list[tuple[int, str]]:
     return [
         rung
-        for kind in leases.KINDS
+        for kind in JobKind
         for rung in ledger(partial(take_due, kind=kind, republish_after=republish_after, in_flight=in_flight))
     ]
 

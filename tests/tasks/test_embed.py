@@ -221,10 +221,10 @@ def test_a_picture_that_comes_to_nan_costs_only_itself(runtime: Runtime, tower: 
     assert failures(runtime.transact, job) == {"key 2": "not_finite", "key 5": "not_finite"}
     assert sorted(vectors(runtime.transact, tower)) == ["key 0", "key 1", "key 3", "key 4"]
     (aside,) = runtime.transact(dead.page, limit=9)
-    assert aside["digits"] == 2
+    assert aside.digits == 2
     runtime.towers = PickedPixels()
-    runtime.transact(dead.requeue, aside["id"])
-    embed(aside["id"], runtime)
+    runtime.transact(dead.requeue, aside.id)
+    embed(aside.id, runtime)
     assert counts(runtime.transact, job) == {"accepted": 6, "succeeded": 6}
 
 

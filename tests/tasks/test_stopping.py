@@ -3,7 +3,6 @@
 import sys
 import uuid
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,7 +39,7 @@ class Room:
             assert self.reports < 100, "nobody stopped it"
             on_progress(Progress(1, 9, self.reports, 100, {"loss": 0.5}, 1.0, 1.0))
             self.after.pop(self.reports, lambda: None)()
-        return SimpleNamespace(**trained(f"{recipe.name} {seed}"))
+        return trained(f"{recipe.name} {seed}")
 
 
 @pytest.fixture
@@ -84,8 +83,8 @@ def test_what_has_learnt_nothing_cannot_be_stopped(runtime: Runtime) -> None:
         ask(runtime, job)
     send(runtime.transact, item("a", 1))
     listed = runtime.transact(jobs.latest, limit=2)
-    embedding = next(uuid.UUID(found["id"]) for found in listed if found["kind"] == "embed")
-    with pytest.raises(InvalidRequest, match="no training"):
+    embedding = next(uuid.UUID(found.id) for found in listed if found.kind == "embed")
+    with pytest.raises(InvalidRequest, match="not a training"):
         ask(runtime, embedding)
     for unknown in (str(uuid.uuid4()), "no id"):
         with pytest.raises(UnknownJob):

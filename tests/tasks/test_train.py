@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,7 +46,7 @@ class Room:
         on_progress(Progress(1, 1, 1, 2, {"loss": 0.5}, 1.0, 1.0))
         self.meanwhile()
         on_progress(Progress(1, 1, 2, 2, {"loss": 0.1}, 2.0, 0.0))
-        return SimpleNamespace(**trained(f"{recipe.name} {seed}"))
+        return trained(f"{recipe.name} {seed}")
 
 
 @pytest.fixture
