@@ -60,7 +60,7 @@ class Tower(Base):
 
 
 class Digit(Base):
-    """A stored picture. New pixels under an old key get a new id, so ids only grow with what is to be embedded."""
+    """A stored picture. New pixels under an existing key are a new row with a new id: an id's pixels never change."""
 
     __tablename__ = "digits"
 
@@ -86,7 +86,7 @@ class Embedding(Base):
 
 
 class Job(Base):
-    """One request of a caller or of upkeep. kind: embed, fill or train. Its counts are sums over its batches."""
+    """One request of a caller or of upkeep. kind: embed, backfill or train. Its counts are sums over its batches."""
 
     __tablename__ = "jobs"
 
@@ -95,15 +95,15 @@ class Job(Base):
     collection: Mapped[str | None]
     total: Mapped[int | None] = mapped_column(BigInteger)  # pictures; known with the last chunk
     chunks: Mapped[int | None]  # known with the last chunk
-    tower: Mapped[int | None] = mapped_column(ForeignKey("towers.id"))  # that a fill embeds under
+    tower: Mapped[int | None] = mapped_column(ForeignKey("towers.id"))  # that a backfill embeds under
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
     progress: Mapped[dict[str, Any] | None]  # of a training
     outcome: Mapped[dict[str, Any] | None]  # of a training
     message: Mapped[str | None]  # why it failed
-    callback: Mapped[dict[str, Any] | None]  # the caller's Celery task that is told of the end: {"task", "queue"}
+    callback: Mapped[dict[str, Any] | None]  # the caller's Celery task to call at its end: {"task", "queue"}
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     cancelled_at: Mapped[datetime | None]
-    ended_at: Mapped[datetime | None]  # of a training or a fill; an embed job ends with its last batch
+    ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch
     called_back_at: Mapped[datetime | None]  # when the callback was called
 
 
@@ -114,7 +114,7 @@ class Batch(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     job: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"))
-    seq: Mapped[int | None]  # of the chunk it was made from; None for the halves of a split one
+    seq: Mapped[int | None]  # of the chunk it was made from; None for the parts of a split one
     parent: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))
     state: Mapped[str]
     digits: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))  # ids that are to be embedded
@@ -123,20 +123,20 @@ class Batch(Base):
     embedded: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
-    dropped: Mapped[int] = mapped_column(default=0)  # not embedded because nobody wants them any more
+    dropped: Mapped[int] = mapped_column(default=0)  # not embedded: cancelled, or replaced meanwhile
     attempt: Mapped[int] = mapped_column(default=0)
-    token: Mapped[uuid.UUID | None]  # fences a holder whose lease ran out
+    token: Mapped[uuid.UUID | None]  # the fencing token: a holder whose lease expired cannot write
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]
     message: Mapped[str | None]  # why it is dead; while it is open, what its last try ended with
-    published_at: Mapped[datetime | None]  # when its bell was last rung
+    published_at: Mapped[datetime | None]  # when a message for it was last sent
     seconds: Mapped[dict[str, Any] | None]  # by stage
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
 
 
 class Failure(Base):
-    """A picture that was not embedded, why, and what was sent, to look at and to try again."""
+    """A picture that was not embedded, why, and the bytes that were sent, to look at and to retry."""
 
     __tablename__ = "failures"
 

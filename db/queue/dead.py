@@ -13,7 +13,7 @@ from db.tables import Batch, Digit, Failure, Job, Tower
 
 
 def bury(session: Session, batch: Batch, reason: str, why: str) -> None:
-    """Close a batch for good. Its digits are failures of their job; they stay stored, and nobody owes them a vector."""
+    """Mark a batch dead. Its digits are failures of their job; they stay stored and are not retried."""
     job = session.execute(select(Job).where(Job.id == batch.job)).scalar_one()
     if job.kind == "embed":
         fail(session, job.id, batch.digits, reason, why)
@@ -29,7 +29,7 @@ def close(batch: Batch, state: str) -> None:
 
 
 def page(session: Session, *, limit: int) -> list[dict[str, Any]]:
-    """The newest dead batches, as `DeadBatch` names their fields, newest first."""
+    """The newest dead batches, with the fields of the client's `DeadBatch`, newest first."""
     query = select(Batch, Job.kind).join(Job).where(Batch.state == "dead").order_by(Batch.id.desc()).limit(limit)
     return [
         {
@@ -47,10 +47,10 @@ def page(session: Session, *, limit: int) -> list[dict[str, Any]]:
 
 
 def requeue(session: Session, id: int) -> tuple[str, str]:
-    """Queue a dead batch again as if it had never been tried, its failures struck off; its job's (id, kind).
+    """Queue a dead batch again with no attempts, and delete its failures; its job's (id, kind).
 
-    The job goes on until it is done, and then calls back again. Raises UnknownBatch, and NotRescuable where its job
-    was cancelled, its tower is gone, or it is a training.
+    The job is open again, and calls back again when it ends. Raises UnknownBatch, and NotRescuable where its job was
+    cancelled, its tower is retired or rejected, or it is a training.
     """
     batch = session.execute(select(Batch).where(Batch.id == id, Batch.state == "dead").with_for_update()).scalar()
     if batch is None:

@@ -1,4 +1,4 @@
-"""Jobs, and where they stand: counts are sums over batches, so no row is hot and none can drift."""
+"""The state and the counts of jobs. Counts are sums over batches: no row is hot, and none can drift."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from db.tables import Batch, Job, Tower
 
 
 def status(session: Session, id: uuid.UUID) -> dict[str, Any]:
-    """One job, as `JobStatus` names its fields. Raises UnknownJob."""
+    """One job, with the fields of the client's `JobStatus`. Raises UnknownJob."""
     rows = _statuses(session, Job.id == id, limit=1)
     if not rows:
         raise UnknownJob(f"no job has the id {id}")

@@ -1,4 +1,4 @@
-"""The life of a tower: candidate -> live -> previous -> retired, or rejected."""
+"""The status of a tower: candidate -> live -> previous -> retired, or rejected. It must not know models or Celery."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from db.vectors.towers import live
 
 
 def register(session: Session, tower: dict[str, Any]) -> Tower:
-    """Store a trained tower (the columns of `towers`, less id, status and times) and open its space.
+    """Store a trained tower (the columns of `towers`, less id, status and times) and create its partition.
 
-    The first one goes live at once; a later one is the candidate, from this commit on embedded under beside the live
-    one, and the stored digits are queued to be. A candidate that was still being filled is rejected in its favour.
-    Weights that are registered already are not registered twice.
+    The first one goes live at once. A later one is the candidate: from this commit on new digits are embedded under it
+    as well, and the stored ones are queued for backfill. An older candidate is rejected. A tower whose weights are
+    registered already is not stored again.
     """
     locks.change_towers(session)
     known = session.execute(select(Tower).where(Tower.fingerprint == tower["fingerprint"])).scalar()
@@ -51,7 +51,7 @@ def register(session: Session, tower: dict[str, Any]) -> Tower:
 
 
 def reject(session: Session, tower: int, why: str) -> bool:
-    """Give a candidate up; False where it is none (any more)."""
+    """Reject a candidate; False where the tower is not (or no longer) a candidate."""
     locks.change_towers(session)
     status = session.execute(select(Tower.status).where(Tower.id == tower)).scalar()
     if status == "candidate":
@@ -65,10 +65,10 @@ def _reject(session: Session, tower: int, why: str) -> None:
 
 
 def promote_ready(session: Session) -> Tower | None:
-    """Let the candidate go live if every digit that is embedded under the live tower is embedded under it as well.
+    """Promote the candidate if every digit that is embedded under the live tower is embedded under it as well.
 
-    Counted in the vectors themselves, not taken on a task's word. What is found missing once its fill has ended is
-    queued again. The old tower stays as `previous`, and the one before that is retired.
+    Counted in the vectors themselves, not taken from a job's state. What is missing once its backfill has ended is
+    queued again. The old tower becomes `previous`, and the one before that is retired.
     """
     ready = select(Tower.id).where(Tower.status == "candidate", ~_is_backfilling(Tower.id))
     if session.execute(ready).scalar() is None:
@@ -97,7 +97,7 @@ def _is_backfilling(tower: Any) -> ColumnElement[bool]:
 
 
 def _backfill_failure(session: Session, candidate: int) -> str | None:
-    """Why a fill failed since the candidate was registered; the same weights may have been rejected before."""
+    """Why a backfill failed since the candidate was registered; the same weights may have been rejected before."""
     query = (
         select(Job.message)
         .join(Tower, Tower.id == Job.tower)

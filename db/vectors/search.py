@@ -1,4 +1,4 @@
-"""The nearest stored digits of a vector, exactly."""
+"""The nearest stored digits of a vector, exactly. It must not know where the vector came from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from db.tables import Digit, Embedding
 
-WIDER = 8  # times k: how many of all collections are looked at for the k of one
+WIDER = 8  # times k: how many neighbours of all collections are read to find the k of one
 
 
 def nearest(
@@ -22,9 +22,9 @@ def nearest(
     collection: str | None = None,
     leave_out: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The k digits nearest to a vector (128,) by Euclidean distance under a tower; of equals the earlier stored first.
+    """The k digits nearest to a vector (128,) by Euclidean distance under a tower, nearest first; ties: lower id first.
 
-    Every stored vector is compared: no segment has an approximate index.
+    Every stored vector is compared: there is no approximate index.
     """
     distance = Embedding.vector.l2_distance(vector)
     every = select(Embedding.digit, distance.label("distance")).where(Embedding.tower == tower)
@@ -33,8 +33,8 @@ def nearest(
     order = distance, Embedding.digit
     if collection is None:
         return _described(session, every.order_by(*order).limit(k))
-    # The k nearest of a collection are most often among the nearest of all, which are found without looking at
-    # every digit's collection.
+    # The k nearest of a collection are most often among the nearest of all, which are found without reading every
+    # digit's collection.
     wide = every.order_by(*order).limit(WIDER * k)
     found = _described(session, wide, collection)[:k]
     if len(found) == k:
@@ -44,7 +44,7 @@ def nearest(
 
 
 def _described(session: Session, near: Select[Any], collection: str | None = None) -> list[dict[str, Any]]:
-    """What the caller learns of each (digit, distance), of one collection where that is named."""
+    """Key, collection, distance, label and attributes of each (digit, distance), of one collection if it is named."""
     found = near.subquery()
     digits = select(Digit.key, Digit.collection, found.c.distance, Digit.label, Digit.attributes)
     if collection is not None:
