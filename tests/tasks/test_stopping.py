@@ -78,14 +78,14 @@ def test_a_training_that_ended_is_left_as_it_is(runtime: Runtime, room: Room) ->
     assert status(runtime.transact, job) == ended
 
 
-def test_what_has_learnt_nothing_cannot_be_stopped(runtime: Runtime) -> None:
+def test_a_training_that_has_not_begun_cannot_be_stopped(runtime: Runtime) -> None:
     job, _ = started(runtime)
     with pytest.raises(InvalidRequest, match="twinvec cancel"):
         ask(runtime, job)
     send(runtime.transact, item("a", 1))
     listed = runtime.transact(jobs.latest, limit=2)
     embedding = next(uuid.UUID(found["id"]) for found in listed if found["kind"] == "embed")
-    with pytest.raises(InvalidRequest, match="no training"):
+    with pytest.raises(InvalidRequest, match="is not a training"):
         ask(runtime, embedding)
     for unknown in (str(uuid.uuid4()), "no id"):
         with pytest.raises(UnknownJob):
