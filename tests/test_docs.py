@@ -1,4 +1,4 @@
-"""What the pages say can be followed: files and functions that they name exist, and internal links resolve."""
+"""What the pages say can be followed: files, functions and lines that they name exist, and internal links resolve."""
 
 import ast
 import re
@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 PAGES = sorted(
     page.relative_to(ROOT)
     for place in ROOT.iterdir()
@@ -16,6 +17,7 @@ PAGES = sorted(
     for page in ([place] if place.suffix == ".md" else place.rglob("*.md"))
 )
 NAMED = sorted(set(re.findall(r"`([\w/.-]+\.py(?::[\w.]+)?)`", ARCHITECTURE)))
+QUOTES = re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", CONTRIBUTING, flags=re.DOTALL | re.MULTILINE)
 FOLDERS = sorted(set(re.findall(r"`([\w/.-]+/)`", ARCHITECTURE)))
 
 
@@ -72,6 +74,12 @@ def test_what_the_architecture_page_names_exists(name: str) -> None:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_folders_of_the_architecture_page_exist(folder: str) -> None:
     assert (ROOT / folder).is_dir()
+
+
+@pytest.mark.parametrize(("path", "quote"), QUOTES, ids=[path for path, _ in QUOTES])
+def test_code_that_contributing_quotes_is_in_the_file_it_names(path: str, quote: str) -> None:
+    lines = (ROOT / path).read_text().splitlines()
+    assert [line for line in quote.splitlines() if line not in lines] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=str)
