@@ -1,4 +1,4 @@
-"""What the ledger refuses, and what the database said."""
+"""The errors of this room. A docstring says what to do next; the data go to the constructor."""
 
 from sqlalchemy.exc import DBAPIError
 
@@ -27,7 +27,7 @@ class TowersChanged(LedgerError):
 
 
 class TrainingRunning(LedgerError):
-    """A training is under way, and one goes at a time."""
+    """A training is running, and only one may run at a time. Follow it, or cancel it."""
 
     def __init__(self, job: str) -> None:
         super().__init__(f"training {job} is under way: follow it with `twinvec job {job}`")
@@ -43,11 +43,11 @@ class UnknownBatch(LedgerError):
 
 
 class NotRescuable(LedgerError):
-    """The dead batch is of a kind of work that is not taken up again."""
+    """This dead batch cannot be requeued."""
 
 
 class BadVectors(LedgerError):
-    """A tower gave some digits NaN or infinity."""
+    """A tower computed NaN or infinity for some digits."""
 
     def __init__(self, tower: int, digits: list[int]) -> None:
         super().__init__(f"tower {tower} gave {len(digits)} digits NaN or infinity; the first is digit {digits[0]}")
@@ -67,6 +67,6 @@ class NoTower(LedgerError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what the driver said, without the statement that SQLAlchemy appends."""
+    """The first line of the driver's message, without the statement that SQLAlchemy appends."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return (str(cause).strip() or type(cause).__name__).splitlines()[0]

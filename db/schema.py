@@ -1,4 +1,4 @@
-"""Brings a database to the schema this version needs."""
+"""Brings a database to the schema this version needs. It must not know what the tables hold."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ONE_AT_A_TIME = 7_360_001  # advisory lock
 
 
 def migrate(engine: Engine) -> None:
-    """Create or upgrade the schema in one transaction; several at once queue up and the rest find it done.
+    """Create or upgrade the schema in one transaction; of several at once, the first does it and the others wait.
 
-    Raises SchemaError where the server has no pgvector to offer.
+    Raises SchemaError where pgvector is not installed on the server.
     """
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))

@@ -83,7 +83,7 @@ class Tower(Base):
 
 
 class Digit(Base):
-    """A stored picture. New pixels under an old key get a new id, so ids only grow with what is to be embedded."""
+    """A stored picture. New pixels under an existing key are a new row with a new id: an id's pixels never change."""
 
     __tablename__ = "digits"
 
@@ -109,7 +109,7 @@ class Embedding(Base):
 
 
 class Job(Base):
-    """One request of a caller or of upkeep. Its counts are sums over its batches."""
+    """One request of a caller or of upkeep. kind: embed, backfill or train. Its counts are sums over its batches."""
 
     __tablename__ = "jobs"
 
@@ -123,7 +123,7 @@ class Job(Base):
     progress: Mapped[dict[str, Any] | None]  # of a training
     outcome: Mapped[dict[str, Any] | None]  # of a training
     message: Mapped[str | None]  # why it failed
-    callback: Mapped[dict[str, str] | None]  # the caller's Celery task that is told of the end: {"task", "queue"}
+    callback: Mapped[dict[str, str] | None]  # the caller's Celery task to call at its end: {"task", "queue"}
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     cancelled_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch
@@ -137,7 +137,7 @@ class Batch(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     job: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"))
-    seq: Mapped[int | None]  # of the chunk it was made from; None for what a split one was cut into
+    seq: Mapped[int | None]  # of the chunk it was made from; None for the parts of a split one
     parent: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))
     state: Mapped[BatchState]
     digits: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))  # ids that are to be embedded
@@ -148,18 +148,18 @@ class Batch(Base):
     failed: Mapped[int] = mapped_column(default=0)
     dropped: Mapped[int] = mapped_column(default=0)  # not embedded: cancelled, or replaced meanwhile
     attempt: Mapped[int] = mapped_column(default=0)
-    token: Mapped[uuid.UUID | None]  # fences a holder whose lease ran out
+    token: Mapped[uuid.UUID | None]  # the fencing token: a holder whose lease expired cannot write
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]
     message: Mapped[str | None]  # why it is dead; while it is open, what its last try ended with
-    published_at: Mapped[datetime | None]  # when a message last named it; None: publish it
+    published_at: Mapped[datetime | None]  # when a message for it was last sent
     seconds: Mapped[dict[str, Any] | None]  # by stage
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
 
 
 class Failure(Base):
-    """A picture that was not embedded, why, and what was sent, to look at and to try again."""
+    """A picture that was not embedded, why, and the bytes that were sent, to look at and to retry."""
 
     __tablename__ = "failures"
 

@@ -1,4 +1,4 @@
-"""Tell callers that their jobs have ended: from the ledger, so that no death on the way can swallow it."""
+"""Calls callbacks when jobs have ended: from the ledger, so that no crash loses a call."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ log = logging.getLogger(__name__)
 
 
 def announce(runtime: Runtime) -> None:
-    """Call the callback of every job that has ended and was not announced."""
+    """Call the callback of every job that has ended and was not called back."""
     for job in runtime.transact(callbacks.due):
         announce_job(runtime, job)
 
 
 def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
-    """Call a job's callback if it has ended and was not announced, and note it, in one transaction.
+    """Call a job's callback if it is due, and note that it was called, in one transaction.
 
-    At least once: what dies between the call and its commit calls again. What the broker does not take is tried again
-    at the next sweep.
+    At least once: after a crash between the call and the commit it is called again. A call that the broker does not
+    take is made again at the next sweep.
     """
 
     def tell(session: Session) -> None:
@@ -47,5 +47,5 @@ def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
 
 
 def public_status(status: JobStatus) -> dict[str, Any]:
-    """What the caller's task is given: where the job stands, without what changes while it runs."""
+    """The argument of the caller's task: the job's status without its progress, which is over."""
     return {name: value for name, value in asdict(status).items() if name != "progress"}

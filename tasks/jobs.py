@@ -1,4 +1,4 @@
-"""What callers ask about jobs, and cancelling them. Quick: this lane is never behind bulk work."""
+"""Requests about jobs, on the lane `control`: status, failures, cancel, dead batches. Quick: no task here may wait."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def receipts(**payload: Any) -> dict[str, Any]:
 
 
 def receipts_of(request: Receipts, runtime: Runtime) -> dict[str, Any]:
-    """Which chunks stand in SQL, and whether there is room for more."""
+    """Which chunks are accepted, and how large the backlog is and may be."""
     return runtime.transact(
         lambda session: {
             "accepted": intake.receipts(session, job_id(request.job), after=request.after),
@@ -88,7 +88,7 @@ def cancel(**payload: Any) -> dict[str, Any]:
 
 
 def end_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
-    """Cancel, and where the job stands then. Raises UnknownJob."""
+    """Cancel a job; its status afterwards. Raises UnknownJob."""
     job = job_id(request.job)
     runtime.transact(cancel_job, job)
     announce_job(runtime, job)
@@ -109,7 +109,7 @@ def requeue(**payload: Any) -> dict[str, Any]:
 
 
 def requeue_batch(request: Requeue, runtime: Runtime) -> str:
-    """Queue a dead batch again and ring for it; its job's id. Raises InvalidRequest, UnknownBatch, NotRescuable."""
+    """Queue a dead batch again and publish it; its job's id. Raises InvalidRequest, UnknownBatch, NotRescuable."""
     if isinstance(request.batch, bool) or not isinstance(request.batch, int) or not 0 < request.batch < 2**63:
         raise InvalidRequest(f"batch {request.batch!r:.40}: an integer from 1")
     job, kind = runtime.transact(dead.requeue, request.batch)

@@ -1,4 +1,4 @@
-"""The life of towers: who may start a training, and what there is."""
+"""Requests about towers, on the lane `control`: list them, start and stop trainings. It must not load a model."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def retrain_on_schedule(**payload: Any) -> None:
 
 
 def start(request: StartTraining, runtime: Runtime) -> str:
-    """Open a training and ring for it; its job id. Raises TrainingRunning, InvalidRequest."""
+    """Open a training and publish it; its job id. Raises TrainingRunning, InvalidRequest, UnknownJob, BadMessage."""
     if not isinstance(request.recipe, str) or request.recipe not in RECIPES:
         raise InvalidRequest(f"no recipe {request.recipe!r:.40}: there are {', '.join(sorted(RECIPES))}")
     if not isinstance(request.seed, int) or not 0 <= request.seed < 2**32:
@@ -62,9 +62,9 @@ def start(request: StartTraining, runtime: Runtime) -> str:
 
 
 def stop(request: StopTraining, runtime: Runtime) -> dict[str, Any]:
-    """Ask a training to end early; where its job stands. An ended one is left as it is.
+    """Ask a training to end early and keep its best weights; its job's status. An ended one is left as it is.
 
-    Raises UnknownJob, and InvalidRequest where there is nothing to keep.
+    Raises UnknownJob, and InvalidRequest where the job is not a training or has not begun.
     """
     job = job_id(request.job)
 
@@ -81,7 +81,7 @@ def stop(request: StopTraining, runtime: Runtime) -> dict[str, Any]:
 
 
 def retrain(request: RetrainOnSchedule, runtime: Runtime) -> None:
-    """What the schedule does: train with a new seed, or leave it where a training is under way already."""
+    """Start a training with a random seed; skip it where one is running already."""
     try:
         training = StartTraining(
             job=str(uuid.uuid4()), recipe=request.recipe, seed=secrets.randbelow(2**32), callback=None

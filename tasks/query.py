@@ -1,4 +1,4 @@
-"""Look up the nearest stored digits."""
+"""Look up the nearest stored digits, on the lane `query`. It must not write."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
 
 
 def to_wire(neighbour: Neighbour) -> dict[str, Any]:
-    """A neighbour as it travels: with its attributes as JSON text."""
+    """A neighbour as it is sent: with its attributes as JSON text."""
     attributes = neighbour.attributes
     return {**neighbour._asdict(), "attributes": None if attributes is None else json.dumps(attributes)}
 
@@ -78,12 +78,12 @@ def glyph_of(query: dict[str, Any], *, normalise: bool) -> Vector:
         return read_picture(query["encoded"], normalise=normalise).reshape(-1)
     glyph = query.get("glyph")
     if not isinstance(glyph, bytes) or len(glyph) != GLYPH_BYTES:
-        raise InvalidRequest(f"a picture is bytes, and a glyph {GLYPH_BYTES} of them")
+        raise InvalidRequest(f"a picture must be bytes, and a glyph {GLYPH_BYTES} bytes")
     return np.frombuffer(glyph, np.uint8)
 
 
 def stored_or_given(session: Session, tower: int, query: dict[str, Any]) -> tuple[Vector, int | None]:
-    """The vector of a query by key, with the digit that is left out of its own answer; or the vector given."""
+    """The stored vector of a query by key, and its digit, to be left out of the answer; or the given vector, None."""
     if "key" in query:
         digit = digits.find(session, str(query["key"]), query.get("collection"))
         return embeddings.vector_of(session, tower, digit), digit

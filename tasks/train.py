@@ -1,4 +1,4 @@
-"""Train a tower and register it, while the job's row shows how far it is."""
+"""Train a tower and register it, while the job's row shows the progress. It must not know what a recipe does."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def train_batch(**payload: Any) -> None:
 
 
 def train(batch: int, runtime: Runtime) -> None:
-    """Train if the batch can be claimed. The tower and the end of its job are one transaction, fenced by its token.
+    """Train if the batch can be claimed. The tower and the end of its job are one transaction, fenced by the token.
 
-    A training that fails ends its job with the reason; one whose process dies is started over by the sweep.
+    A training that fails ends its job with the reason; one whose process dies is queued again by the sweep.
     """
     lease = runtime.claim(batch, JobKind.TRAIN)
     if lease is None:
@@ -59,18 +59,18 @@ def train(batch: int, runtime: Runtime) -> None:
     except Exception as error:
         log.exception("training %s failed", lease.job)
         message = f"{type(error).__name__}: {first_line(error)}"
-        with suppress(LeaseLost):  # a cancelled training has its end already
+        with suppress(LeaseLost):  # the job of a cancelled training has ended already
             transact_through_outage(runtime.engine, fail, lease, message)
-    except BaseException as stopped:  # told to stop: another worker starts it over
+    except BaseException as stopped:  # asked to shut down: another worker starts it over
         runtime.give_back(lease, stopped)
         raise
     else:
         log.info("trained tower %d (%.12s), now %s", tower["tower"], tower["fingerprint"], tower["status"])
-        sweep(runtime)  # there may be digits that waited for a tower, and somebody who waited for its end
+        sweep(runtime)  # at once: digits may wait for a tower, and a callback for the end of this job
 
 
 def fit(lease: Lease, runtime: Runtime) -> Trained:
-    """Run the recipe that the job names on this worker's data. Raises LeaseLost where the job was cancelled."""
+    """Run the job's recipe on this worker's data. Raises LeaseLost where the job was cancelled."""
     from training.fit.train import train as fit_tower  # noqa: PLC0415  # loads Keras: only the process that trains
 
     settings = runtime.settings
@@ -95,7 +95,7 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
 
 
 def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: float) -> bool:
-    """Show in the job's row how far the training is, and hold on to its lease; whether it was asked to stop.
+    """Store the progress in the job's row and renew the lease; whether the training was asked to stop.
 
     Raises LeaseLost.
     """

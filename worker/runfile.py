@@ -11,18 +11,18 @@ import psutil
 
 @dataclass
 class RunFile:
-    """`run.json`: written by the one process that holds the home, read by every command."""
+    """`run.json`: written by the supervisor of the home folder's stack, read by every command."""
 
     broker_url: str
     database_url: str
     supervisor: int  # pid
-    created: float  # when that process was made: a pid alone may be somebody else's by now
+    created: float  # when that process was started: the pid alone may be another process's by now
     ready: bool = False
     workers: dict[str, int] = field(default_factory=dict)  # name -> pid
 
     @classmethod
     def read(cls, path: Path) -> RunFile | None:
-        """What stands there, or None where nothing usable does."""
+        """What the file says, or None where it is missing or cannot be used."""
         try:
             return cls(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""What a process holds while it works: settings, database, towers, and the leases it keeps alive."""
+"""What a process holds while it works: settings, engine, loaded towers, renewed leases. It must not know a task."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Runtime:
-    """Made once a process, on first use."""
+    """One for each process, made on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -57,7 +57,7 @@ class Runtime:
         return transact(self.engine, work, *args, **kwargs)
 
     def claim(self, batch: int, *kinds: JobKind) -> Lease | None:
-        """Lease a batch, of a job of these kinds where any are named; None where it is not to be had."""
+        """Claim a batch, of a job of these kinds where any are named; None where it cannot be claimed."""
         settings = self.settings
         return self.transact(
             leases.claim,
@@ -69,19 +69,19 @@ class Runtime:
         )
 
     def claim_together(self, batch: int) -> list[Lease]:
-        """As `claim`, of digits to embed; where the batch is small, with the small ones that wait beside it."""
+        """As `claim`, for a batch to embed; a small one together with other small ones that are queued."""
         first = self.claim(batch, JobKind.EMBED, JobKind.BACKFILL)
         if first is None:
             return []
         if first.kind != JobKind.EMBED or first.attempt > 1 or len(first.digits) > leases.SMALL:
             return [first]
         more = partial(leases.claim_more, first=first, worker=self.name, lease=self.settings.lease)
-        # In one order: a cancel locks a job's batches in it as well.
+        # In the order of ids, in which a cancel locks a job's batches as well: no deadlock.
         return sorted([first, *self.transact(more)], key=lambda lease: lease.batch)
 
     @contextmanager
     def holding(self, leases: Sequence[Lease]) -> Iterator[None]:
-        """Keep leases alive while the block works; on an error, or told to stop, give the batches back for others."""
+        """Renew leases while the block runs; on an error, or when asked to shut down, give the batches back."""
         try:
             with ExitStack() as beating:
                 for lease in leases:
@@ -93,9 +93,9 @@ class Runtime:
             raise
 
     def give_back(self, lease: Lease, reason: BaseException) -> None:
-        """Give a batch back at once: on an error for a later try, told to stop for another worker's.
+        """Queue a batch again: after an error for a later try, after a request to shut down for another worker.
 
-        Where the database does not answer, its lease runs out instead.
+        Where the database does not answer, the lease expires instead.
         """
         error = f"{type(reason).__name__}: {first_line(reason)}" if isinstance(reason, Exception) else None
         try:
@@ -104,7 +104,7 @@ class Runtime:
             log.warning("could not give batch %d back: %s", lease.batch, error.orig)
 
     def warm_up(self) -> None:
-        """Load the towers that work will need."""
+        """Load the live tower and the candidate."""
         self.towers.warm_up()
 
     def _renew(self, lease: Lease) -> bool:

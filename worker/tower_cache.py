@@ -1,4 +1,4 @@
-"""The towers a process has loaded, by their id in the ledger. Importing this loads TensorFlow."""
+"""The towers a process has loaded, by their id in the ledger. Importing this loads Keras: only `runtime` does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.model.storage import fingerprint, load
 
 log = logging.getLogger(__name__)
 
-KEPT = 3  # the live one, a candidate, and the previous one that late queries still ask for
+KEPT = 3  # the live one, a candidate, and the previous one
 
 
 Transact = Callable[..., Any]  # as `Runtime.transact`
@@ -41,7 +41,7 @@ class TowerCache:
         return self._loaded(id)
 
     def warm_up(self) -> None:
-        """Load every tower that is embedded under now."""
+        """Load the live tower and the candidate, if they exist."""
         query = select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER))
         for id in self._transact(lambda session: session.execute(query).scalars().all()):
             self[id]

@@ -1,4 +1,4 @@
-"""Callbacks: which callers are still to be told that their job has ended."""
+"""Which callbacks are due: jobs that have ended and name a task of their caller's. It must not know the broker."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from db.tables import Batch, Job
 
 
 def due(session: Session, *, limit: int = 100) -> list[uuid.UUID]:
-    """Jobs that have ended and whose callers have not been told, oldest first."""
+    """Jobs that have ended and whose callback has not been called, oldest first."""
     query = select(Job.id).where(*_uncalled()).order_by(Job.created_at).limit(limit)
     return list(session.execute(query).scalars())
 
 
 def take(session: Session, id: uuid.UUID) -> tuple[dict[str, str], JobStatus] | None:
-    """The (callback, status) of a job whose caller is still to be told, locked until commit; None for any other."""
+    """The (callback, status) of a job whose callback is due, its row locked until commit; None where it is not due."""
     query = select(Job).where(Job.id == id, *_uncalled()).with_for_update(key_share=True, skip_locked=True)
     job = session.execute(query).scalar()
     if job is None or job.callback is None:

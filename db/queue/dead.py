@@ -51,10 +51,10 @@ def page(session: Session, *, limit: int) -> list[DeadBatch]:
 
 
 def requeue(session: Session, id: int) -> tuple[str, JobKind]:
-    """Queue a dead batch again as if it had never been tried, its failures struck off; its job's (id, kind).
+    """Queue a dead batch again with no attempts, and delete its failures; its job's (id, kind).
 
-    The job goes on until it is done, and then calls back again. Raises UnknownBatch, and NotRescuable where its job
-    was cancelled, its tower is gone, or it is a training.
+    The job is open again, and calls back again when it ends. Raises UnknownBatch, and NotRescuable where its job was
+    cancelled, its tower is retired or rejected, or it is a training.
     """
     batch = session.execute(
         select(Batch).where(Batch.id == id, Batch.state == BatchState.DEAD).with_for_update()

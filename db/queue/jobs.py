@@ -1,4 +1,4 @@
-"""Jobs, and where they stand: counts are sums over batches, so no row is hot and none can drift."""
+"""The state and the counts of jobs. Counts are sums over batches: no row is hot, and none can drift."""
 
 from __future__ import annotations
 

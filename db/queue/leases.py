@@ -23,7 +23,7 @@ TOGETHER = 256  # such batches at most
 
 @dataclass(frozen=True)
 class Lease:
-    """A claimed batch. `token` is its holder's proof."""
+    """A claimed batch. Every write of its holder must show `token`, the fencing token."""
 
     batch: int
     token: uuid.UUID
@@ -33,7 +33,7 @@ class Lease:
     attempt: int
     towers: tuple[int, ...]  # to embed under
     parameters: dict[str, Any]
-    calls_back: bool  # whether its job names a task that is told of the end
+    calls_back: bool  # whether its job names a task to call when it ends
     waited: float  # seconds from submission to this claim
 
 
@@ -46,11 +46,11 @@ def claim(
     lease: float,
     max_attempts: int,
 ) -> Lease | None:
-    """Take a batch for `lease` seconds; None where it is not to be had: done, leased, cancelled, or without a tower.
+    """Take a batch for `lease` seconds; None where it is done, leased, cancelled, or has no tower to be embedded under.
 
-    kinds: of jobs; a batch of another is not to be had, whatever a message says.
+    kinds: of jobs; a batch of another kind is never claimed, whatever a message says.
 
-    A None is no error: the bell is rung more often than there is work.
+    None is normal: a batch may be published more than once.
     """
     job = session.execute(select(Job).join(Batch, Batch.job == Job.id).where(Batch.id == batch)).scalar()
     if job is None or job.kind not in kinds:
@@ -75,9 +75,9 @@ def claim(
 
 
 def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> list[Lease]:
-    """Take the other small batches of new digits that wait, to be embedded and finished with `first`.
+    """Take other small queued batches of new digits, to be embedded and finished together with `first`.
 
-    Not those that a worker died on: what is suspect is tried alone.
+    Not those whose worker crashed before: such a suspect is tried alone.
     """
     token = uuid.uuid4()
     chosen = (
@@ -127,7 +127,7 @@ def _lease(row: Any, token: uuid.UUID, job: Job, towers: tuple[int, ...]) -> Lea
 
 
 def renew(session: Session, lease: Lease, seconds: float) -> bool:
-    """Hold on for `seconds` more; False where the lease is lost."""
+    """Extend the lease to `seconds` from now; False where it is lost."""
     renewed = session.execute(
         update(Batch).where(*held(lease)).values(lease_until=func.now() + interval(seconds)).returning(Batch.id)
     )
@@ -135,10 +135,10 @@ def renew(session: Session, lease: Lease, seconds: float) -> bool:
 
 
 def give_back(session: Session, lease: Lease, *, error: str | None = None) -> None:
-    """Queue the batch again, as if it had not been claimed. Given back is not failed.
+    """Queue the batch again, as if it had not been claimed: this is not an attempt.
 
-    error: what the work ended with, noted in the batch. Its bell is due only when bells are repeated, for what failed
-    at once would fail at once again.
+    error: what the work ended with, noted in the batch. It is published again only after `republish_after`: what
+    failed at once would fail at once again.
     """
     session.execute(
         update(Batch)
@@ -159,7 +159,7 @@ def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
 
 
 def towers_for(session: Session, job: Job) -> tuple[int, ...]:
-    """Those a job's digits are embedded under: all that are live or being filled, or the one that a fill names."""
+    """The towers a job's digits are embedded under: the live one and the candidate, or the one a backfill names."""
     query = select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER)).order_by(Tower.id)
     if job.kind == JobKind.BACKFILL:
         query = query.where(Tower.id == job.tower)

@@ -11,13 +11,17 @@ from db.queue.leases import interval
 from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Job, Tower
 
-PARTS = 4  # that a batch which kills its workers is split into: of 4,096 digits one culprit is found in 10 deaths
+PARTS = 4  # that a batch which crashes its workers is split into: one culprit of 4,096 digits is found in 10 crashes
 
 # --- the sweep ---
 
 
 def rescue(session: Session, *, max_attempts: int) -> int:
-    """Queue what dead holders left; what killed `max_attempts` of them is split, or dead where it is one alone."""
+    """Queue batches whose lease expired; one that crashed `max_attempts` workers is split, or dead if it
+    cannot be split.
+
+    How many were split or marked dead.
+    """
     session.execute(
         update(Batch)
         .where(Batch.state == BatchState.LEASED, Batch.lease_until < func.now(), Batch.attempt < max_attempts)
@@ -42,8 +46,8 @@ def _isolate(session: Session, batch: Batch, max_attempts: int) -> None:
         size = -(-len(batch.digits) // PARTS)
         for start in range(0, len(batch.digits), size):
             part = batch.digits[start : start + size]
-            # The parts are suspects already: one more death is enough. What stands alone gets a second chance, for
-            # it may have died of something else.
+            # The parts are suspects already: one more crash is enough. A digit alone gets a second chance, since
+            # something else may have crashed its worker.
             attempt = max(max_attempts - (1 if len(part) > 1 else 2), 0)
             session.execute(
                 insert(Batch).values(
@@ -55,9 +59,10 @@ def _isolate(session: Session, batch: Batch, max_attempts: int) -> None:
 
 
 def take_due(session: Session, kind: JobKind, *, republish_after: float, in_flight: int) -> list[tuple[int, JobKind]]:
-    """(id, kind) of queued batches of a kind whose bell is due, oldest first, and note that it is rung now.
+    """Take queued batches of a kind that are due for publishing, oldest first, and note that they are published now.
 
-    Due is what was never rung, or long ago; the bells that are out and unheard stay below `in_flight`.
+    (id, kind) of each. Due is a batch that was never published, or more than `republish_after` seconds ago; those
+    published since and not yet claimed stay below `in_flight`.
     """
     due = or_(Batch.published_at.is_(None), Batch.published_at < func.now() - interval(republish_after))
     out = session.execute(

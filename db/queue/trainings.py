@@ -1,4 +1,4 @@
-"""A training's steps in the ledger: its start, its progress, the request to stop, its end."""
+"""A training's steps in the ledger: start, progress, the request to stop, end. It must not know the model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def start(
 
 
 def report_progress(session: Session, id: uuid.UUID, progress: dict[str, Any]) -> bool:
-    """Note how far a training is; whether it was asked to stop."""
+    """Store the progress of a training; whether it was asked to stop."""
     parameters = session.execute(
         update(Job).where(Job.id == id).values(progress=progress).returning(Job.parameters)
     ).scalar_one()
@@ -53,7 +53,7 @@ def report_progress(session: Session, id: uuid.UUID, progress: dict[str, Any]) -
 
 
 def ask_to_stop(session: Session, id: uuid.UUID) -> None:
-    """Have a training end early with the best weights it has; read at its next report."""
+    """Ask a training to end early and keep its best weights; read at its next progress report."""
     flag = sql_cast({"stop": True}, Job.parameters.type)
     session.execute(
         update(Job)
@@ -63,14 +63,14 @@ def ask_to_stop(session: Session, id: uuid.UUID) -> None:
 
 
 def forget_stop(session: Session, id: uuid.UUID) -> None:
-    """A training that is started over has learnt nothing yet: what was asked of its last worker does not hold."""
+    """Clear the request to stop: a training that starts over has no weights to keep yet."""
     session.execute(
         update(Job).where(Job.id == id).values(parameters=Job.parameters.op("-")(sql_cast(literal("stop"), Text)))
     )
 
 
 def end(session: Session, id: uuid.UUID, *, outcome: dict[str, Any] | None = None, message: str | None = None) -> None:
-    """Close a training or a fill: with its outcome, or with why it failed."""
+    """End a training or a backfill: with its outcome, or with why it failed."""
     session.execute(
         update(Job)
         .where(Job.id == id, Job.ended_at.is_(None))

@@ -1,4 +1,4 @@
-"""The life of a tower: candidate -> live -> previous -> retired, or rejected."""
+"""The status of a tower: candidate -> live -> previous -> retired, or rejected. It must not know models or Celery."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def register(session: Session, tower: NewTower) -> Tower:
 
 
 def reject(session: Session, tower: int, why: str) -> bool:
-    """Reject a candidate; False where the tower is not one, or not any more."""
+    """Reject a candidate; False where the tower is not (or no longer) a candidate."""
     locks.change_towers(session)
     status = session.execute(select(Tower.status).where(Tower.id == tower)).scalar()
     if status == TowerStatus.CANDIDATE:

@@ -1,4 +1,4 @@
-"""The nearest stored digits of a vector, exactly."""
+"""The nearest stored digits of a vector, exactly. It must not know where the vector came from."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def nearest(
     collection: str | None = None,
     leave_out: int | None = None,
 ) -> list[Neighbour]:
-    """The k digits nearest to a vector (128,) by Euclidean distance under a tower; ties: lower id first.
+    """The k digits nearest to a vector (128,) by Euclidean distance under a tower, nearest first; ties: lower id first.
 
-    Every stored vector is compared: no segment has an approximate index.
+    Every stored vector is compared: there is no approximate index.
     """
     distance = Embedding.vector.l2_distance(vector)
     every = select(Embedding.digit, distance.label("distance")).where(Embedding.tower == tower)
@@ -44,8 +44,8 @@ def nearest(
     order = distance, Embedding.digit
     if collection is None:
         return _described(session, every.order_by(*order).limit(k))
-    # The k nearest of a collection are most often among the nearest of all, which are found without looking at
-    # every digit's collection.
+    # The k nearest of a collection are most often among the nearest of all, which are found without reading every
+    # digit's collection.
     wide = every.order_by(*order).limit(WIDER * k)
     found = _described(session, wide, collection)[:k]
     if len(found) == k:
@@ -55,7 +55,7 @@ def nearest(
 
 
 def _described(session: Session, near: Select[Any], collection: str | None = None) -> list[Neighbour]:
-    """What the caller learns of each (digit, distance), of one collection where that is named."""
+    """Key, collection, distance, label and attributes of each (digit, distance), of one collection if it is named."""
     found = near.subquery()
     digits = select(Digit.key, Digit.collection, found.c.distance, Digit.label, Digit.attributes)
     if collection is not None:

@@ -1,4 +1,4 @@
-"""Towers, looked up."""
+"""Looking towers up. It must not change one: `lifecycle` does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TowerStanding:
 
 
 def live(session: Session) -> Tower:
-    """The tower that answers. Raises NoTower."""
+    """The live tower, which answers queries. Raises NoTower."""
     tower = session.execute(select(Tower).where(Tower.status == TowerStatus.LIVE)).scalar()
     if tower is None:
         raise NoTower("no tower is live yet: train one with `twinvec train`")
@@ -45,7 +45,7 @@ def with_file(session: Session, id: int) -> Tower:
 
 
 def all_of_them(session: Session) -> list[TowerStanding]:
-    """Every tower, newest first."""
+    """Every tower, newest first, with how many vectors it has and how many are due."""
     digits = session.execute(select(func.count()).select_from(Digit)).scalar_one()
     towers = session.execute(select(Tower).order_by(Tower.id.desc())).scalars().all()
     return [_standing(session, tower, digits) for tower in towers]

@@ -77,7 +77,7 @@ def test_a_training_that_ended_is_left_as_it_is(runtime: Runtime, room: Room) ->
     assert status(runtime.transact, job) == ended
 
 
-def test_what_has_learnt_nothing_cannot_be_stopped(runtime: Runtime) -> None:
+def test_a_training_that_has_not_begun_cannot_be_stopped(runtime: Runtime) -> None:
     job, _ = started(runtime)
     with pytest.raises(InvalidRequest, match="twinvec cancel"):
         ask(runtime, job)
