@@ -45,8 +45,8 @@ class Stack:
     def __init__(
         self, settings: Settings, *, broker_port: int | None = None, say: Callable[[str], None] = lambda line: None
     ) -> None:
-        self.home = settings.home.expanduser().resolve()
-        self._run_file = self.home / settings.run_file.name
+        self.home = settings.home
+        self._run_file = settings.run_file
         self._settings, self._say = settings, say
         self._servers = Servers(
             self.home,

@@ -1,4 +1,7 @@
-"""`run.json`, what a running stack notes of itself in its home folder: the one reader and writer."""
+"""`run.json`, what a running stack notes of itself in its home folder: the one reader and writer.
+
+It must not know the servers: it notes where they are.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db.engine import connect, transact
-from db.errors import SchemaError, first_line
+from db.errors import first_line
 from db.queue import leases
 from db.queue.leases import Lease
 from db.states import JobKind
@@ -36,10 +36,7 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        url = settings.database()
-        if url is None:
-            raise SchemaError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
-        self.engine = connect(url)
+        self.engine = connect(settings.require_database())
         self.lease_renewer = LeaseRenewer(self._renew, every=settings.lease / 4)
 
     @cached_property

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from celery.schedules import crontab
-from kombu import Queue
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, safe_url
-from twinvec_client.contract.messages import BackfillDue, Message, RetrainOnSchedule, Sweep
+from twinvec_client.contract.broker import safe_url
+from worker.runfile import RunFile
 
 
 class OpenBroker(Exception):
     """The broker accepts anyone. Set a password or TLS, or TWINVEC_OPEN_BROKER=1 if that is intended."""
+
+
+class NoDatabase(Exception):
+    """no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`"""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
 
 
 class Settings(BaseSettings):
@@ -38,7 +41,9 @@ class Settings(BaseSettings):
     open_broker: bool = Field(
         False, description="`1`: accept a broker on another machine that has neither password nor TLS"
     )
-    home: Path = Field(Path(".twinvec"), description="Folder of the embedded servers' data, logs and state")
+    home: Path = Field(
+        Path(".twinvec"), validate_default=True, description="Folder of the embedded servers' data, logs and state"
+    )
     broker_port: int = Field(6379, ge=1, le=65535, description="Port of the embedded broker, on 127.0.0.1")
     mnist: Path | None = Field(
         None, description="MNIST: an `.npz` or the folder of its four IDX files. Unset: searched for, then downloaded"
@@ -74,6 +79,11 @@ class Settings(BaseSettings):
             safe_url(url.get_secret_value())
         return url
 
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().resolve()
+
     @field_validator("train_cron")
     @classmethod
     def _five_fields(cls, cron: str | None) -> str | None:
@@ -86,19 +96,16 @@ class Settings(BaseSettings):
         """Where a running stack notes its URLs and processes."""
         return self.home / "run.json"
 
-    def running(self) -> dict[str, Any]:
-        """What `run.json` in `home` says of the running stack; empty where none runs."""
-        try:
-            noted = json.loads(self.run_file.read_text())
-        except (OSError, ValueError):
-            return {}
-        return noted if isinstance(noted, dict) else {}
+    def running(self) -> RunFile | None:
+        """What the stack that runs in `home` notes of itself; None where none runs."""
+        return RunFile.read(self.run_file)
 
     def broker(self) -> str:
         """The broker's URL: the one that is set, else the running stack's, else the embedded server's default."""
         if self.broker_url is not None:
             return safe_url(self.broker_url.get_secret_value())
-        return str(self.running().get("broker_url") or f"redis://127.0.0.1:{self.broker_port}/0")
+        stack = self.running()
+        return f"redis://127.0.0.1:{self.broker_port}/0" if stack is None else stack.broker_url
 
     def guarded_broker(self) -> str:
         """The broker's URL, for processes that run its tasks. Raises OpenBroker if it is remote and unprotected."""
@@ -113,83 +120,19 @@ class Settings(BaseSettings):
 
     def database(self) -> str | None:
         """The database's URL for SQLAlchemy, or None where none is set and no stack runs."""
-        url = self.database_url.get_secret_value() if self.database_url else self.running().get("database_url")
+        stack = self.running()
+        url = self.database_url.get_secret_value() if self.database_url else stack and stack.database_url
         if not url:
             return None
-        scheme, _, rest = str(url).partition("://")
-        return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else str(url)
+        scheme, _, rest = url.partition("://")
+        return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else url
 
-    def celery(self) -> dict[str, Any]:
-        """Celery's configuration. What looks odd was measured: SQL is the ledger, a message only wakes a worker."""
-        url = self.guarded_broker()
-        return {
-            "broker_url": url,
-            "broker_connection_retry_on_startup": True,
-            "broker_connection_max_retries": None,
-            "broker_transport_options": {
-                "global_keyprefix": KEY_PREFIX,
-                "visibility_timeout": 600,
-                "unacked_restore_interval": 5,
-                "unacked_restore_throttle": 1,
-                "socket_timeout": 10,  # None, the default, hangs for ever on a broker that accepts and is silent
-                "socket_connect_timeout": 3,
-                "socket_keepalive": True,
-                "health_check_interval": 25,
-                "max_retries": 2,  # of a connection that publishes; the sweep is the next try
-                "interval_start": 0.1,
-                "interval_max": 0.5,
-            },
-            "result_backend": url,
-            "result_backend_transport_options": {"global_keyprefix": KEY_PREFIX},
-            "result_expires": 60,
-            "redis_socket_timeout": 10,
-            "redis_socket_connect_timeout": 3,
-            "task_ignore_result": True,  # but for the tasks that answer
-            "task_serializer": SERIALIZER,
-            "result_serializer": SERIALIZER,
-            "accept_content": [SERIALIZER],
-            "task_acks_late": True,
-            "task_reject_on_worker_lost": False,  # True: a message that kills its process comes back for ever
-            "task_acks_on_failure": True,  # the ledger repeats, never the broker
-            "task_acks_on_timeout": True,
-            "task_publish_retry": False,  # the sweep publishes again
-            "task_default_queue": "control",
-            "task_queues": [Queue(lane) for lane in LANES],  # default direct queues: no binding to lose in Redis
-            "task_create_missing_queues": False,
-            "worker_prefetch_multiplier": 1,
-            "worker_pool": "prefork",
-            "worker_pool_start_method": "spawn",  # TensorFlow does not survive a fork
-            "worker_proc_alive_timeout": 300,
-            "worker_cancel_long_running_tasks_on_connection_loss": False,  # the fence makes it needless
-            "worker_soft_shutdown_timeout": 2,  # always slept through; a batch takes less, and a training is given back
-            "worker_enable_remote_control": False,
-            "worker_send_task_events": False,
-            "worker_hijack_root_logger": True,
-            "worker_log_format": "%(asctime)s %(levelname)s %(message)s",
-            "worker_task_log_format": "%(asctime)s %(levelname)s %(message)s",
-            "beat_schedule": self._schedule(),
-            "timezone": "UTC",
-        }
-
-    def _schedule(self) -> dict[str, Any]:
-        entries: dict[str, Any] = {}
-
-        def every(name: str, when: Any, message: Message) -> None:
-            # No `expires`: it compares the clocks of two machines.
-            entries[name] = {
-                "task": message.task,
-                "schedule": when,
-                "kwargs": message.write(),
-                "options": {"queue": message.lane, "ignore_result": True},
-            }
-
-        every("sweep", self.sweep, Sweep())
-        every("backfill what is due", 600.0, BackfillDue())
-        if self.train_cron is not None:
-            minute, hour, day, month, weekday = self.train_cron.split()
-            when = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
-            every("retrain", when, RetrainOnSchedule(recipe=self.train_recipe))
-        return entries
+    def require_database(self) -> str:
+        """As `database`. Raises NoDatabase where there is none."""
+        url = self.database()
+        if url is None:
+            raise NoDatabase
+        return url
 
 
 def _is_guarded(broker_url: str) -> bool:

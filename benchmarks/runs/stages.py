@@ -44,6 +44,7 @@ from twinvec_client import chunks as cutting
 from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER
 from twinvec_client.contract.messages import EmbedBatch, Intake
 from twinvec_client.contract.packing import pack, unpack
+from worker.celeryconfig import celery_config
 from worker.runtime import Runtime
 from worker.settings import Settings
 
@@ -204,7 +205,7 @@ class Receiver:
 
     def __init__(self, lane: str) -> None:
         app = Celery(set_as_current=False)
-        app.conf.update(settings.celery())
+        app.conf.update(celery_config(settings))
         self._arrived: list[Message] = []
         self._connection = app.connection_for_read()
         consumer = self._connection.Consumer(

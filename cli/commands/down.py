@@ -30,7 +30,7 @@ def down(
     Example:
       twinvec down
     """
-    home = Settings().home.expanduser().resolve()
+    home = Settings().home
     run_file = home / "run.json"
     if not home.exists():
         out.print(f"nothing runs in {home}", markup=False)

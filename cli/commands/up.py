@@ -41,7 +41,7 @@ def up(
     """
     started = time.monotonic()
     settings = Settings()
-    home = settings.home.expanduser().resolve()
+    home = settings.home
     if detach:
         _in_background(home, broker_port)
         _show(home, started, json=json, stop="`twinvec down` stops it")
