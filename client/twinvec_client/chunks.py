@@ -60,24 +60,29 @@ class _Open:
         self.size += size
 
 
-def chunks(
-    pictures: Any,
-    *,
-    job: str,
-    collection: str,
-    labels: Labels,
-    attributes: Attributes,
-    normalise: bool,
-    callback: tuple[str, str] | None = None,
-    most: int = MAX_CHUNK_ITEMS,
-) -> Iterator[Intake]:
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What is said of a job's pictures as a whole.
+
+    job: its id, a UUID. labels, attributes: by key. normalise: whether pictures are set as MNIST's digits were.
+    """
+
+    job: str
+    collection: str = "default"
+    labels: Labels = None
+    attributes: Attributes = None
+    normalise: bool = True
+    callback: tuple[str, str] | None = None
+
+
+def chunks(pictures: Any, options: JobOptions, *, most: int = MAX_CHUNK_ITEMS) -> Iterator[Intake]:
     """Cut a stream into `Intake` messages of at most `most` items; the last one, and no other, carries the total.
 
     The cuts depend on the stream alone, so the same stream sent again gives the same chunks. A stream without
     pictures gives one empty chunk. An item whose key, label or attributes are out of their limits is sent as
-    refused. Raises InvalidRequest where `pictures` is no stream of pictures at all.
+    refused. Raises InvalidRequest where `pictures` is not a stream of pictures at all.
     """
-    label_of, attributes_of = _lookup(labels), _lookup(attributes)
+    label_of, attributes_of = _lookup(options.labels), _lookup(options.attributes)
     chunk, seq, total = _Open(), 0, 0
 
     def close(last: bool) -> Intake:
@@ -86,11 +91,12 @@ def chunks(
         for parts in (keys, [chunk.kinds], [glyphs], chunk.encoded):
             content.update(b"".join([len(part).to_bytes(4, "big") for part in parts]))
             content.update(b"".join(parts))
-        content.update(repr((chunk.labels, chunk.attributes, collection, normalise, total if last else None)).encode())
+        whole = (chunk.labels, chunk.attributes, options.collection, options.normalise, total if last else None)
+        content.update(repr(whole).encode())
         return Intake(
-            job=job,
+            job=options.job,
             seq=seq,
-            collection=collection,
+            collection=options.collection,
             keys=chunk.keys,
             kinds=bytes(chunk.kinds),
             glyphs=pack(glyphs),
@@ -98,8 +104,8 @@ def chunks(
             refused=chunk.refused,
             labels=chunk.labels if any(label is not None for label in chunk.labels) else None,
             attributes=chunk.attributes if any(chunk.attributes) else None,
-            normalise=normalise,
-            callback=callback,
+            normalise=options.normalise,
+            callback=options.callback,
             resent=False,
             digest=content.digest(),
             total=total if last else None,

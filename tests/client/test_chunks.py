@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinvec_client import Digit, InvalidRequest
-from twinvec_client.chunks import chunks
+from twinvec_client.chunks import JobOptions, chunks
 from twinvec_client.contract.limits import (
     MAX_ATTRIBUTES_BYTES,
     MAX_CHUNK_BYTES,
@@ -25,12 +25,12 @@ from twinvec_client.contract.limits import (
 from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED, Intake
 from twinvec_client.contract.packing import PACKED_BYTES, unpack
 
+JOB = "00000000-0000-4000-8000-000000000007"
 ZEROS = np.zeros((28, 28), np.uint8)
 
 
 def cut(pictures: Any, **given: Any) -> list[Intake]:
-    fields = {"job": "7", "collection": "default", "labels": None, "attributes": None, "normalise": True}
-    return list(chunks(pictures, **(fields | given)))
+    return list(chunks(pictures, JobOptions(job=JOB, **given)))
 
 
 def refusals(found: list[Intake]) -> dict[str, str]:
@@ -187,7 +187,7 @@ def test_a_generator_is_read_in_constant_memory() -> None:
     def peak(count: int) -> int:
         tracemalloc.start()
         try:
-            for _ in chunks(stream(count), job="7", collection="c", labels=None, attributes=None, normalise=True):
+            for _ in chunks(stream(count), JobOptions(job=JOB)):
                 pass
             return tracemalloc.get_traced_memory()[1]
         finally:
@@ -199,7 +199,7 @@ def test_a_generator_is_read_in_constant_memory() -> None:
 def test_no_more_is_read_than_the_next_chunk_needs() -> None:
     read: list[int] = []
     stream = ((f"key {read.append(at) or at}", ZEROS) for at in range(3 * MAX_CHUNK_ITEMS))
-    next(chunks(stream, job="7", collection="c", labels=None, attributes=None, normalise=True))
+    next(chunks(stream, JobOptions(job=JOB)))
     assert len(read) == MAX_CHUNK_ITEMS + 1
 
 
