@@ -12,14 +12,14 @@ import numpy as np
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels
 from twinvec_client.connection import Connection
-from twinvec_client.contract.limits import MAX_COLLECTION_CHARS, MAX_K, MAX_KEY_CHARS, is_name
+from twinvec_client.contract.limits import DIMENSIONS, MAX_COLLECTION_CHARS, MAX_K, MAX_KEY_CHARS, is_name
 from twinvec_client.contract.messages import (
     GLYPH,
-    REFUSED,
     ListDead,
     ListJobs,
     ListTowers,
     Nearest,
+    Query,
     Requeue,
     StartTraining,
     StatusOf,
@@ -96,7 +96,7 @@ class Twinvec:
             labels=labels,
             attributes=attributes,
             normalise=normalise,
-            callback=None if on_finish is None else on_finish.write(),
+            callback=on_finish,
         )
         deliver(self._connection, pictures, options, pace=self._pace(), progress=progress)
         return self._embed_job(options.job)
@@ -122,7 +122,7 @@ class Twinvec:
         if key is not None and not is_name(key, MAX_KEY_CHARS):
             raise InvalidRequest(f"key {key!r:.80}: a string of 1 to {MAX_KEY_CHARS} characters without NUL")
         if key is not None:
-            query = {"key": key, "collection": collection}
+            query = Query(key=key, collection=collection)
         else:
             query = _picture_query(picture) if picture is not None else _vector_query(vector)
         return self._nearest([query], k=k, collection=collection, normalise=normalise)[0]
@@ -140,8 +140,7 @@ class Twinvec:
         on_finish: a Celery task of yours that is told of its end.
         Raises TrainingRunning while another goes on, InvalidRequest.
         """
-        callback = None if on_finish is None else on_finish.write()
-        request = StartTraining(job=str(uuid.uuid4()), recipe=recipe, seed=seed, callback=callback)
+        request = StartTraining(job=new_job(), recipe=recipe, seed=seed, callback=on_finish)
         return TrainingJob(self._connection, self._connection.ask(request)["job"], self._pace())
 
     def towers(self) -> list[Tower]:
@@ -168,7 +167,7 @@ class Twinvec:
         try:
             id = str(uuid.UUID(id))
         except ValueError:
-            raise UnknownJob(f"{id!r:.80} is no job id") from None
+            raise UnknownJob(f"{id!r:.80} is not a job id") from None
         status = JobStatus.read(self._connection.ask(StatusOf(job=id)))
         return TrainingJob(self._connection, id, self._pace()) if status.kind == "train" else self._embed_job(id)
 
@@ -178,9 +177,7 @@ class Twinvec:
     def _embed_job(self, id: str) -> EmbedJob:
         return EmbedJob(self._connection, id, self._pace())
 
-    def _nearest(
-        self, queries: list[dict[str, Any]], *, k: int, collection: str | None, normalise: bool
-    ) -> list[Answer]:
+    def _nearest(self, queries: list[Query], *, k: int, collection: str | None, normalise: bool) -> list[Answer]:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             raise InvalidRequest(f"k is {k!r:.40}: an integer from 1 to {MAX_K}")
         if collection is not None:
@@ -200,21 +197,21 @@ def _check_collection(collection: Any) -> None:
         )
 
 
-def _picture_query(picture: Any) -> dict[str, Any]:
+def _picture_query(picture: Any) -> Query:
     kind, content = encode(picture)
-    if kind == REFUSED:
+    if isinstance(content, tuple):
         reason, message = content
-        raise PictureRefused(f"{reason!s}: {message!s}")
-    return {"glyph" if kind == GLYPH else "encoded": content}
+        raise PictureRefused(f"{reason}: {message}")
+    return Query(glyph=content) if kind == GLYPH else Query(encoded=content)
 
 
-def _vector_query(vector: Any) -> dict[str, Any]:
+def _vector_query(vector: Any) -> Query:
     try:
         values = np.asarray(vector, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"vector: {error}") from None
-    if values.shape != (128,):
-        raise InvalidRequest(f"vector has shape {values.shape}: expected 128 numbers")
+    if values.shape != (DIMENSIONS,):
+        raise InvalidRequest(f"vector has shape {values.shape}: expected {DIMENSIONS} numbers")
     if not np.isfinite(values).all():
         raise InvalidRequest(f"vector holds NaN or infinity at {np.flatnonzero(~np.isfinite(values))[0]}")
-    return {"vector": values.tolist()}
+    return Query(vector=values.tolist())

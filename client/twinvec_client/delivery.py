@@ -9,8 +9,10 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from twinvec_client import bars
 from twinvec_client.chunks import JobOptions, chunks

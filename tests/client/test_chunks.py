@@ -39,7 +39,7 @@ def refusals(found: list[Intake]) -> dict[str, str]:
         key: reason
         for chunk in found
         for key, (reason, _) in zip(
-            [key for key, kind in zip(chunk.keys, chunk.kinds, strict=True) if kind == REFUSED],
+            [key for key, kind in zip(chunk.keys, chunk.item_types, strict=True) if kind == REFUSED],
             chunk.refused,
             strict=True,
         )
@@ -72,15 +72,15 @@ def test_a_stream_of_any_length_is_cut_in_order_and_its_last_chunk_alone_carries
         max_size=12,
     )
 )
-def test_chunks_stay_within_their_bounds_and_hold_what_their_kinds_say(pictures: list[Any]) -> None:
+def test_chunks_stay_within_their_bounds_and_hold_what_their_item_types_say(pictures: list[Any]) -> None:
     found = cut([(f"key {at}", picture) for at, picture in enumerate(pictures)])
     assert sum(sizes(found)) == found[-1].total == len(pictures)
     for chunk in found:
-        glyphs = chunk.kinds.count(GLYPH)
+        glyphs = chunk.item_types.count(GLYPH)
         assert unpack(chunk.glyphs, glyphs) == bytes(784 * glyphs)
         weight = PACKED_BYTES * glyphs + sum(map(len, chunk.encoded))
         assert weight <= MAX_CHUNK_BYTES or len(chunk.encoded) == 1
-        assert [chunk.kinds.count(kind) for kind in (ENCODED, REFUSED)] == [len(chunk.encoded), len(chunk.refused)]
+        assert [chunk.item_types.count(kind) for kind in (ENCODED, REFUSED)] == [len(chunk.encoded), len(chunk.refused)]
         msgpack.packb(chunk.write())
 
 
@@ -107,7 +107,7 @@ def test_any_item_is_sent_or_refused_and_costs_only_itself(key: Any, picture: An
     good = ("good", ZEROS)
     (chunk,) = cut([good, (key, Digit(picture, label, attributes)), ("last", ZEROS)])
     assert (chunk.keys[0], chunk.keys[2], chunk.total) == ("good", "last", 3)
-    assert chunk.kinds[0] == chunk.kinds[2] == GLYPH
+    assert chunk.item_types[0] == chunk.item_types[2] == GLYPH
     sent = Intake.read(msgpack.unpackb(msgpack.packb(chunk.write())))
     if sent.labels is not None and sent.labels[1] is not None:
         assert 0 <= sent.labels[1] < MAX_LABEL

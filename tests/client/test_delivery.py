@@ -17,7 +17,6 @@ from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import end_job, failures_of, receipts_of
 from tasks.query import look_up
-from tasks.requests import job_id
 from tests.makers import Ledger, counts, failures, register, stored, vectors
 from training.pictures import sandbox
 from training.pictures.sandbox import Decoder
@@ -44,7 +43,7 @@ WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
     FailuresOf: failures_of,
     Cancel: end_job,
     Nearest: look_up,
-    StatusOf: lambda request, runtime: asdict(runtime.transact(jobs.status, job_id(request.job))),
+    StatusOf: lambda request, runtime: asdict(runtime.transact(jobs.status, uuid.UUID(request.job))),
 }
 
 
