@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 from db.queue import dead, failures, intake, jobs
 from db.queue.cancel import cancel_job
 from tasks.announce import announce_job
 from tasks.answering import answering
-from tasks.requests import InvalidRequest, job_id
 from twinvec_client.contract.messages import Cancel, FailuresOf, ListDead, ListJobs, Receipts, Requeue, StatusOf
 from worker.app import app
 from worker.outbox import publish
@@ -24,7 +24,7 @@ PICTURES_A_PAGE = 20  # of up to 10 MiB each
 @answering
 def status(**payload: Any) -> dict[str, Any]:
     request = StatusOf.read(payload)
-    return asdict(runtime().transact(jobs.status, job_id(request.job)))
+    return asdict(runtime().transact(jobs.status, UUID(request.job)))
 
 
 @app.task(name=ListJobs.task, ignore_result=False)
@@ -44,7 +44,7 @@ def receipts_of(request: Receipts, runtime: Runtime) -> dict[str, Any]:
     """Which chunks are accepted, and how large the backlog is and may be."""
     return runtime.transact(
         lambda session: {
-            "accepted": intake.receipts(session, job_id(request.job), after=request.after),
+            "accepted": intake.receipts(session, UUID(request.job), after=request.after),
             "backlog": intake.backlog(session),
             "backlog_limit": runtime.settings.backlog,
             "job_limit": runtime.settings.job_pictures,
@@ -60,7 +60,7 @@ def failed(**payload: Any) -> dict[str, Any]:
 
 def failures_of(request: FailuresOf, runtime: Runtime) -> dict[str, Any]:
     """One page of a job's failures. Raises UnknownJob."""
-    job, limit = job_id(request.job), min(request.limit, PICTURES_A_PAGE if request.pictures else PAGE)
+    job, limit = UUID(request.job), min(request.limit, PICTURES_A_PAGE if request.pictures else PAGE)
 
     def page(session: Any) -> list[dict[str, Any]]:
         jobs.status(session, job)
@@ -89,7 +89,7 @@ def cancel(**payload: Any) -> dict[str, Any]:
 
 def end_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     """Cancel a job; its status afterwards. Raises UnknownJob."""
-    job = job_id(request.job)
+    job = UUID(request.job)
     runtime.transact(cancel_job, job)
     announce_job(runtime, job)
     return asdict(runtime.transact(jobs.status, job))
@@ -109,9 +109,7 @@ def requeue(**payload: Any) -> dict[str, Any]:
 
 
 def requeue_batch(request: Requeue, runtime: Runtime) -> str:
-    """Queue a dead batch again and publish it; its job's id. Raises InvalidRequest, UnknownBatch, NotRescuable."""
-    if isinstance(request.batch, bool) or not isinstance(request.batch, int) or not 0 < request.batch < 2**63:
-        raise InvalidRequest(f"batch {request.batch!r:.40}: an integer from 1")
+    """Queue a dead batch again and publish it; its job's id. Raises UnknownBatch, NotRescuable."""
     job, kind = runtime.transact(dead.requeue, request.batch)
     publish([(request.batch, kind)])
     return job

@@ -15,8 +15,7 @@ from db.queue import jobs, trainings
 from db.queue.jobs import JobStatus
 from db.states import JobKind, JobState
 from db.vectors import towers
-from tasks.answering import answering
-from tasks.requests import InvalidRequest, callback_of, job_id
+from tasks.answering import InvalidRequest, answering
 from training.recipes import RECIPES
 from twinvec_client.contract.messages import ListTowers, RetrainOnSchedule, StartTraining, StopTraining
 from worker.app import app
@@ -50,12 +49,10 @@ def retrain_on_schedule(**payload: Any) -> None:
 
 
 def start(request: StartTraining, runtime: Runtime) -> str:
-    """Open a training and publish it; its job id. Raises TrainingRunning, InvalidRequest, UnknownJob, BadMessage."""
-    if not isinstance(request.recipe, str) or request.recipe not in RECIPES:
+    """Open a training and publish it; its job id. Raises TrainingRunning, InvalidRequest."""
+    if request.recipe not in RECIPES:
         raise InvalidRequest(f"no recipe {request.recipe!r:.40}: there are {', '.join(sorted(RECIPES))}")
-    if not isinstance(request.seed, int) or not 0 <= request.seed < 2**32:
-        raise InvalidRequest(f"the seed is {request.seed!r:.40}: an integer from 0 to {2**32 - 1}")
-    id, callback = job_id(request.job), callback_of(request.callback)
+    id, callback = uuid.UUID(request.job), None if request.callback is None else request.callback.write()
     job, batch = runtime.transact(trainings.start, id, recipe=request.recipe, seed=request.seed, callback=callback)
     publish([(batch, JobKind.TRAIN)])
     return str(job)
@@ -66,7 +63,7 @@ def stop(request: StopTraining, runtime: Runtime) -> dict[str, Any]:
 
     Raises UnknownJob, and InvalidRequest where the job is not a training or has not begun.
     """
-    job = job_id(request.job)
+    job = uuid.UUID(request.job)
 
     def ask(session: Session) -> JobStatus:
         status = jobs.status(session, job)

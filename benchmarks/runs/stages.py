@@ -39,8 +39,8 @@ from db.queue.leases import Lease
 from training.model.siamese import scaled
 from training.model.storage import load
 from training.pictures.read import read_picture
-from twinvec_client import Twinvec
 from twinvec_client import chunks as cutting
+from twinvec_client.connection import Connection
 from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER
 from twinvec_client.contract.messages import EmbedBatch, Intake
 from twinvec_client.contract.packing import pack, unpack
@@ -185,14 +185,14 @@ def cut(images: np.ndarray) -> Intake:
     """A job of one chunk."""
     job = str(uuid.uuid4())
     stream = ((f"{job[:8]}/{index:07}", image) for index, image in enumerate(images))
-    (chunk,) = cutting.chunks(stream, job=job, collection="bench", labels=None, attributes=None, normalise=True)
+    (chunk,) = cutting.chunks(stream, cutting.JobOptions(job=job, collection="bench"))
     return chunk
 
 
 def through_broker(name: str, messages: list[Any]) -> list[dict[str, Any]]:
     """Send and receive messages; then as many bytes, of which the broker and we know nothing."""
     lane = messages[0].lane
-    meter.each(f"{name}_send", Twinvec(place.broker_url).send, messages)
+    meter.each(f"{name}_send", Connection(place.broker_url).send, messages)
     wires = broker.lrange(KEY_PREFIX + lane, 0, -1)
     fields = meter.each(f"{name}_receive", Receiver(lane), messages)
     meter.each(f"{name}_send_limit", lambda wire: broker.lpush("raw", wire), wires)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
@@ -16,7 +16,7 @@ from cli.connect import client
 from cli.display.console import err, key_values, out, print_json, table
 from cli.display.epochs import follow as follow_training
 from cli.errors import CommandError
-from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob
+from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob, TrainingProgress
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `twinvec jobs` lists it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -207,13 +207,13 @@ def _describe(status: JobStatus) -> None:
         out.print(f"`twinvec failures {status.id}` lists what failed, `twinvec retry` sends it again")
 
 
-def _progress(at: dict[str, Any]) -> dict[str, str]:
+def _progress(at: TrainingProgress) -> dict[str, str]:
     """How far a running training is."""
-    rows = {"epoch": f"{at['epoch']} of {at['epochs']}, step {at['step']:,} of {at['steps']:,}"}
-    rows |= {escape(name): f"{value:.4f}" for name, value in sorted(at["metrics"].items())}
-    rows["left"] = f"about {at['remaining']:,.0f} s, and the evaluation"
-    if at.get("attempt", 1) > 1:
-        rows["attempt"] = f"{at['attempt']}: started over after its worker was lost"
+    rows = {"epoch": f"{at.epoch} of {at.epochs}, step {at.step:,} of {at.steps:,}"}
+    rows |= {escape(name): f"{value:.4f}" for name, value in sorted(at.metrics.items())}
+    rows["left"] = f"about {at.remaining:,.0f} s, and the evaluation"
+    if at.attempt > 1:
+        rows["attempt"] = f"{at.attempt}: started over after its worker was lost"
     return rows
 
 

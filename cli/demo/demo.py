@@ -104,7 +104,9 @@ class _Demo:
         except TrainingRunning:
             running = next(job for job in self.tv.jobs() if job.kind == "train" and not job.final)
             out.print("the training of a demo that was killed goes on; its lease ends within a minute")
-            job = TrainingJob(self.tv, running.id)
+            found = self.tv.job(running.id)
+            assert isinstance(found, TrainingJob), found
+            job = found
         try:
             outcome = follow(job)
         except KeyboardInterrupt:

@@ -16,11 +16,11 @@ from redis import Redis
 from db.errors import TrainingRunning
 from db.queue import jobs, trainings
 from db.queue.cancel import cancel_job
+from tasks.answering import InvalidRequest
 from tasks.lifecycle import retrain, start
-from tasks.requests import InvalidRequest
 from tasks.train import train
 from tests.makers import MAX_ATTEMPTS, expire, item, rescue, send, status, tower_statuses, trained
-from twinvec_client.contract.messages import RetrainOnSchedule, StartTraining
+from twinvec_client.contract.messages import BadMessage, RetrainOnSchedule, StartTraining
 from worker.runtime import Runtime
 from worker.settings import Settings
 
@@ -185,8 +185,8 @@ def test_a_request_that_comes_twice_starts_one_training(runtime: Runtime) -> Non
     [("no such", 0), (["notebook"], 0), (None, 0), ("notebook", -1), ("notebook", 2**32), ("notebook", "1")],
 )
 def test_a_training_that_cannot_be_is_refused(runtime: Runtime, recipe: Any, seed: Any) -> None:
-    with pytest.raises(InvalidRequest):
-        start(asked(recipe, seed), runtime)
+    with pytest.raises((BadMessage, InvalidRequest)):
+        start(StartTraining.read(asked(recipe, seed).write()), runtime)
 
 
 def test_the_schedule_leaves_it_where_a_training_is_under_way(runtime: Runtime, broker: Redis) -> None:
