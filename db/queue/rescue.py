@@ -13,8 +13,6 @@ from db.tables import Batch, Job, Tower
 
 PARTS = 4  # that a batch which crashes its workers is split into: one culprit of 4,096 digits is found in 10 crashes
 
-# --- the sweep ---
-
 
 def rescue(session: Session, *, max_attempts: int) -> int:
     """Queue batches whose lease expired; one that crashed `max_attempts` workers is split, or dead if it
