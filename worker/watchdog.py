@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 EVERY = 2.0  # seconds between two checks
 LOOKS = 4  # checks in a row that find messages waiting and the worker idle
 STALLED = 75  # exit status
-LISTENING = f"{KEY_PREFIX}listening:"  # + a lane: this key exists while a worker consumes that lane, and a little longer
+LISTENING = f"{KEY_PREFIX}listening:"  # + a lane: a key that exists while a worker consumes it, and a few seconds more
 
 
 @dataclass

@@ -1,4 +1,7 @@
-"""The sweep: expired leases are queued again, batches that crash workers isolated, due ones taken for publishing."""
+"""The sweep: expired leases are queued again, batches that crash workers isolated, due ones taken for publishing.
+
+It must not know the broker: `worker.outbox` publishes what is taken here.
+"""
 
 from __future__ import annotations
 
