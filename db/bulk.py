@@ -1,7 +1,7 @@
 """Thousands of rows at once, past SQLAlchemy's row objects: PostgreSQL's binary format and binary COPY.
 
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a header, then each row as a count of
-fields and each field as its length and bytes, all big-endian, then -1.
+fields and each field as its length and bytes, all big-endian, then -1. It must not know which rows are wanted, or why.
 """
 
 from __future__ import annotations

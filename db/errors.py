@@ -1,4 +1,7 @@
-"""The errors of this room. A docstring says what to do next; the data go to the constructor."""
+"""The errors of this room. A docstring says what to do next; the data go to the constructor.
+
+It must not know how a caller sees them: `tasks.answering` turns them into refusals.
+"""
 
 from sqlalchemy.exc import DBAPIError
 

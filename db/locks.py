@@ -1,4 +1,7 @@
-"""Advisory locks, for changes that span several rows or tables. Each is held to the end of the transaction."""
+"""Advisory locks, for changes that span several rows or tables. Each is held to the end of the transaction.
+
+It must not read or write a row.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The six tables as SQLAlchemy sees them; the migrations hold the DDL, partitions and constraints included."""
+"""The six tables as SQLAlchemy sees them; the migrations hold the DDL, partitions and constraints included.
+
+It must not hold queries.
+"""
 
 from __future__ import annotations
 

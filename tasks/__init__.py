@@ -1,1 +1,1 @@
-"""The Celery tasks: each is one line, its work a plain function beside it. A task must not hold SQL or model code."""
+"""The Celery tasks: each is one line, its work a plain function beside it. It must not know the command."""

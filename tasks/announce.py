@@ -1,4 +1,7 @@
-"""Calls callbacks when jobs have ended: from the ledger, so that no crash loses a call."""
+"""Calls callbacks when jobs have ended: from the ledger, so that no crash loses a call.
+
+It must not decide when a job has ended: `db.queue.callbacks` does.
+"""
 
 from __future__ import annotations
 

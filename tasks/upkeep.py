@@ -1,4 +1,7 @@
-"""Upkeep: expired leases, batches to publish again, callbacks, towers to promote, vectors that are due."""
+"""Upkeep: expired leases, batches to publish again, callbacks, towers to promote, vectors that are due.
+
+It must not decide what is due or ready: each step is a function of `db`.
+"""
 
 from __future__ import annotations
 

@@ -2,12 +2,14 @@
 
 import ast
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+SPANNING = re.DOTALL | re.MULTILINE
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 PAGES = sorted(
@@ -17,7 +19,7 @@ PAGES = sorted(
     for page in ([place] if place.suffix == ".md" else place.rglob("*.md"))
 )
 NAMED = sorted(set(re.findall(r"`([\w/.-]+\.py(?::[\w.]+)?)`", ARCHITECTURE)))
-QUOTES = re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", CONTRIBUTING, flags=re.DOTALL | re.MULTILINE)
+QUOTES = re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", CONTRIBUTING, flags=SPANNING)
 FOLDERS = sorted(set(re.findall(r"`([\w/.-]+/)`", ARCHITECTURE)))
 
 
@@ -34,7 +36,7 @@ def defined_in(path: str) -> set[str]:
 
 
 def without_code(page: str) -> str:
-    return re.sub(r"^```.*?^```$|`[^`\n]*`", "", page, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^```.*?^```$|`[^`\n]*`", "", page, flags=SPANNING)
 
 
 def links_of(page: str) -> list[str]:
@@ -45,7 +47,7 @@ def links_of(page: str) -> list[str]:
 
 def anchors_of(page: str) -> set[str]:
     """The anchors of a page's headings, made as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page, flags=SPANNING), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -74,6 +76,14 @@ def test_what_the_architecture_page_names_exists(name: str) -> None:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_folders_of_the_architecture_page_exist(folder: str) -> None:
     assert (ROOT / folder).is_dir()
+
+
+def test_every_make_target_in_contributing_is_listed_by_make_help() -> None:
+    named = set(
+        re.findall(r"\bmake ([a-z]+)", "\n".join(re.findall(r"```sh\n.*?^```|`[^`\n]+`", CONTRIBUTING, SPANNING)))
+    )
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert named <= set(re.findall(r"^  make (\w+)", listed, re.MULTILINE))
 
 
 @pytest.mark.parametrize(("path", "quote"), QUOTES, ids=[path for path, _ in QUOTES])

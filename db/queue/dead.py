@@ -1,4 +1,7 @@
-"""Dead batches, those that crashed their worker again and again: listed, and requeued once the cause is fixed."""
+"""Dead batches, those that crashed their worker again and again: listed, and requeued once the cause is fixed.
+
+It must not know vectors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The state and the counts of jobs. Counts are sums over batches: no row is hot, and none can drift."""
+"""The state and the counts of jobs. Counts are sums over batches: no row is hot, and none can drift.
+
+It must not change a row.
+"""
 
 from __future__ import annotations
 

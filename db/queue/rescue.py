@@ -1,4 +1,7 @@
-"""The sweep: expired leases are queued again, batches that crash workers isolated, due ones taken for publishing."""
+"""The sweep: expired leases are queued again, batches that crash workers isolated, due ones taken for publishing.
+
+It must not know the broker: `worker.outbox` publishes what is taken here.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,6 @@ from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Job, Tower
 
 PARTS = 4  # that a batch which crashes its workers is split into: one culprit of 4,096 digits is found in 10 crashes
-
-# --- the sweep ---
 
 
 def rescue(session: Session, *, max_attempts: int) -> int:
