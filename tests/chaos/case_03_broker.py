@@ -3,8 +3,10 @@
 import time
 from typing import Any
 
+from tests.chaos.application import CHUNK
 from tests.chaos.callback import CALLBACK, require_calls
-from tests.chaos.fleet import CHUNK, Fault, Fleet
+from tests.chaos.faults import Fault
+from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import extra_work, judge, next_finish
 from tests.chaos.pictures import digests, noise
 from tests.chaos.result import Result
@@ -22,23 +24,23 @@ def run(*, digits: int, kills: int, flushes: int) -> Result:
     result.images = digits
     pictures, rung = noise(digits), []
     with Fleet(settings=SETTINGS, forgetful=True) as fleet:
-        fleet.slow_down(0.2)
-        sending = fleet.embedding(pictures, on_finish=CALLBACK)
+        fleet.injection.slow_down(0.2)
+        sending = fleet.application.embedding(pictures, on_finish=CALLBACK)
         for at in range(kills + flushes):
             share = digits * (at + 1) // (kills + flushes + 1)
-            fleet.until(lambda share=share: fleet.done() >= share, f"{share} digits", within=120)
-            queued = [row.id for row in fleet.rows("SELECT id FROM batches WHERE state = 'queued'")]
-            fault = fleet.kill_broker(down=DOWN) if at < kills else fleet.flush_broker()
+            fleet.until(lambda share=share: fleet.ledger.done() >= share, f"{share} digits", within=120)
+            queued = [row.id for row in fleet.ledger.rows("SELECT id FROM batches WHERE state = 'queued'")]
+            fault = fleet.faults.kill_broker(down=DOWN) if at < kills else fleet.faults.flush_broker()
             last = Fault("the broker is back", time.time())
             fleet.until(lambda queued=queued, fault=fault: not unheard(fleet, queued, fault.at), "bells", within=60)
             rung.append(time.time() - fault.at)
             resumed = fault.at + (DOWN if at < kills else 0)
             fleet.until(
-                lambda resumed=resumed: claimed(fleet, resumed) or fleet.done() == digits, "a claim", within=120
+                lambda resumed=resumed: claimed(fleet, resumed) or fleet.ledger.done() == digits, "a claim", within=120
             )
             result.recovery.append(time.time() - fault.at)
         job = sending.result()
-        fleet.settled(job)
+        fleet.ledger.settled(job)
         judge(fleet, digests(pictures)).write(result)
         if next_finish(fleet, [last]):  # else its call may have been wiped with all else
             require_calls(fleet, result, job)
@@ -56,7 +58,7 @@ def run(*, digits: int, kills: int, flushes: int) -> Result:
 
 def claimed(fleet: Fleet, since: float) -> bool:
     """Whether a batch was claimed since then."""
-    return any(claim.at > since for claim in fleet.noted("claims"))
+    return any(claim.at > since for claim in fleet.injection.noted("claims"))
 
 
 def unheard(fleet: Fleet, batches: list[int], since: float) -> int:
@@ -65,4 +67,4 @@ def unheard(fleet: Fleet, batches: list[int], since: float) -> int:
         SELECT count(*) FROM batches WHERE id = ANY(:batches) AND state = 'queued'
         AND (published_at IS NULL OR published_at < to_timestamp(:since))
     """
-    return int(fleet.one(query, batches=batches, since=since))
+    return int(fleet.ledger.one(query, batches=batches, since=since))

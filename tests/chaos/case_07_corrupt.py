@@ -28,20 +28,20 @@ def run(*, good: int, bad: int) -> Result:
     pictures, sent, reasons = mixture(good, bad)
     warm = {key: picture for key, picture in list(pictures.items())[:CHUNK] if key in sent}
     with Fleet(CREW) as fleet:
-        fleet.settled(fleet.embed(warm, collection="warm", chunk=CHUNK))
+        fleet.ledger.settled(fleet.application.embed(warm, collection="warm", chunk=CHUNK))
         before = {name: [process.pid for process in member.pool()] for name, member in fleet.members.items()}
         (decoder,) = fleet.members["intake"].pool()
         forget_peak(decoder)
         start = decoder.memory_info().rss
-        job = fleet.embed(pictures, chunk=CHUNK)
-        fleet.settled(job)
+        job = fleet.application.embed(pictures, chunk=CHUNK)
+        fleet.ledger.settled(job)
         after = {name: [process.pid for process in member.pool()] for name, member in fleet.members.items()}
         growth = (peak(decoder) if after == before else 0) - start
         verdict = judge(fleet, sent, failing=reasons)
         verdict.write(result)
         result.images = len(pictures)
         result.extra_work = extra_work(fleet)
-        found = {failure.key: failure.reason for failure in fleet.client().job(job).failures()}
+        found = {failure.key: failure.reason for failure in fleet.application.client().job(job).failures()}
         deaths = sum(member.starts - 1 for member in fleet.members.values())
     result.require(found == reasons, "the client lists other failures than it should")
     result.require(verdict.embedded == good, f"{verdict.embedded} vectors of {good}")
