@@ -15,21 +15,7 @@ from db.bulk import copy_embeddings
 from db.errors import BadVectors, NotEmbedded, UnknownKey
 from db.tables import Embedding
 from db.vectors import embeddings, search
-from tests.makers import (
-    Array,
-    Ledger,
-    claim,
-    embed,
-    finish,
-    glyph,
-    item,
-    picked,
-    register,
-    send,
-    stored,
-    together,
-    vector,
-)
+from tests.makers import Array, Ledger, claim, embed, finish, glyph, item, picked, send, stored, together, vector
 
 FINITE = arrays.arrays(np.float32, 128, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 DISTANT = 1e-3  # relative: pgvector adds up float32
@@ -37,12 +23,6 @@ DISTANT = 1e-3  # relative: pgvector adds up float32
 same_ledger = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # each example stores more in the one ledger
-
-
-@pytest.fixture
-def tower(ledger: Ledger) -> int:
-    """A live tower."""
-    return register(ledger)
 
 
 def brute_force(ledger: Ledger, tower: int, query: Array, collection: str | None = None) -> list[tuple[str, float]]:

@@ -41,12 +41,6 @@ from tests.makers import (
 
 
 @pytest.fixture
-def tower(ledger: Ledger) -> int:
-    """A live tower."""
-    return register(ledger)
-
-
-@pytest.fixture
 def ledger(engine: Engine) -> Ledger:
     """Nobody is told to try again: a transaction that fails fails its test."""
     return partial(transact_once, engine)
