@@ -17,7 +17,7 @@ CREW = {"front": "control,intake", "embedder": "embed,backfill", "beat": ""}
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
+def fleet(costly: None) -> Iterator[Fleet]:
     with Fleet(CREW) as fleet:
         yield fleet
 

@@ -23,7 +23,7 @@ COUNT = 128  # pictures of two batches
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
+def fleet(costly: None) -> Iterator[Fleet]:
     """All but embedders, with a lease that outlasts every test."""
     hasty = {"hasty": {"TWINVEC_LEASE": str(SHORT_LEASE)}}
     with Fleet(CREW, settings={"TWINVEC_LEASE": str(LEASE)}, of_member=hasty) as fleet:
