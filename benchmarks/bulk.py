@@ -148,7 +148,7 @@ def notes(runs: Runs) -> str:
 
 
 def _rate(done: list[dict[str, Any]]) -> float:
-    return statistics.median(run["rate"] for run in done)
+    return float(statistics.median(run["rate"] for run in done))
 
 
 if __name__ == "__main__":

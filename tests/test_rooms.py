@@ -105,7 +105,7 @@ def test_the_contracts_on_the_rooms_inside_db_and_training_are_exhaustive() -> N
 
 
 def test_imports_point_down() -> None:
-    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
 

@@ -35,6 +35,7 @@ from db.queue.leases import Lease
 from training.model.siamese import scaled
 from training.model.storage import load
 from training.pictures.read import read_picture
+from training.pictures.sandbox import reader
 from twinvec_client import Twinvec
 from twinvec_client import chunks as cutting
 from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER
@@ -148,6 +149,7 @@ class Receiver:
         """The fields of the next message, acknowledged."""
         self._connection.drain_events(timeout=10)
         message = self._arrived.pop()
+        fields: dict[str, Any]
         _, fields, _ = message.decode()
         message.ack()
         return fields
@@ -156,7 +158,7 @@ class Receiver:
 def read(fields: dict[str, Any]) -> Submission:
     chunk = Intake.read(fields)
     job = tasks.intake.check(chunk, settings.job_pictures)
-    with tasks.intake.reader(chunk.normalise, sandboxed=False) as read_one:
+    with reader(chunk.normalise, sandboxed=False) as read_one:
         items, _ = tasks.intake.read(chunk, read_one)
     return Submission(
         job=job, seq=chunk.seq, collection=chunk.collection, items=items, digest=chunk.digest, total=chunk.total

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from local.servers.valkey import Valkey
-from twinvec_client import Callback, EmbedJob, Twinvec
+from twinvec_client import Callback, EmbedJob, Failure, Twinvec
 from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable, NoAnswer
 
 CHUNK = 64  # pictures, so that even a short case has batches enough to hurt
@@ -57,6 +57,12 @@ class Application:
             except (NoAnswer, BrokerUnavailable, DatabaseUnavailable):
                 self.resubmissions += 1
         return send().id
+
+    def failures(self, job: str, *, pictures: bool = False) -> Iterator[Failure]:
+        """The failures of a job that embeds, as the client lists them."""
+        found = self.client().job(job)
+        assert isinstance(found, EmbedJob)
+        return found.failures(pictures=pictures)
 
     def embedding(self, pictures: Mapping[str, Any], **more: Any) -> "Sending":
         """As `embed`, in a thread."""

@@ -35,7 +35,8 @@ def run(*, digits: int, kills: int, of_real_tower: int) -> Result:
     if result.resubmissions:
         notes.append(f"the client, left without an answer, sent its job again {result.resubmissions} times")
     result.note = "; ".join(notes)
-    result.require(result.extra_work <= MOST_EXTRA, f"extra work {result.extra_work:.1%}, above {MOST_EXTRA:.0%}")
+    extra_work = result.extra_work or 0.0
+    result.require(extra_work <= MOST_EXTRA, f"extra work {extra_work:.1%}, above {MOST_EXTRA:.0%}")
     return result
 
 

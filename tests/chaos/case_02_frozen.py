@@ -21,7 +21,7 @@ CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,backfil
 
 def run(*, rounds: int) -> Result:
     result = Result(case=2, name="idle worker frozen, rung for, killed", faults=f"{rounds} frozen and killed")
-    sent = {}
+    sent: dict[str, bytes] = {}
     with Fleet(CREW, settings=SETTINGS) as fleet:
         swallowed = tries = 0
         while swallowed < rounds and tries < 2 * rounds:  # a worker frozen between two requests is handed nothing

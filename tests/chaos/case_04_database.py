@@ -1,6 +1,7 @@
 """The database is restarted at once, is down for a while, and loses every connection every second."""
 
 import time
+from functools import partial
 from typing import Any
 
 from tests.chaos.fleet import SETTINGS, Fleet
@@ -27,8 +28,8 @@ def run(*, digits: int, restarts: int, down: float, cut_for: int) -> Result:
         sending = fleet.application.embedding(pictures, pace=sent.wait)
         for at in range(restarts + 1):
             sent.grow((at + 1) / (restarts + 1) / 2)
-            done = fleet.ledger.done()
-            fleet.until(lambda done=done: fleet.ledger.done() > done, "the next batch", within=60)
+            more = fleet.ledger.done() + 1
+            fleet.until(partial(fleet.ledger.reaches, more), "the next batch", within=60)
             fleet.faults.stop_database()
             time.sleep(down if at == restarts else 0)
             fleet.database.start()

@@ -25,7 +25,7 @@ def run(*, digits: int, outlived: int) -> Result:
     """outlived: leases that run out while their holder is stopped, and then goes on."""
     faults = f"each message at {', '.join(LANES)} {TIMES} times, shuffled; {outlived} leases outlived"
     result = Result(case=6, name="messages repeated, leases outlived", faults=faults)
-    sent = {}
+    sent: dict[str, bytes] = {}
     with Fleet() as fleet:
         sent |= repeated(fleet, digits, result)
         filled(fleet, result)

@@ -65,7 +65,7 @@ def at_intake(fleet: Fleet, result: Result, batch: int, count: int) -> int:
     pids = [note.pid for note in fleet.injection.noted("segfault-decoder")]
     result.require(len(pids) <= 1 + count, f"{len(pids)} decoders died of {count} pictures in one chunk")
     settle(fleet, result, job, name, pictures, killers)
-    kept = {failure.key: failure.picture for failure in fleet.application.client().job(job).failures(pictures=True)}
+    kept = {failure.key: failure.picture for failure in fleet.application.failures(job, pictures=True)}
     result.require(kept == {key: files[key] for key in killers}, "the pictures that kill are not kept to look at")
     return len(pids)
 
@@ -77,7 +77,7 @@ def settle(fleet: Fleet, result: Result, job: str, collection: str, pictures: Pi
     verdict = judge(fleet, sound, failing=poison, collection=collection)
     verdict.write(result)
     result.images = (result.images or 0) + len(pictures)
-    reasons = {failure.key: failure.reason for failure in fleet.application.client().job(job).failures()}
+    reasons = {failure.key: failure.reason for failure in fleet.application.failures(job)}
     result.require(reasons == poison, f"{collection}: the client lists the failures {reasons}")
     alive = len(pictures) - len(killers)
     result.require(verdict.embedded == alive, f"{collection}: {verdict.embedded} of {alive} embedded")

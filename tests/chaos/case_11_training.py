@@ -1,6 +1,7 @@
 """Trainings that are asked for twice at once, and killed on the way: one tower each, and never half a one."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,7 @@ def run(*, points: tuple[str, ...]) -> Result:
         for seed, point in enumerate(points):
             fleet.injection.arm(f"training-{point}", 1)
             job = one_of_two(fleet, result, seed)
-            (death,) = fleet.until(
-                lambda point=point: fleet.injection.noted(f"training-{point}"), "a death", within=SECONDS
-            )
+            (death,) = fleet.until(partial(fleet.injection.noted, f"training-{point}"), "a death", within=SECONDS)
             deaths += 1
             # Its lease holds for a while: nobody has started the training over yet.
             there = seed + (point == "committed")

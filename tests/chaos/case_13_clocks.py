@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from tests.chaos.fleet import SETTINGS, Fleet
@@ -33,9 +34,9 @@ def run(*, digits: int, kills: int) -> Result:
         sending = fleet.application.embedding(more)
         for at in range(kills):
             name = f"embedder-{1 + at % 2}"
-            fleet.until(lambda name=name: holds(fleet, name), f"{name} with a batch")
+            fleet.until(partial(holds, fleet, name), f"{name} with a batch")
             fault = fleet.faults.kill(name)
-            fleet.until(lambda fault=fault: not fault.held or fault.rescued, "the end of a dead worker's lease")
+            fleet.until(fault.over, "the end of a dead worker's lease")
             fleet.await_ready(name)
         fleet.ledger.settled(sending.result())
         result.images = 2 * digits

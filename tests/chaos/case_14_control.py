@@ -65,7 +65,7 @@ def add(fleet: Fleet, pictures: Pictures) -> None:
 
 def publish(fleet: Fleet, keys: list[str], killer: Killer) -> str:
     """Send a message for every small batch, no faster than the killer kills."""
-    naive.app.conf.broker_url = fleet.broker.url
+    naive.app.conf.update(broker_url=fleet.broker.url)
     pace = killer.pace(len(keys))
     for start in range(0, len(keys), CHUNK):
         pace(start)

@@ -28,6 +28,10 @@ class Fault:
     holders: list[str] = field(default_factory=list)
     rescued: float | None = None
 
+    def over(self) -> bool:
+        """Whether others may have what the victim held."""
+        return not self.held or self.rescued is not None
+
 
 class Faults:
     """Hurts a fleet; `noted` is what was done so far. ending: set when the fleet ends."""

@@ -36,6 +36,10 @@ class Ledger:
         """Digits embedded so far."""
         return int(self.one("SELECT coalesce(sum(embedded), 0) FROM batches"))
 
+    def reaches(self, digits: int) -> bool:
+        """Whether so many are embedded."""
+        return self.done() >= digits
+
     def settled(self, *jobs: str, within: float = 120) -> None:
         """Wait until every chunk of these jobs is accepted and no batch of any job is open."""
         query = """

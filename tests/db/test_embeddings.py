@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sqlalchemy import select, text
 from sqlalchemy.exc import DataError
+from sqlalchemy.orm import Session
 
 from db import digits
 from db.bulk import copy_embeddings
@@ -49,7 +50,7 @@ def test_every_finite_float32_comes_back_bit_by_bit(
     rows, first = np.stack(vectors), tower_of_nothing()
     ids = np.arange(first, first + len(rows), dtype=np.int64)
 
-    def there_and_back(session):
+    def there_and_back(session: Session) -> Array:
         copy_embeddings(session, 1, ids, rows)
         query = select(Embedding.vector).where(Embedding.tower == 1, Embedding.digit >= first).order_by(Embedding.digit)
         return np.stack([np.asarray(vector, np.float32) for vector in session.execute(query).scalars()])
@@ -70,7 +71,7 @@ def test_the_extremes_of_float32_come_back_bit_by_bit(ledger: Ledger, tower: int
     extremes = np.array([info.max, info.min, info.tiny, info.smallest_subnormal, -0.0, 0.0], np.float32)
     row = np.resize(extremes, (1, 128))
 
-    def there_and_back(session):
+    def there_and_back(session: Session) -> Array:
         copy_embeddings(session, tower, np.array([2**62]), row)
         return np.asarray(session.execute(select(Embedding.vector)).scalar_one(), np.float32)
 

@@ -12,7 +12,8 @@ from tests.makers import Ledger, counts, embed, failures, glyph, item, send, sta
 
 
 def digit(ledger: Ledger, key: str) -> Digit:
-    return ledger(lambda session: session.execute(select(Digit).where(Digit.key == key)).scalar_one())
+    found: Digit = ledger(lambda session: session.execute(select(Digit).where(Digit.key == key)).scalar_one())
+    return found
 
 
 def test_a_chunk_sent_twice_is_stored_once(ledger: Ledger) -> None:

@@ -32,7 +32,8 @@ def tower(runtime: Runtime) -> int:
 
 def ask(runtime: Runtime, *queries: Any, k: Any = 5, collection: Any = None) -> list[dict[str, Any]]:
     request = Nearest(queries=list(queries), k=k, collection=collection, normalise=False)
-    return look_up(request, runtime)["answers"]
+    answers: list[dict[str, Any]] = look_up(request, runtime)["answers"]
+    return answers
 
 
 def keys(answer: dict[str, Any]) -> list[str]:
