@@ -73,7 +73,7 @@ def filled(fleet: Fleet, result: Result) -> None:
         lambda: fleet.ledger.one("SELECT id FROM towers WHERE status = 'live'") == tower, "the second tower live"
     )
     fleet.until(lambda: not waiting(fleet), "the end of the messages")
-    claims = sum(note.rest.endswith(" fill") for note in fleet.injection.noted("claims"))
+    claims = sum(note.rest.endswith(" backfill") for note in fleet.injection.noted("claims"))
     result.require(claims == due, f"{claims} claims of {due} batches that fill a tower")
     result.note += f", {deliveries} where {due} were due to fill a second tower"
 
