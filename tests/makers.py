@@ -45,7 +45,8 @@ def picked(tower: int, pixels: Array) -> Array:
 
     No two of glyph's pictures come to the same vector.
     """
-    return pixels.reshape(-1, 784)[:, (np.arange(128) * 6 + tower) % 784].astype(np.float32)
+    vectors: Array = pixels.reshape(-1, 784)[:, (np.arange(128) * 6 + tower) % 784].astype(np.float32)
+    return vectors
 
 
 class PickedPixels:
@@ -60,7 +61,8 @@ class PickedPixels:
 
 def vector(tower: int, seed: int) -> Array:
     """The (128,) float32 that `glyph(seed)` has under a stand-in tower."""
-    return picked(tower, np.frombuffer(glyph(seed), np.uint8))[0]
+    found: Array = picked(tower, np.frombuffer(glyph(seed), np.uint8))[0]
+    return found
 
 
 def trained(name: str) -> NewTower:
@@ -112,6 +114,13 @@ def send(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int | None:
     """Submit a chunk; its batch."""
     submission = chunk(*items, **chunk_fields)
     batch: int | None = ledger(submit, submission)
+    return batch
+
+
+def batch_of(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int:
+    """Submit a chunk with something to embed; its batch."""
+    batch = send(ledger, *items, **chunk_fields)
+    assert batch is not None, "nothing of it is to be embedded"
     return batch
 
 
@@ -206,7 +215,8 @@ def vectors(ledger: Ledger, tower: int) -> dict[str, Array]:
 
 
 def row(ledger: Ledger, batch: int | None) -> Batch:
-    return ledger(lambda session: session.execute(select(Batch).where(Batch.id == batch)).scalar_one())
+    found: Batch = ledger(lambda session: session.execute(select(Batch).where(Batch.id == batch)).scalar_one())
+    return found
 
 
 def states(ledger: Ledger, job: uuid.UUID) -> list[str]:

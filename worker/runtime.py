@@ -8,8 +8,9 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+import numpy as np
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -21,13 +22,20 @@ from db.states import JobKind
 from worker.lease_renewal import LeaseRenewer
 from worker.settings import Settings
 
-if TYPE_CHECKING:
-    from worker.tower_cache import TowerCache
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+
+class Towers(Protocol):
+    """What `worker.tower_cache.TowerCache` is to those who need no TensorFlow for it."""
+
+    def __getitem__(self, id: int, /) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+        """The tower of this id: (n, 784) uint8 -> (n, 128) float32."""
+
+    def warm_up(self) -> None:
+        """Load every tower that is embedded under now."""
 
 
 class Runtime:
@@ -40,7 +48,7 @@ class Runtime:
         self.lease_renewer = LeaseRenewer(self._renew, every=settings.lease / 4)
 
     @cached_property
-    def towers(self) -> TowerCache:
+    def towers(self) -> Towers:
         """The towers this process has loaded.
 
         A process that never embeds never loads TensorFlow.

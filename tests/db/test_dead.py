@@ -9,26 +9,7 @@ from db.errors import NotRescuable, UnknownBatch
 from db.queue import dead, jobs, trainings
 from db.queue.cancel import cancel_job
 from db.vectors import backfill, towers
-from tests.makers import (
-    MAX_ATTEMPTS,
-    Ledger,
-    bury,
-    counts,
-    embed,
-    failures,
-    item,
-    register,
-    send,
-    status,
-    stored,
-    vectors,
-)
-
-
-@pytest.fixture
-def tower(ledger: Ledger) -> int:
-    """A live tower."""
-    return register(ledger)
+from tests.makers import MAX_ATTEMPTS, Ledger, bury, counts, embed, failures, item, send, status, stored, vectors
 
 
 def test_a_dead_batch_is_listed_with_its_attempts_and_who_held_it_last(ledger: Ledger, tower: int) -> None:

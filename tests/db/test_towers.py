@@ -73,7 +73,7 @@ def fills(ledger: Ledger) -> list[uuid.UUID]:
 
 def has_space(ledger: Ledger, tower: int) -> bool:
     query = text("SELECT to_regclass(:name) IS NOT NULL")
-    return ledger(lambda session: session.execute(query, {"name": f"embeddings_{tower}"}).scalar_one())
+    return bool(ledger(lambda session: session.execute(query, {"name": f"embeddings_{tower}"}).scalar_one()))
 
 
 @pytest.fixture

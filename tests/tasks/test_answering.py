@@ -74,7 +74,8 @@ def test_a_database_that_is_down_is_said_in_one_line(database_url: str) -> None:
 def test_an_error_of_the_database_carries_no_statement(ledger: Ledger) -> None:
     @answering
     def work() -> dict[str, Any]:
-        return ledger(lambda session: session.execute(text("SELECT secret FROM nowhere")).scalar_one())
+        found: dict[str, Any] = ledger(lambda session: session.execute(text("SELECT secret FROM nowhere")).scalar_one())
+        return found
 
     answer = work()
     assert type(revive(answer["error"], answer["message"])) is client.WorkerError

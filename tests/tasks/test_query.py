@@ -33,7 +33,8 @@ def tower(runtime: Runtime) -> int:
 def ask(runtime: Runtime, *queries: Any, k: Any = 5, collection: Any = None) -> list[dict[str, Any]]:
     """As a message that came over the wire."""
     payload = {"queries": list(queries), "k": k, "collection": collection, "normalise": False}
-    return look_up(Nearest.read(msgpack.unpackb(msgpack.packb(payload))), runtime)["answers"]
+    answers: list[dict[str, Any]] = look_up(Nearest.read(msgpack.unpackb(msgpack.packb(payload))), runtime)["answers"]
+    return answers
 
 
 def keys(answer: dict[str, Any]) -> list[str]:

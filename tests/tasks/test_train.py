@@ -14,8 +14,9 @@ import pytest
 from redis import Redis
 
 from db.errors import TrainingRunning
-from db.queue import jobs, trainings
+from db.queue import trainings
 from db.queue.cancel import cancel_job
+from db.tables import Batch
 from tasks.answering import InvalidRequest
 from tasks.lifecycle import retrain, start
 from tasks.train import train
@@ -80,7 +81,7 @@ def test_a_training_registers_its_tower_and_ends_its_job_with_it(runtime: Runtim
 
 def test_digits_that_waited_are_rung_for_after_the_first_training(runtime: Runtime, room: Room, broker: Redis) -> None:
     send(runtime.transact, item("a", 1))
-    runtime.transact(lambda session: session.query(jobs.Batch).update({"published_at": None}))
+    runtime.transact(lambda session: session.query(Batch).update({"published_at": None}))
     train(started(runtime)[1], runtime)
     assert broker.llen("twinvec:embed") == 1
 
@@ -112,7 +113,8 @@ def test_a_training_without_its_data_says_so(
     runtime: Runtime, broker_url: str, database_url: str, tmp_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "training.fit.train", Room())
-    runtime.settings = Settings(broker_url=broker_url, database_url=database_url, **{setting: tmp_path / "nothing.npz"})
+    own: dict[str, Any] = {setting: tmp_path / "nothing.npz"}
+    runtime.settings = Settings(broker_url=broker_url, database_url=database_url, **own)
     job, batch = started(runtime)
     train(batch, runtime)
     found = status(runtime.transact, job)
