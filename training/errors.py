@@ -1,22 +1,32 @@
 """What can go wrong in this room, each with the sentence that says what to do next."""
 
+from typing import Literal
+
+PictureReason = Literal[
+    "empty",
+    "too_many_bytes",
+    "too_many_pixels",
+    "not_a_picture",
+    "damaged",
+    "unsupported_depth",
+    "blank",
+    "bad_array",
+    "poison",  # it ended the process that decoded it
+]
+
 
 class TrainingError(ValueError):
     """Something handed to this room cannot be used; the message says why, and what would be."""
 
 
 class PictureError(TrainingError):
-    """One picture cannot become a glyph. `reason` is a stable code; send a better picture, or skip it.
+    """One picture cannot become a glyph. `reason` is a stable code; send a better picture, or skip it."""
 
-    Reasons: empty, too_many_bytes, too_many_pixels, not_a_picture, damaged, unsupported_depth, blank,
-    bad_array.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: PictureReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["PictureError"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["PictureError"], tuple[PictureReason, str]]:
         # The default would rebuild it from the message alone, in whichever process unpickles it.
         return type(self), (self.reason, str(self))
 

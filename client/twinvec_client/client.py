@@ -152,11 +152,11 @@ class Twinvec:
         return [JobStatus.read(job) for job in self._connection.ask(ListJobs(limit=limit))["jobs"]]
 
     def dead_batches(self, *, limit: int = 100) -> list[DeadBatch]:
-        """The batches that nobody tries any more, newest first. What they hold is stored, and listed as failed."""
+        """The batches that are not tried any more, newest first. What they hold is stored, and listed as failed."""
         return [DeadBatch.read(batch) for batch in self._connection.ask(ListDead(limit=limit))["batches"]]
 
     def requeue(self, batch: int) -> EmbedJob:
-        """Try a dead batch again, once what killed it is gone; its job, which goes on.
+        """Try a dead batch again, once its cause is gone; its job, which goes on.
 
         Raises UnknownBatch, and NotRescuable where its job was cancelled or its tower is gone.
         """

@@ -1,4 +1,4 @@
-"""What can go wrong for a caller, one class each.
+"""What can go wrong for a caller, one class each; its docstring is its message where there is nothing to add.
 
 A worker answers a refused request with the class's name and a sentence; `revive` turns that back into an
 exception of this module, so that nothing on the wire ever names a module to import.
@@ -10,13 +10,16 @@ from __future__ import annotations
 class TwinvecError(Exception):
     """Any refusal or failure of Twinvec. Catch this to catch them all."""
 
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
 
 class BrokerUnavailable(TwinvecError):
     """The broker cannot be reached. Check the URL, and that the broker runs."""
 
 
 class NoAnswer(TwinvecError):
-    """The broker took the request, and no worker answered in time. Check that workers run on that lane."""
+    """The broker took the request, and no worker answered in time. Check that workers run on its lane."""
 
 
 class DatabaseUnavailable(TwinvecError):
@@ -36,7 +39,7 @@ class UnknownBatch(TwinvecError):
 
 
 class NotRescuable(TwinvecError):
-    """A dead batch whose work is not taken up again. The message says what to do instead."""
+    """This dead batch cannot be queued again. The message says what to do instead."""
 
 
 class UnknownKey(TwinvecError):
@@ -44,7 +47,7 @@ class UnknownKey(TwinvecError):
 
 
 class NotEmbedded(TwinvecError):
-    """The digit is stored and its vector is still owed. Wait for its job."""
+    """The digit is stored and has no vector yet. Wait for its job."""
 
 
 class PictureRefused(TwinvecError):
@@ -68,11 +71,11 @@ class TrainingFailed(TwinvecError):
 
 
 class NotReady(TwinvecError, TimeoutError):
-    """What was waited for has not come within the timeout. The job goes on; wait again."""
+    """The job has not ended within the timeout. It goes on; wait again."""
 
 
 class WorkerError(TwinvecError):
-    """A worker failed in a way it does not know how to name. Its log has the traceback."""
+    """A worker failed with an unexpected error. Its log has the traceback."""
 
 
 _BY_NAME = {

@@ -1,4 +1,4 @@
-"""Handles of jobs: what a caller can ask of work that goes on elsewhere."""
+"""Handles of jobs: what a caller can ask of work that goes on elsewhere. Must not know the face of the client."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class EmbedJob(_Job):
     def wait(self, *, timeout: float | None = None, progress: bool = False) -> EmbedOutcome:
         """Wait until every picture is embedded, unchanged, failed or cancelled.
 
-        While no tower is live the vectors are owed and this waits on. timeout: seconds; raises NotReady after it.
+        While no tower is live nothing can be embedded, and this waits on. timeout: seconds; raises NotReady after it.
         """
         with bars.bar(progress, "embed") as bar:
             status = self._wait(timeout, bar.embedding)

@@ -1,4 +1,4 @@
-"""Restarts of the broker, the database and the worker that answers, waited out by calls that are under way."""
+"""Waits out restarts of the broker, the database and the worker that answers, for calls that are under way."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 
 from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable, NoAnswer
 
-REPEAT_AFTER = 5.0  # seconds; whoever answers does so in milliseconds, and a request can be lost with its worker
-TRANSIENT = (BrokerUnavailable, DatabaseUnavailable, NoAnswer)  # a worker that dies takes its request with it
+REPEAT_AFTER = 5.0  # seconds; an answer takes milliseconds, and a request can be lost with its worker
+TRANSIENT = (BrokerUnavailable, DatabaseUnavailable, NoAnswer)  # NoAnswer: a worker that dies takes its request along
 
 
 class Outage:
-    """Endures what will pass, for `longest` seconds, once the first answer has shown that all was there."""
+    """Retries transient errors for `longest` seconds, but only after a first success: a wrong URL fails at once."""
 
     def __init__(self, longest: float) -> None:
         self.longest = longest

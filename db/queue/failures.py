@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session, undefer
 
 from db.states import OPEN, JobKind
 from db.tables import Batch, Digit, Failure, Job
+
+LedgerReason = Literal["duplicate_key", "superseded", "poison", "not_finite"]  # codes of failures after intake
 
 
 class FailedItem(NamedTuple):
@@ -63,7 +65,7 @@ def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: 
     return list(session.execute(query).scalars())
 
 
-def fail(session: Session, job: uuid.UUID, ids: Sequence[int], reason: str, message: str) -> None:
+def fail(session: Session, job: uuid.UUID, ids: Sequence[int], reason: LedgerReason, message: str) -> None:
     """List stored digits among a job's failures, their pixels kept there."""
     query = select(Digit.key, Digit.pixels, Digit.label, Digit.attributes).where(Digit.id == func.any(list(ids)))
     rows = session.execute(query).all()

@@ -14,6 +14,7 @@ from db import locks
 from db.digits import existing
 from db.errors import LeaseLost, TowersChanged
 from db.queue.dead import bury
+from db.queue.failures import LedgerReason
 from db.queue.leases import Lease, held, towers_for
 from db.states import BatchState, JobKind
 from db.tables import Batch, Job
@@ -66,7 +67,7 @@ def _count_gone(session: Session, leases: Sequence[Lease], stored: set[int]) -> 
             )
 
 
-def quarantine(session: Session, lease: Lease, digits: Sequence[int], reason: str, why: str) -> Lease:
+def quarantine(session: Session, lease: Lease, digits: Sequence[int], reason: LedgerReason, why: str) -> Lease:
     """Move some digits of a held batch to a dead batch of their own; the lease of the rest. Raises LeaseLost."""
     batch = session.execute(select(Batch).where(*held(lease)).with_for_update()).scalar()
     if batch is None:

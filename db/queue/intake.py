@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from db import locks
 from db.bulk import copy_digits, fetch
-from db.queue.failures import FailedItem, fail, record, waiting_for
+from db.queue.failures import FailedItem, LedgerReason, fail, record, waiting_for
 from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Job, Tower
 from db.vectors import embeddings
@@ -233,7 +233,7 @@ def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, byte
     return ids
 
 
-def supersede(session: Session, ids: Sequence[int], reason: str, message: str) -> None:
+def supersede(session: Session, ids: Sequence[int], reason: LedgerReason, message: str) -> None:
     """Delete digits whose row locks the caller holds, and their vectors.
 
     Every job that still waits for such a vector gets a failure, which keeps the pixels.

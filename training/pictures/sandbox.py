@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
-from training.errors import PictureError
+from training.errors import PictureError, PictureReason
 from training.pictures import sandbox_process
 from training.pictures.read import read_picture
 from training.pictures.sandbox_process import HEADER
@@ -51,7 +52,7 @@ class Decoder:
         if kind == sandbox_process.GLYPH:
             return answer
         reason, _, message = answer.decode().partition("\0")
-        raise PictureError(reason, message)
+        raise PictureError(cast(PictureReason, reason), message)  # as the child read it off a PictureError
 
     def end(self) -> None:
         """End the process, whatever it does."""

@@ -103,6 +103,13 @@ class Intake(Message, frozen=True, kw_only=True):
     """A chunk of one job's pictures. (job, seq) names it: a chunk sent twice is accepted once.
 
     It is answered only where the sender waits; acceptance is read from SQL, by `Receipts`.
+
+    item_types: a byte an item, 0 a glyph, 1 encoded, 2 refused. glyphs: the glyphs' 784 bytes each, in order, as one
+    Zstandard frame that says its length. encoded: the encoded items' files, in order. refused: the refused items'
+    (reason, message), in order. labels, attributes: an entry an item; attributes are JSON objects as text. resent:
+    whether it was sent before, and may have crashed the process that took it. digest: of the content, to tell a
+    repetition from other pictures under the same idempotency key. total: items of the whole job, on its last chunk
+    only.
     """
 
     task = "twinvec.intake"
@@ -113,17 +120,17 @@ class Intake(Message, frozen=True, kw_only=True):
     seq: Annotated[int, Meta(ge=0, lt=MAX_SEQ)]
     collection: Collection
     keys: Annotated[list[Key], Meta(max_length=MAX_CHUNK_ITEMS)]
-    item_types: Annotated[bytes, Meta(max_length=MAX_CHUNK_ITEMS)]  # a byte an item: GLYPH, ENCODED or REFUSED
-    glyphs: bytes  # the GLYPH items, 784 bytes each, in order, packed (see `packing`)
-    encoded: list[bytes]  # the ENCODED items, in order
-    refused: list[tuple[SenderReason, str]]  # the REFUSED items' (reason, message), in order
+    item_types: Annotated[bytes, Meta(max_length=MAX_CHUNK_ITEMS)]
+    glyphs: bytes
+    encoded: list[bytes]
+    refused: list[tuple[SenderReason, str]]
     labels: list[Label | None] | None
     attributes: list[Attributes | None] | None
     normalise: bool
     callback: Callback | None
-    resent: bool  # whether it was sent before: the process that took it may have crashed over it
-    digest: Annotated[bytes, Meta(min_length=1, max_length=MAX_DIGEST_BYTES)]  # tells a repetition from other content
-    total: Annotated[int, Meta(ge=0)] | None  # items of the whole job; set on its last chunk only
+    resent: bool
+    digest: Annotated[bytes, Meta(min_length=1, max_length=MAX_DIGEST_BYTES)]
+    total: Annotated[int, Meta(ge=0)] | None
 
     def check(self) -> None:
         count = len(self.keys)
