@@ -22,6 +22,7 @@ from db.errors import (
 )
 from training.errors import PictureError
 from twinvec_client.contract.messages import BadMessage
+from worker.settings import NoDatabase
 
 log = logging.getLogger(__name__)
 Reply = dict[str, Any]
@@ -55,7 +56,7 @@ def answering(work: Callable[P, Reply]) -> Callable[P, Reply]:
             return refusal("PictureRefused", f"{error.reason}: {error}")
         except (InvalidRequest, BadMessage) as error:
             return refusal("InvalidRequest", str(error))
-        except (OperationalError, SchemaError) as error:
+        except (OperationalError, SchemaError, NoDatabase) as error:
             log.warning("no database: %s", first_line(error))
             return refusal("DatabaseUnavailable", first_line(error))
         except Exception as error:
