@@ -22,6 +22,8 @@ SMALL = {
     for name, epochs in (("quick", 6), ("default", 8), ("conv", 8))
 }
 
+pytestmark = pytest.mark.usefixtures("costly")
+
 
 def test_reading_recipes_loads_no_keras() -> None:
     code = "import training.recipes, sys; print('keras' in sys.modules, 'numpy' in sys.modules)"

@@ -127,6 +127,7 @@ class Greedy(layers.Layer):  # type: ignore[misc]  # Keras has no types
         return rows
 
 
+@pytest.mark.usefixtures("costly")  # thousands of calls, where there is room for one picture
 @pytest.mark.parametrize("room", [1, 300, 2048, 4096])
 def test_what_memory_the_backend_has_changes_no_vector(
     tower: Any, glyphs: Glyphs, vectors: NDArray[np.float32], room: int
