@@ -198,8 +198,13 @@ def test_a_generator_is_read_in_constant_memory() -> None:
 
 def test_no_more_is_read_than_the_next_chunk_needs() -> None:
     read: list[int] = []
-    stream = ((f"key {read.append(at) or at}", ZEROS) for at in range(3 * MAX_CHUNK_ITEMS))
-    next(chunks(stream, JobOptions(job=JOB)))
+
+    def stream() -> Iterator[tuple[str, Any]]:
+        for at in range(3 * MAX_CHUNK_ITEMS):
+            read.append(at)
+            yield f"key {at}", ZEROS
+
+    next(chunks(stream(), JobOptions(job=JOB)))
     assert len(read) == MAX_CHUNK_ITEMS + 1
 
 

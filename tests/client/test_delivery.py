@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from db.queue import jobs, rescue
+from db.states import JobKind
 from tasks.answering import answering
 from tasks.embed import embed
 from tasks.intake import take_in
@@ -19,6 +20,7 @@ from tasks.jobs import end_job, failures_of, receipts_of
 from tasks.query import look_up
 from tests.makers import Ledger, counts, failures, register, stored, vectors
 from training.pictures import sandbox
+from training.pictures.read import read_picture
 from training.pictures.sandbox import Decoder
 from twinvec_client import (
     Digit,
@@ -71,14 +73,14 @@ class Direct(Connection):
 
     def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
         request = type(message).read(over_the_wire(message.write()))
-        answer = over_the_wire(answering(WORK[type(message)])(request, self.runtime))
+        answer: dict[str, Any] = over_the_wire(answering(WORK[type(message)])(request, self.runtime))
         if "error" in answer:
             raise revive(answer["error"], answer["message"])
         return answer
 
     def work(self) -> None:
         """Embed all that is queued."""
-        while due := self.runtime.transact(rescue.take_due, "embed", republish_after=0, in_flight=64):
+        while due := self.runtime.transact(rescue.take_due, JobKind.EMBED, republish_after=0, in_flight=64):
             for batch, _ in due:
                 embed(batch, self.runtime)
 
@@ -171,7 +173,7 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
     """At first it dies in the worker's own process; the decoder at arm's length dies of the same picture."""
     register(ledger)
     culprit = b"\x89PNG culprit"
-    read, ask = sandbox.read_picture, Decoder._ask
+    read, ask = read_picture, Decoder._ask
 
     def deadly(picture: bytes, **options: Any) -> Any:
         if picture == culprit:

@@ -32,7 +32,7 @@ def values(declared: Any) -> st.SearchStrategy[Any]:
     match declared:
         case inspect.StrType(min_length=least, max_length=most, pattern=None):
             return st.text(min_size=least or 0, max_size=min(most or 20, 20))
-        case inspect.StrType(min_length=least, max_length=most, pattern=pattern):
+        case inspect.StrType(min_length=least, max_length=most, pattern=str() as pattern):
             strings = st.from_regex(pattern)
             return strings.filter(lambda text: (least or 0) <= len(text) <= (most or 1000))
         case inspect.IntType(ge=least, le=most, lt=below):

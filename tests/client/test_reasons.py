@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 from twinvec_client.contract.reasons import REASONS
 
@@ -19,7 +20,7 @@ def nodes() -> Iterator[ast.AST]:
                 yield from ast.walk(ast.parse(file.read_text()))
 
 
-def is_code(node: ast.AST) -> bool:
+def is_code(node: ast.AST) -> TypeGuard[ast.Constant]:
     return (
         isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(re.fullmatch("[a-z_]{3,}", node.value))
     )
