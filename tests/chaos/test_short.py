@@ -12,7 +12,16 @@ CONTROL = CASES.pop(14)
 pytestmark = pytest.mark.usefixtures("costly")
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.__name__.rpartition(".")[2])
+def lane(number: int) -> pytest.MarkDecorator:
+    """Two cases at a time, where tests run in parallel: each keeps a core busy, and its deadlines are real ones."""
+    return pytest.mark.xdist_group(f"chaos-{number % 2}")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=lane(number)) for number, case in CASES.items()],
+    ids=lambda case: case.__name__.rpartition(".")[2],
+)
 def test_nothing_is_lost_nothing_is_twice(case: ModuleType) -> None:
     result = case.run(**case.SHORT)
     assert result.passed, "\n".join(result.problems)

@@ -1,5 +1,7 @@
 """All pairs inside a batch: the same are pulled, the different pushed, and each pair counts as it should."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from training.model.all_pairs import AllDistances, all_pairs_accuracy, all_pairs_loss
 
 
-def loss_of(labels: list[int], distances: list[list[float]], *, slack: float = 0.0, hardness: float = 0.5) -> float:
+def loss_of(
+    labels: list[int], distances: Sequence[Sequence[float]], *, slack: float = 0.0, hardness: float = 0.5
+) -> float:
     columns, square = np.array(labels, np.float32)[:, None], np.array(distances, np.float32)
     return float(all_pairs_loss(columns, square, margin=0.75, slack=slack, hardness=hardness))
 
@@ -33,7 +37,7 @@ def test_what_is_near_enough_is_not_pulled() -> None:
 
 
 def test_hardness_weighs_the_push_between_all_pairs_and_those_that_push() -> None:
-    distances = [[0, 0.25, 2, 2], [0.25, 0, 2, 2], [2, 2, 0, 2], [2, 2, 2, 0]]
+    distances: list[list[float]] = [[0, 0.25, 2, 2], [0.25, 0, 2, 2], [2, 2, 0, 2], [2, 2, 2, 0]]
     push = 2 * 0.5**2 / 2  # one pair of twelve pushes, counted both ways
     for hardness, weight in ((0, 12), (0.5, np.sqrt(12 * 2)), (1, 2)):
         assert loss_of([0, 1, 2, 3], distances, hardness=hardness) == pytest.approx(push / weight)

@@ -28,7 +28,7 @@ def arrays(sample: Dataset) -> dict[str, Array]:
     }
 
 
-def archive(path: Path, **arrays: Array) -> Path:
+def archive(path: Path, **arrays: Any) -> Path:
     np.savez(path, **arrays)
     return path
 

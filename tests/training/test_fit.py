@@ -15,6 +15,8 @@ from training.recipes import NOTEBOOK, RECIPES
 
 SHORT = replace(NOTEBOOK, epochs=2)
 
+pytestmark = pytest.mark.usefixtures("costly")
+
 
 def test_the_notebook_is_trained_as_it_stands() -> None:
     recipe = RECIPES["notebook"]

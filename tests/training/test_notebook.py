@@ -14,7 +14,7 @@ from training.model.embedder import Embedder
 from training.model.folding import folded
 from training.model.siamese import build_network
 from training.recipes import NOTEBOOK
-from training.report import figures, notebook
+from training.report import figures, notebook, plots
 from training.report.figures import Edge, Pair
 from training.report.notebook import NoGraphviz
 
@@ -41,6 +41,7 @@ def test_pairs_are_judged_by_their_distance(tower: Any, sample: Dataset) -> None
     for pair in pairs:
         one, other = embed(np.stack([pair.one, pair.other]))
         assert pair.distance == pytest.approx(np.linalg.norm(one - other), rel=1e-4, abs=1e-5)
+        assert pair.distance is not None
         assert pair.judged_same == (pair.distance < 5.0)
     assert {pair.same for pair in pairs} == {True, False}
 
@@ -69,7 +70,7 @@ def test_the_three_distances_are_between_the_three() -> None:
 
 def test_right_is_green_and_wrong_is_red(sample: Dataset, tmp_path: Path) -> None:
     one, other = sample.test_images[:2]
-    for judged, colour in ((True, figures.RIGHT), (False, figures.WRONG)):
+    for judged, colour in ((True, plots.RIGHT), (False, plots.WRONG)):
         path = tmp_path / f"{judged}.png"
         figures.pair_sheet([Pair(one, other, True, judged_same=judged, distance=0.1)], path)
         with Image.open(path) as picture:

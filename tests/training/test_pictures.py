@@ -51,7 +51,7 @@ def off_by(one: Grey, other: Grey) -> float:
     return min(float(np.abs(image - other).mean()) for image in moved)
 
 
-def reason_of(data: bytes, **limits: int) -> str:
+def reason_of(data: bytes, **limits: Any) -> str:
     with pytest.raises(PictureError) as refused:
         read_picture(data, **limits)
     assert str(refused.value).endswith(".")
@@ -65,7 +65,8 @@ def digits(sample: Dataset) -> Grey:
 
 @pytest.fixture(scope="session")
 def five(digits: Grey) -> Grey:
-    return digits[0]
+    first: Grey = digits[0]
+    return first
 
 
 def test_an_mnist_digit_comes_through_byte_for_byte(digits: Grey) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ SMALL = {
     name: replace(RECIPES[name], epochs=epochs, batch_size=50)
     for name, epochs in (("quick", 6), ("default", 8), ("conv", 8))
 }
+
+pytestmark = pytest.mark.usefixtures("costly")
 
 
 def test_reading_recipes_loads_no_keras() -> None:
@@ -98,10 +101,11 @@ def test_a_batch_is_never_larger_than_the_data(sample: Dataset) -> None:
 def test_each_epoch_brings_every_image_once_in_another_order(sample: Dataset) -> None:
     recipe = replace(RECIPES["quick"], batch_size=100)
     batches = ImageBatches(sample.train_images, sample.train_labels, recipe, np.random.default_rng(0))
-    orders = []
+    orders: list[Any] = []
     for _ in range(2):
         pixels = np.concatenate([batches[place][0] for place in range(len(batches))])
         orders.append(pixels)
         assert {row.tobytes() for row in pixels} == {row.tobytes() for row in scaled(sample.train_images)}
         batches.on_epoch_end()
-    assert not np.array_equal(*orders)
+    first, second = orders
+    assert not np.array_equal(first, second)
