@@ -18,9 +18,9 @@ from cli.errors import explain
 
 # name -> (the module that holds a function of that name, what the list of commands says)
 COMMANDS = {
-    "demo": ("cli.demo.demo", "Show the whole of Twinvec on the real MNIST, then stop all it started."),
+    "demo": ("cli.demo.demo", "Show the whole of Twinvec on the real MNIST, and leave it running."),
     "up": ("cli.commands.up", "Start broker, database and workers here."),
-    "down": ("cli.commands.down", "Stop what `up` started; the data stays."),
+    "down": ("cli.commands.down", "Stop what `up` or `demo` started; the data stays."),
     "train": ("cli.commands.train", "Train a tower and follow its epochs."),
     "embed": ("cli.commands.embed", "Store and embed pictures, folders, .npz and IDX files."),
     "nearest": ("cli.commands.nearest", "Find the nearest stored digits of a picture or a key."),

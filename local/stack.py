@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
@@ -18,10 +17,11 @@ from sqlalchemy import Engine
 from db.engine import connect
 from db.schema import migrate
 from local.child import SERVICES, Child
+from local.home import resolve_home
 from local.processes import MARK, end, find_marked
 from local.servers import EmbeddedError, Servers
 from local.signals import Interrupts
-from worker.runfile import RunFile
+from worker.runfile import RunFile, run_file
 from worker.settings import Settings
 
 GRACE = 45.0  # seconds that workers have for what they are doing
@@ -45,8 +45,8 @@ class Stack:
     def __init__(
         self, settings: Settings, *, broker_port: int | None = None, say: Callable[[str], None] = lambda line: None
     ) -> None:
-        self.home = settings.home.expanduser().resolve()
-        self._run_file = self.home / settings.run_file.name
+        self.home = resolve_home(settings.home)
+        self._run_file = run_file(self.home)
         self._settings, self._say = settings, say
         self._servers = Servers(
             self.home,
@@ -68,10 +68,6 @@ class Stack:
         """As the settings read it: `postgresql://`."""
         url = self._settings.database_url
         return url.get_secret_value() if url is not None else self._servers.database_url
-
-    @property
-    def logs(self) -> Path:
-        return self.home / "logs"
 
     @contextmanager
     def database(self) -> Iterator[Engine]:
@@ -122,7 +118,7 @@ class Stack:
         self._watch.start()
 
     def stop(self, interrupts: Interrupts, *, grace: float = GRACE) -> None:
-        """Stop workers, then servers; nothing is left running, and the data stays. A signal hurries it.
+        """Stop workers, then servers; nothing is left running, and the data stays. A signal stops the waiting.
 
         grace: seconds that workers have for what they are doing; what they do not finish is done after the next start.
         """

@@ -9,6 +9,11 @@ from pathlib import Path
 import psutil
 
 
+def run_file(home: Path) -> Path:
+    """Where the stack in `home` notes itself."""
+    return home / "run.json"
+
+
 @dataclass
 class RunFile:
     """`run.json`: written by the one process that holds the home, read by every command."""

@@ -10,6 +10,7 @@ from typing import IO, Self
 
 import psutil
 
+from local.home import resolve_home
 from local.servers.logs import rotate_if_large
 from local.servers.postgres import Postgres
 from local.servers.process import EmbeddedError
@@ -30,7 +31,7 @@ class Servers:
     """
 
     def __init__(self, home: Path, broker_port: int = 0, *, broker: bool = True, database: bool = True) -> None:
-        self.home = home.expanduser().resolve()
+        self.home = resolve_home(home)
         self._valkey = Valkey(self.home / "valkey", self.home / "logs" / "valkey.log", broker_port)
         self._postgres = Postgres(self.home / "postgres", self.home / "logs" / "postgres.log")
         self._wanted = [server for server, asked in ((self._valkey, broker), (self._postgres, database)) if asked]
@@ -45,6 +46,10 @@ class Servers:
     def database_url(self) -> str:
         """For psycopg and SQLAlchemy, once started."""
         return self._postgres.url
+
+    def port_is_taken(self) -> bool:
+        """Whether another program has the broker's port, so that `start` would be refused."""
+        return self._valkey.is_shut_out()
 
     def start(self) -> None:
         """Hold the home and start what was asked for, or go on with what still runs there.

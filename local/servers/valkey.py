@@ -37,6 +37,11 @@ class Valkey:
         """The running server, whoever started it."""
         return next(iter(working_in(self.folder, "valkey-server")), None)
 
+    def is_shut_out(self) -> bool:
+        """Whether another program has the port."""
+        running = self.process()
+        return not (self.port == 0 or _bindable(self.port) or (running and _port_of(running) == self.port))
+
     def running(self) -> bool:
         """Whether the server that `start` started or found still runs."""
         return self._server is not None and not ended(self._server, 0)
