@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.display.console import err, out
+from cli.display.console import err, out, show
+from cli.options import Json
 from local.detached import stop_detached
 from local.home import resolve_home
 from local.stack import GRACE
@@ -15,6 +16,7 @@ from worker.settings import Settings
 
 def down(
     now: Annotated[bool, typer.Option("--now", help="Do not wait for what the workers are doing.")] = False,
+    json: Json = False,
 ) -> None:
     """Stop what `up` or `demo` started in TWINVEC_HOME; the data stays.
 
@@ -27,4 +29,5 @@ def down(
     home = resolve_home(Settings().home)
     with err.status("stopping workers, then servers"):
         stopped = stop_detached(home, grace=0 if now else GRACE)
-    out.print(f"stopped; the data stays in {home}" if stopped else f"nothing runs in {home}", markup=False)
+    said = f"stopped; the data stays in {home}" if stopped else f"nothing runs in {home}"
+    show({"home": home, "stopped": stopped}, lambda _answer: out.print(said, markup=False), as_json=json)

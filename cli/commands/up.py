@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.display.console import err, key_values, masked, out, print_json
+from cli.options import Json
 from local.detached import start_detached
 from local.home import resolve_home
 from local.signals import Interrupts
@@ -22,7 +23,7 @@ def up(
     broker_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the embedded broker on 127.0.0.1; 0: a free one.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the URLs as one JSON object when ready.")] = False,
+    json: Json = False,
 ) -> None:
     """Start broker, database and workers here.
 

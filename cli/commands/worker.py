@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.connect import require_database
 from cli.errors import CommandError
 from cli.exit_codes import USAGE
 from training.model.devices import share_gpu
@@ -36,8 +37,7 @@ def worker(
         raise CommandError(f"no lane {', '.join(unknown) or 'is named'}: there are {', '.join(LANES)}", USAGE)
     settings = Settings()
     settings.guarded_broker()
-    if settings.database() is None:
-        raise CommandError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
+    require_database(settings)
     count = processes or (settings.intake_processes if "intake" in wanted else 1)
     share_gpu()
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task

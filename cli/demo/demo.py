@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import text
 
+from cli.connect import require_database
 from cli.demo import strokes
 from cli.display.console import err, key_values, out, print_json, table
 from cli.display.epochs import follow
 from cli.errors import CommandError
 from cli.exit_codes import INTERRUPTED
+from cli.options import Json
 from db.engine import connect
 from local.detached import running, start_detached, stop_detached
 from local.home import resolve_home
@@ -47,7 +49,7 @@ _NOT_OF_THE_DEMO = ("TWINVEC_DATA", "TWINVEC_TRAIN_CRON", "TWINVEC_BROKER_URL", 
 def demo(
     seed: Annotated[int | None, typer.Option(min=0, help="Of the training; the number of towers so far.")] = None,
     stop: Annotated[bool, typer.Option("--stop", help="Stop everything at the end; the data stays.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print what was found out as one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Show the whole of Twinvec on the real MNIST, and leave it running.
 
@@ -239,7 +241,7 @@ class _Demo:
             FROM digits d LEFT JOIN embeddings e ON e.digit = d.id AND e.tower = :tower
             WHERE d.collection = ANY(:collections)
         """)
-        engine = connect(self.settings.database() or "")
+        engine = connect(require_database(self.settings))
         try:
             with engine.connect() as connection:
                 parameters = {"tower": tower.id, "collections": list(COLLECTIONS)}
@@ -262,7 +264,7 @@ class _Demo:
             answers.append(self.tv.nearest(image, k=K, collection="mnist-train"))
         each = 1000 * (time.monotonic() - start) / VOTERS
         right = self.facts["named_right"] = sum(
-            _winner(answer) == label for answer, label in zip(answers, labels, strict=True)
+            _winner(answer) == int(label) for answer, label in zip(answers, labels, strict=True)
         )
         self.found["look-up"] = (
             f"{right} of {VOTERS} held-out digits named right by their {K} nearest; {each:.1f} ms a digit"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
+
+T = TypeVar("T")
 
 _WIDE = 500  # columns where nobody looks: a table in a file or a pipe is not folded
 
@@ -19,6 +21,14 @@ err = Console(stderr=True, highlight=False)
 for console in (out, err):
     if not console.is_terminal:
         console.width = _WIDE
+
+
+def show(answer: T, describe: Callable[[T], None], *, as_json: bool) -> None:
+    """Print an answer as one JSON document, or let `describe` print it for people."""
+    if as_json:
+        print_json(answer)
+    else:
+        describe(answer)
 
 
 def print_json(answer: Any) -> None:
