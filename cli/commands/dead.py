@@ -40,7 +40,7 @@ def _list(found: list[DeadBatch]) -> None:
 
 
 def requeue(
-    batches: Annotated[list[int] | None, typer.Argument(metavar="[BATCH]...", help="As `dead` lists them.")] = None,
+    batches: Annotated[list[int] | None, typer.Argument(metavar="BATCH", help="As `dead` lists them.")] = None,
     all: Annotated[bool, typer.Option("--all", help="Every dead batch.")] = False,
     json: Json = False,
 ) -> None:

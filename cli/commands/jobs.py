@@ -16,11 +16,12 @@ from cli.connect import client
 from cli.display.console import err, key_values, out, print_json, show, table
 from cli.display.epochs import follow as follow_training
 from cli.errors import CommandError
-from cli.inputs.ids import find_job
+from cli.inputs.ids import find_job, shorten
 from cli.options import JobId, Json, Limit, Normalise
 from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob
 
 _COLOURS = {"finished": "green", "finished_with_failures": "yellow", "failed": "red", "waiting_for_tower": "yellow"}
+_WIDE = 120  # columns that a list with whole ids takes
 
 
 def jobs(limit: Limit = 20, json: Json = False) -> None:
@@ -39,10 +40,11 @@ def _list(latest: list[JobStatus]) -> None:
         return
     numbers = ("pictures", "embedded", "failed", "seconds")
     rows = table("id", "kind", "collection", "state", *numbers, right=numbers, fold=("collection", "state"))
-    for job in latest:
+    ids = shorten([job.id for job in latest]) if out.width < _WIDE else [job.id for job in latest]
+    for id, job in zip(ids, latest, strict=True):
         counts = [job.total, job.succeeded, job.failed] if job.kind != "train" else [None] * 3
         cells = ["" if count is None else f"{count:,}" for count in counts]
-        rows.add_row(job.id, job.kind, escape(job.collection or ""), _state(job), *cells, f"{job.seconds:,.1f}")
+        rows.add_row(id, job.kind, escape(job.collection or ""), _state(job), *cells, f"{job.seconds:,.1f}")
     out.print(rows)
 
 

@@ -15,7 +15,7 @@ from twinvec_client import Answer
 
 
 def nearest(
-    picture: Annotated[Path | None, typer.Argument(metavar="[PICTURE]", help="A picture file.")] = None,
+    picture: Annotated[Path | None, typer.Argument(metavar="PICTURE", help="A picture file.")] = None,
     key: Annotated[str | None, typer.Option(help="A stored digit instead; it leaves itself out.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many neighbours.")] = 5,
     collection: AnyCollection = None,

@@ -27,7 +27,7 @@ MEASURES = {
 def towers(
     tower: Annotated[
         str | None,
-        typer.Argument(metavar="[TOWER]", help="Show this one: its id, the start of its fingerprint, or `last`."),
+        typer.Argument(metavar="TOWER", help="Show this one: its id, the start of its fingerprint, or `last`."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -53,7 +53,16 @@ def _list(found: list[Tower]) -> None:
         err.print("no tower yet: train one with `twinvec train`")
         return
     numbers = ("seed", "pairs", "1-NN", "MAP@R", "vectors", "owed")
-    rows = table("id", "fingerprint", "status", "recipe", *numbers, "created", right=numbers, fold=("recipe",))
+    rows = table(
+        "id",
+        "fingerprint",
+        "status",
+        "recipe",
+        *numbers,
+        "created",
+        right=numbers,
+        fold=("fingerprint", "recipe", "created"),
+    )
     for tower in found:
         rows.add_row(
             str(tower.id),

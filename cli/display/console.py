@@ -14,6 +14,7 @@ from rich.table import Table
 
 T = TypeVar("T")
 
+_ROOMY = 100  # columns; in a narrower terminal a table's own columns stand closer together
 _WIDE = 500  # columns where nobody looks: a table in a file or a pipe is not folded
 
 out = Console(highlight=False)
@@ -38,7 +39,7 @@ def print_json(answer: Any) -> None:
 
 def table(*headings: str, right: Iterable[str] = (), fold: Iterable[str] = ()) -> Table:
     """An empty table as all of ours look. right: columns aligned to the right; fold: those that may be broken."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=out.width < _ROOMY)
     for heading in headings:
         justify: JustifyMethod = "right" if heading in right else "left"
         made.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in fold)

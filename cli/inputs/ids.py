@@ -25,6 +25,12 @@ def find_job(tv: Twinvec, word: str) -> EmbedJob | TrainingJob:
     return tv.job(_pick(word, ids, "job", "jobs"))
 
 
+def shorten(ids: Sequence[str]) -> list[str]:
+    """The first 8 characters of each, where these tell them apart; else as they are. `find_job` takes them."""
+    short = [id[:8] for id in ids]
+    return short if len(set(short)) == len(short) else list(ids)
+
+
 def find_tower(towers: Sequence[Tower], word: str) -> Tower:
     """The tower that is meant, by id or by fingerprint; the towers come newest first. Raises CommandError."""
     by_name = {str(tower.id): tower for tower in towers}
