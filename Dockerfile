@@ -1,5 +1,5 @@
 # One image for every process: workers, beat and migrations.
-# REQUIREMENTS=gpu adds the CUDA libraries to TensorFlow; the host brings the NVIDIA driver.
+# REQUIREMENTS=gpu adds the CUDA libraries to TensorFlow; the host must have the NVIDIA driver.
 FROM python:3.12-slim
 
 ARG REQUIREMENTS=run
@@ -24,7 +24,7 @@ RUN pip install --no-index --no-deps --no-build-isolation ./client .
 USER twinvec
 WORKDIR /var/lib/twinvec
 
-# The broker and the database answer, as seen from this container.
+# Healthy: the broker and the database answer from inside this container.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["twinvec", "health"]
 
 ENTRYPOINT ["twinvec"]

@@ -1,7 +1,7 @@
 # Each target says what it does after `##`; `make help` prints that.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test lint fmt bench chaos pins clean
+.PHONY: help env demo check test coverage lint fmt bench chaos pins clean
 
 PYTHON ?=
 CANDIDATES := python3.11 python3.12 python3.13 python3 python
@@ -12,19 +12,23 @@ INSTALL := $(PIP) install --no-input
 LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 PINS := $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --custom-compile-command "make pins" \
 	--generate-hashes --only-binary :all: --no-annotate --no-emit-package twinvec-client
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadgroup # tests mostly wait: more processes than cores
 EVERYWHERE := --universal --python-version 3.11 --fork-strategy fewest
 
 help: ## Print this list
 	@echo "Twinvec. PYTHON=python3.12 picks the interpreter of a new environment."
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 env: $(VENV)/.run ## Make the environment in .venv: pinned packages, and Twinvec itself
 
 demo: env ## Train on MNIST, embed all 70,000 digits and look up neighbours, on real servers
 	$(BIN)/twinvec demo
 
-test: lint ## Run the linters, then every test; ARGS="-k pairs" goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+check: lint ## While you write: linters, types, and every test that starts no server and trains no tower (a minute)
+	$(BIN)/python -m pytest --numprocesses 2 --quick $(ARGS)
+
+test: lint ## Before a change lands: linters, types, and every test; ARGS="-k pairs" goes to pytest
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -21,7 +21,10 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from benchmarks.common import Place, alone, circumstances, everything, ledger, publish, spread, table
+from benchmarks.pages import circumstances, publish, spread, table
+from benchmarks.place import Place
+from benchmarks.processes import alone
+from benchmarks.servers import everything, ledger
 
 REFERENCE = 70_000  # digits, where Twinvec has no rate for a contestant's own number to compare with
 PROCESSES = 2  # of batched Celery: as many as work on pictures here, one that takes them in and one that embeds them
@@ -145,7 +148,7 @@ def notes(runs: Runs) -> str:
 
 
 def _rate(done: list[dict[str, Any]]) -> float:
-    return statistics.median(run["rate"] for run in done)
+    return float(statistics.median(run["rate"] for run in done))
 
 
 if __name__ == "__main__":

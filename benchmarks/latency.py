@@ -13,7 +13,9 @@ import statistics
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.common import alone, circumstances, everything, ledger, percentile, publish, table
+from benchmarks.pages import circumstances, percentile, publish, table
+from benchmarks.processes import alone
+from benchmarks.servers import everything, ledger
 
 
 def main() -> None:

@@ -15,7 +15,10 @@ from typing import Any
 import psutil
 import redis
 
-from benchmarks.common import Place, alone, circumstances, everything, publish, table
+from benchmarks.pages import circumstances, publish, table
+from benchmarks.place import Place
+from benchmarks.processes import alone
+from benchmarks.servers import everything
 
 MB = 2**20
 MARKS = (0.1, 0.25, 0.5, 1)  # of the way, where sizes are shown

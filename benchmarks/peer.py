@@ -13,7 +13,8 @@ from pathlib import Path
 from celery import Celery
 from celery.result import AsyncResult
 
-from benchmarks.common import ROOT, Place
+from benchmarks.place import Place
+from benchmarks.processes import ROOT
 from training.data.dataset import Bytes
 
 PATIENCE = 300  # seconds for a task; the first one of a process loads TensorFlow

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import digits
+from benchmarks.digits import digits
 from training.data.dataset import Bytes
 from training.model.siamese import scaled
 from training.model.storage import load

@@ -12,7 +12,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from benchmarks.common import alone, circumstances, ledger, publish, table
+from benchmarks.pages import circumstances, publish, table
+from benchmarks.processes import alone
+from benchmarks.servers import ledger
 from twinvec_client.contract.limits import MAX_CHUNK_ITEMS
 
 CORES = 2  # that the rate is told for

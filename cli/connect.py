@@ -1,4 +1,4 @@
-"""The broker and the database of this call, and the client made from the broker's URL."""
+"""The broker of this call, checked, and the client made from its URL."""
 
 from __future__ import annotations
 
@@ -16,14 +16,6 @@ def client() -> Twinvec:
     url = Settings().broker()
     check_broker(url)
     return Twinvec(url)
-
-
-def require_database(settings: Settings) -> str:
-    """The database's URL for SQLAlchemy. Raises CommandError where none is set and no stack runs."""
-    url = settings.database()
-    if url is None:
-        raise CommandError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
-    return url
 
 
 def check_broker(url: str) -> None:

@@ -74,6 +74,7 @@ EXPECTED: dict[str, Callable[[Any], str]] = {
     "twinvec_client.errors.TwinvecError": str,
     "local.servers.process.EmbeddedError": str,
     "local.stack.StackError": str,
+    "worker.settings.NoDatabase": str,
     "worker.settings.OpenBroker": str,
     "training.errors.DataError": str,
     "training.errors.PictureError": str,

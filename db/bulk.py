@@ -1,7 +1,7 @@
 """Thousands of rows at once, past SQLAlchemy's row objects: PostgreSQL's binary format and binary COPY.
 
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a header, then each row as a count of
-fields and each field as its length and bytes, all big-endian, then -1.
+fields and each field as its length and bytes, all big-endian, then -1. It must not know which rows are wanted, or why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from db.tables import DIMENSIONS
 
 
 def fetch(session: Session, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """The rows of a query with `%s` parameters, in the session's transaction. Raises what SQLAlchemy would."""
+    """The rows of a query with `%s` parameters, in the session's transaction. Raises the errors SQLAlchemy would."""
     with cursor(session, query, binary=True) as found:
         return list(found.execute(query, parameters).fetchall())
 
@@ -37,7 +37,7 @@ def within(column: str, ids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
 
 @contextmanager
 def cursor(session: Session, statement: str, *, binary: bool = False) -> Iterator[Any]:
-    """psycopg's own cursor on the session's connection. Raises what SQLAlchemy would raise of any other statement."""
+    """psycopg's own cursor on the session's connection. Its errors are raised as SQLAlchemy's `DBAPIError`."""
     connection = session.connection()
     driver: Any = connection.connection.cursor(binary=binary)  # psycopg's: SQLAlchemy knows no COPY
     try:

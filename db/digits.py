@@ -1,4 +1,4 @@
-"""Stored pictures."""
+"""Stored digits: their pixels by id, and their ids by key. It must not know vectors or the queue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def find(session: Session, key: str, collection: str | None) -> int:
     query = select(Digit.id, Digit.collection).where(Digit.key == key)
     if collection is not None:
         query = query.where(Digit.collection == collection)
-    storable = "\0" not in f"{key}{collection}"  # SQL has no NUL: it would refuse to look
+    storable = "\0" not in f"{key}{collection}"  # PostgreSQL's text has no NUL: the query would be an error
     rows = session.execute(query.limit(3)).all() if storable else []
     if not rows:
         place = f" in the collection {collection!r}" if collection is not None else ""

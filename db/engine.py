@@ -1,4 +1,4 @@
-"""Engines, and transactions that outlive a lost connection."""
+"""Engines, and transactions that are repeated after a transient error. It must not know what they do."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TRANSIENT = {
     "23505",  # unique violation: another transaction wrote the same key first; the next try sees it
     "55P03",  # lock not available
 }
-OUTAGE_ATTEMPTS = 60  # to store what took minutes to make: about two minutes of a database that is down
+OUTAGE_ATTEMPTS = 60  # about two minutes of a database that is down, to store what took minutes to compute
 _SERVER_LIMITS = "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
 
 
 def connect(url: str) -> Engine:
-    """An engine for one process. The pool tests a connection before it lends it, so a restart costs no error."""
+    """An engine for one process. The pool tests a connection before lending it: a restarted server causes no error."""
     return create_engine(
         url,
         pool_pre_ping=True,
@@ -45,14 +45,14 @@ def transact(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: 
 
 
 def transact_once(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """As `transact`, and raise what the first try raises."""
+    """As `transact`, without another try: whatever the first one raises is raised."""
     return _once(engine, work, *args, **kwargs)
 
 
 def transact_through_outage(
     engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """As `transact`, and wait about two minutes for a database that takes no connections."""
+    """As `transact`, and keep trying for about two minutes while the database accepts no connections."""
     return _retrying(is_unreachable, attempts=OUTAGE_ATTEMPTS)(partial(_once, engine, work, *args, **kwargs))
 
 
@@ -78,7 +78,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """As `is_transient`; or nobody listens, or the server starts or stops: there is no state then, or one of 57P."""
+    """As `is_transient`; or the server is down, starting or stopping (no SQLSTATE, or class 57P)."""
     if is_transient(error):
         return True
     return isinstance(error, OperationalError) and (getattr(error.orig, "sqlstate", None) or "57P").startswith("57P")

@@ -1,4 +1,7 @@
-"""What the ledger refuses, and what the database said."""
+"""The errors of this room. A docstring says what to do next; the data go to the constructor.
+
+It must not know how a caller sees them: `tasks.answering` turns them into refusals.
+"""
 
 from sqlalchemy.exc import DBAPIError
 
@@ -14,6 +17,9 @@ class SchemaError(LedgerError):
 class LeaseLost(LedgerError):
     """The lease was lost to another holder, or its job was cancelled. Drop the work; nothing was written."""
 
+    def __init__(self, batch: int) -> None:
+        super().__init__(f"the lease of batch {batch} is lost")
+
 
 class TowersChanged(LedgerError):
     """A tower was registered after the batch was claimed. Embed under it as well, then finish again."""
@@ -24,7 +30,7 @@ class TowersChanged(LedgerError):
 
 
 class TrainingRunning(LedgerError):
-    """A training is under way, and one goes at a time."""
+    """A training is running, and only one may run at a time. Follow it, or cancel it."""
 
     def __init__(self, job: str) -> None:
         super().__init__(f"training {job} is under way: follow it with `twinvec job {job}`")
@@ -40,11 +46,11 @@ class UnknownBatch(LedgerError):
 
 
 class NotRescuable(LedgerError):
-    """The dead batch is of a kind of work that is not taken up again."""
+    """This dead batch cannot be requeued."""
 
 
 class BadVectors(LedgerError):
-    """A tower gave some digits NaN or infinity."""
+    """A tower computed NaN or infinity for some digits."""
 
     def __init__(self, tower: int, digits: list[int]) -> None:
         super().__init__(f"tower {tower} gave {len(digits)} digits NaN or infinity; the first is digit {digits[0]}")
@@ -64,6 +70,6 @@ class NoTower(LedgerError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what the driver said, without the statement that SQLAlchemy appends."""
+    """The first line of the driver's message, without the statement that SQLAlchemy appends."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return (str(cause).strip() or type(cause).__name__).splitlines()[0]

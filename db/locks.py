@@ -1,4 +1,7 @@
-"""Advisory locks: what several rows' worth of change must agree on. Held to the end of the transaction."""
+"""Advisory locks, for changes that span several rows or tables. Each is held to the end of the transaction.
+
+It must not read or write a row.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +15,33 @@ _KEYS = 7_360  # the first half of a key; the second is the collection's
 
 
 def hold_towers(session: Session) -> None:
-    """The set of towers stays as it is until commit. Many may hold it."""
+    """Shared: the set of towers, and their statuses, stay as they are until commit."""
     session.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _TOWERS})
 
 
 def change_towers(session: Session) -> None:
-    """Alone with the set of towers: waits for every holder."""
+    """Exclusive: before towers are added or change status. Waits for every holder."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TOWERS})
 
 
 def hold_digits(session: Session) -> None:
-    """What digits are stored now stay so until commit, so that no vector is written of one that goes. Many may hold it.
+    """Shared: no digit is deleted until commit, so that no vector is written for a deleted digit.
 
-    Not their rows' locks: each of those is a write to its page, and a vector would cost twice as much.
+    Not row locks: each of those writes to the row's page, and a vector would cost twice as much.
     """
     session.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _DIGITS})
 
 
 def remove_digits(session: Session) -> None:
-    """Alone with the set of digits, to take some out: waits for every holder."""
+    """Exclusive: before digits are deleted. Waits for every holder."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _DIGITS})
 
 
 def change_keys(session: Session, collection: str) -> None:
-    """Alone with the keys of a collection: waits for whoever adds or replaces some.
+    """Exclusive for one collection: before keys are added or replaced. Waits for other such transactions.
 
     Two that bring the same new keys would not see each other's rows, and of two that replace the same digits the
-    second would wait for rows that are gone then.
+    second would wait for rows that are deleted by then.
     """
     session.execute(
         text("SELECT pg_advisory_xact_lock(:keys, hashtext(:collection))"), {"keys": _KEYS, "collection": collection}
@@ -46,5 +49,5 @@ def change_keys(session: Session, collection: str) -> None:
 
 
 def try_sweep(session: Session) -> bool:
-    """Whether this transaction is the one that sweeps now."""
+    """Take the sweep's lock without waiting; False where another transaction holds it."""
     return bool(session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _SWEEP}).scalar_one())

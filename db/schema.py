@@ -1,4 +1,4 @@
-"""Brings a database to the schema this version needs."""
+"""Brings a database to the schema this version needs. It must not know what the tables hold."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _ONE_AT_A_TIME = 7_360_001  # advisory lock
 
 
-def migrate(engine: Engine) -> None:
-    """Create or upgrade the schema in one transaction; several at once queue up and the rest find it done.
+def migrate(engine: Engine, *, to: str = "head") -> None:
+    """Create or upgrade the schema in one transaction; of several at once, the first does it and the others wait.
 
-    Raises SchemaError where the server has no pgvector to offer.
+    to: the last migration that is run, by its number. Raises SchemaError where pgvector is not installed on the server.
     """
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
@@ -27,7 +27,7 @@ def migrate(engine: Engine) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
         _need_pgvector(connection)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
 
 
 def is_current(connection: Connection) -> bool:

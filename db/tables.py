@@ -1,9 +1,13 @@
-"""The six tables as SQLAlchemy sees them; the migrations hold the DDL, partitions and constraints included."""
+"""The six tables as SQLAlchemy sees them; the migrations hold the DDL, partitions and constraints included.
+
+It must not hold queries.
+"""
 
 from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pgvector.sqlalchemy import Vector
@@ -11,22 +15,43 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     DateTime,
+    Dialect,
     Double,
     ForeignKey,
     Integer,
     LargeBinary,
     Text,
+    TypeDecorator,
     Uuid,
     func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from db.states import BatchState, JobKind, TowerStatus
+
 DIMENSIONS = 128
+
+
+class Word(TypeDecorator[Any]):
+    """Text that is one of an enumeration's words, and comes back as its member."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, words: type[StrEnum]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
+        return None if value is None else self.words(value)
 
 
 class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012  # SQLAlchemy reads it as declared
+        BatchState: Word(BatchState),
+        JobKind: Word(JobKind),
+        TowerStatus: Word(TowerStatus),
         str: Text,
         int: Integer,
         float: Double,
@@ -34,17 +59,18 @@ class Base(DeclarativeBase):
         uuid.UUID: Uuid,
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB(none_as_null=True),
+        dict[str, str]: JSONB(none_as_null=True),
     }
 
 
 class Tower(Base):
-    """A trained tower, its file included. status: candidate, live, previous, retired or rejected."""
+    """A trained tower, its file included."""
 
     __tablename__ = "towers"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     fingerprint: Mapped[str] = mapped_column(unique=True)  # SHA-256 of the weights, hex
-    status: Mapped[str]
+    status: Mapped[TowerStatus]
     file: Mapped[bytes] = mapped_column(deferred=True)  # the `.keras` file
     file_digest: Mapped[bytes]  # SHA-256 of `file`: checked before it is opened
     recipe: Mapped[str]
@@ -60,7 +86,7 @@ class Tower(Base):
 
 
 class Digit(Base):
-    """A stored picture. New pixels under an old key get a new id, so ids only grow with what is to be embedded."""
+    """A stored picture. New pixels under an existing key are a new row with a new id: an id's pixels never change."""
 
     __tablename__ = "digits"
 
@@ -86,57 +112,57 @@ class Embedding(Base):
 
 
 class Job(Base):
-    """One request of a caller or of upkeep. kind: embed, fill or train. Its counts are sums over its batches."""
+    """One request of a caller or of upkeep. kind: embed, backfill or train. Its counts are sums over its batches."""
 
     __tablename__ = "jobs"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)  # made from the idempotency key where one was given
-    kind: Mapped[str]
+    kind: Mapped[JobKind]
     collection: Mapped[str | None]
     total: Mapped[int | None] = mapped_column(BigInteger)  # pictures; known with the last chunk
     chunks: Mapped[int | None]  # known with the last chunk
-    tower: Mapped[int | None] = mapped_column(ForeignKey("towers.id"))  # that a fill embeds under
+    tower: Mapped[int | None] = mapped_column(ForeignKey("towers.id"))  # that a backfill embeds under
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
     progress: Mapped[dict[str, Any] | None]  # of a training
     outcome: Mapped[dict[str, Any] | None]  # of a training
     message: Mapped[str | None]  # why it failed
-    callback: Mapped[dict[str, Any] | None]  # the caller's Celery task that is told of the end: {"task", "queue"}
+    callback: Mapped[dict[str, str] | None]  # the caller's Celery task to call at its end: {"task", "queue"}
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     cancelled_at: Mapped[datetime | None]
-    ended_at: Mapped[datetime | None]  # of a training or a fill; an embed job ends with its last batch
+    ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch
     called_back_at: Mapped[datetime | None]  # when the callback was called
 
 
 class Batch(Base):
-    """The unit of work. state: queued, leased, done, split, dead or cancelled."""
+    """The unit of work."""
 
     __tablename__ = "batches"
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     job: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"))
-    seq: Mapped[int | None]  # of the chunk it was made from; None for the halves of a split one
+    seq: Mapped[int | None]  # of the chunk it was made from; None for the parts of a split one
     parent: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))
-    state: Mapped[str]
+    state: Mapped[BatchState]
     digits: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))  # ids that are to be embedded
     digest: Mapped[bytes | None]  # of the chunk, as its sender computed it
     items: Mapped[int] = mapped_column(default=0)  # pictures of the chunk
     embedded: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
-    dropped: Mapped[int] = mapped_column(default=0)  # not embedded because nobody wants them any more
+    dropped: Mapped[int] = mapped_column(default=0)  # not embedded: cancelled, or replaced meanwhile
     attempt: Mapped[int] = mapped_column(default=0)
-    token: Mapped[uuid.UUID | None]  # fences a holder whose lease ran out
+    token: Mapped[uuid.UUID | None]  # the fencing token: a holder whose lease expired cannot write
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]
     message: Mapped[str | None]  # why it is dead; while it is open, what its last try ended with
-    published_at: Mapped[datetime | None]  # when its bell was last rung
+    published_at: Mapped[datetime | None]  # when a message for it was last sent
     seconds: Mapped[dict[str, Any] | None]  # by stage
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
 
 
 class Failure(Base):
-    """A picture that was not embedded, why, and what was sent, to look at and to try again."""
+    """A picture that was not embedded, why, and the bytes that were sent, to look at and to retry."""
 
     __tablename__ = "failures"
 

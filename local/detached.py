@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from local.home import resolve_home
 from local.processes import end, find_marked
 from local.servers import Servers
 from local.servers.logs import rotate_if_large
@@ -35,7 +34,6 @@ def start_detached(
     environment: of the stack, whose TWINVEC_HOME is `home`; this process's own if None.
     Raises StackError, with the reason that the stack itself gives. An interrupt stops what was started.
     """
-    home = resolve_home(home)
     try:
         log = rotate_if_large(home / "logs" / "up.log")
         start = log.stat().st_size if log.exists() else 0
@@ -72,7 +70,7 @@ def start_detached(
 
 def running(home: Path) -> RunFile | None:
     """What the stack in `home` notes of itself, where one runs and is ready."""
-    run = RunFile.read(run_file(resolve_home(home)))
+    run = RunFile.read(run_file(home))
     return run if run is not None and run.ready and run.holder() is not None else None
 
 
@@ -82,7 +80,6 @@ def stop_detached(home: Path, *, grace: float = GRACE, immediate: Callable[[], b
     grace: seconds that workers have for what they are doing. immediate: polled; True stops waiting.
     Raises StackError where the stack belongs to another user, EmbeddedError where another process holds the home.
     """
-    home = resolve_home(home)
     if not home.exists():
         return False
     run = RunFile.read(run_file(home))

@@ -17,11 +17,10 @@ from sqlalchemy import Engine
 from db.engine import connect
 from db.schema import migrate
 from local.child import SERVICES, Child
-from local.home import resolve_home
 from local.processes import MARK, end, find_marked
 from local.servers import EmbeddedError, Servers
 from local.signals import Interrupts
-from worker.runfile import RunFile, run_file
+from worker.runfile import RunFile
 from worker.settings import Settings
 
 GRACE = 45.0  # seconds that workers have for what they are doing
@@ -45,8 +44,8 @@ class Stack:
     def __init__(
         self, settings: Settings, *, broker_port: int | None = None, say: Callable[[str], None] = lambda line: None
     ) -> None:
-        self.home = resolve_home(settings.home)
-        self._run_file = run_file(self.home)
+        self.home = settings.home
+        self._run_file = settings.run_file
         self._settings, self._say = settings, say
         self._servers = Servers(
             self.home,

@@ -1,1 +1,1 @@
-"""What the lanes do: each task one line, its work a plain function beside it."""
+"""The Celery tasks: each is one line, its work a plain function beside it. It must not know the command."""

@@ -1,9 +1,13 @@
-"""Tell callers that their jobs have ended: from the ledger, so that no death on the way can swallow it."""
+"""Calls callbacks when jobs have ended: from the ledger, so that no crash loses a call.
+
+It must not decide when a job has ended: `db.queue.callbacks` does.
+"""
 
 from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import asdict
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -11,6 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
 from db.queue import callbacks
+from db.queue.jobs import JobStatus
 from worker.callbacks import call
 from worker.runtime import Runtime
 
@@ -18,16 +23,16 @@ log = logging.getLogger(__name__)
 
 
 def announce(runtime: Runtime) -> None:
-    """Call the callback of every job that has ended and was not announced."""
+    """Call the callback of every job that has ended and was not called back."""
     for job in runtime.transact(callbacks.due):
         announce_job(runtime, job)
 
 
 def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
-    """Call a job's callback if it has ended and was not announced, and note it, in one transaction.
+    """Call a job's callback if it is due, and note that it was called, in one transaction.
 
-    At least once: what dies between the call and its commit calls again. What the broker does not take is tried again
-    at the next sweep.
+    At least once: after a crash between the call and the commit it is called again. A call that the broker does not
+    take is made again at the next sweep.
     """
 
     def tell(session: Session) -> None:
@@ -35,8 +40,8 @@ def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
         if held is None:
             return
         callback, status = held
-        call(callback, told(status))
-        log.info("called %s on %s: job %s is %s", callback["task"], callback["queue"], job, status["state"])
+        call(callback, public_status(status))
+        log.info("called %s on %s: job %s is %s", callback["task"], callback["queue"], job, status.state)
 
     try:
         runtime.transact(tell)
@@ -44,6 +49,6 @@ def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
         log.warning("could not call back for job %s: %s", job, error)
 
 
-def told(status: dict[str, Any]) -> dict[str, Any]:
-    """What the caller's task is given: where the job stands, without what changes while it runs."""
-    return {name: value for name, value in status.items() if name != "progress"}
+def public_status(status: JobStatus) -> dict[str, Any]:
+    """The argument of the caller's task: the job's status without its progress, which is over."""
+    return {name: value for name, value in asdict(status).items() if name != "progress"}

@@ -20,14 +20,12 @@ from db.errors import (
     UnknownKey,
     first_line,
 )
-from tasks.requests import InvalidRequest
 from training.errors import PictureError
 from twinvec_client.contract.messages import BadMessage
 
 log = logging.getLogger(__name__)
 Reply = dict[str, Any]
 P = ParamSpec("P")
-Answer = dict[str, Any]
 
 _REFUSALS = (
     NoTower,
@@ -40,8 +38,12 @@ _REFUSALS = (
 )  # the client has errors of these names
 
 
+class InvalidRequest(ValueError):
+    """A request that is right by its form cannot be answered; the message says why, and what can."""
+
+
 def answering(work: Callable[P, Reply]) -> Callable[P, Reply]:
-    """Turn what `work` raises into an answer: a caller elsewhere gets a sentence, never a traceback."""
+    """Turn what `work` raises into an answer: the caller gets a sentence, never a traceback."""
 
     @wraps(work)
     def answer(*args: P.args, **kwargs: P.kwargs) -> Reply:

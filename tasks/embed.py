@@ -1,4 +1,4 @@
-"""Run the towers over a batch and store its vectors: new digits on `embed`, stored ones on `backfill`."""
+"""Embed a batch: new digits on the lane `embed`, stored ones on `backfill`. It must not know files or queries."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def backfill_batch(**payload: Any) -> None:
 
 
 def embed(batch: int, runtime: Runtime) -> None:
-    """Embed a batch if it can be claimed, and with a small one those that wait beside it.
+    """Embed a batch if it can be claimed; a small one together with other small ones that are queued.
 
-    Their vectors and their end are one transaction, fenced by their tokens.
+    Their vectors and their new state are one transaction, fenced by their tokens.
     """
     leases = runtime.claim_together(batch)
     if not leases:
@@ -55,7 +55,7 @@ def embed(batch: int, runtime: Runtime) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """Batches that were claimed together, and what was read and computed for them.
+    """Batches that were claimed together, with their pixels and vectors.
 
     digits: (n,) ids, ascending. pixels: (n, 784) uint8. vectors: (n, 128) float32 by tower. seconds: spent by stage.
     """
@@ -94,9 +94,9 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
 
 
 def store(work: Work, runtime: Runtime) -> int:
-    """Finish batches, under a tower that came up meanwhile as well; how many digits have their vectors now.
+    """Finish batches, also under a tower that was registered meanwhile; how many digits have their vectors now.
 
-    Where several cannot be finished together, each is for itself. Raises LeaseLost where one alone is lost.
+    Where several cannot be finished together, each is finished alone. Raises LeaseLost if there is one, and it is lost.
     """
     try:
         return runtime.transact(finish, work.leases, work.digits, work.vectors, work.seconds)
@@ -113,7 +113,7 @@ def store(work: Work, runtime: Runtime) -> int:
 
 
 def store_one_by_one(work: Work, runtime: Runtime) -> int:
-    """Finish each batch in a transaction of its own; one that is lost or holds what is no vector costs no other."""
+    """Finish each batch in a transaction of its own, so that a lost lease or a bad vector affects one batch only."""
     count = 0
     for lease in work.leases:
         try:
@@ -124,7 +124,7 @@ def store_one_by_one(work: Work, runtime: Runtime) -> int:
 
 
 def store_the_rest(work: Work, bad: BadVectors, runtime: Runtime) -> int:
-    """Finish without what is no vector: a candidate that gives such is given up, the live tower's digits set aside."""
+    """Finish without the non-finite vectors. A candidate that computed them is rejected; else their digits are dead."""
     (lease,) = work.leases
     log.warning("batch %d: %s", lease.batch, bad)
     if runtime.transact(lifecycle.reject, bad.tower, str(bad)):

@@ -1,4 +1,4 @@
-"""Take a chunk of pictures in: read each one, store what can be read, list what cannot, ring for the batch."""
+"""Take a chunk of pictures in: read each one, store what can be read, list what cannot, publish the batch."""
 
 from __future__ import annotations
 
@@ -12,24 +12,16 @@ from typing import Any
 from celery import Task
 from sqlalchemy.exc import DBAPIError
 
-from db.errors import UnknownJob, first_line
+from db.errors import first_line
 from db.queue.failures import FailedItem
 from db.queue.intake import Item, Submission, accepted_as, items_before, submit
+from db.states import JobKind
 from tasks.announce import announce_job
 from tasks.answering import refusal
-from tasks.requests import callback_of, job_id
 from training.errors import PictureError
 from training.pictures.sandbox import ReadOne, reader
-from twinvec_client.contract.limits import (
-    GLYPH_BYTES,
-    MAX_ATTRIBUTES_BYTES,
-    MAX_CHUNK_ITEMS,
-    MAX_COLLECTION_CHARS,
-    MAX_KEY_CHARS,
-    MAX_LABEL,
-    holds_nul,
-)
-from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED, BadMessage, Intake
+from twinvec_client.contract.limits import GLYPH_BYTES, MAX_CHUNK_ITEMS, holds_nul
+from twinvec_client.contract.messages import ENCODED, GLYPH, BadMessage, Intake
 from twinvec_client.contract.packing import unpack
 from worker.app import app
 from worker.outbox import publish
@@ -37,10 +29,7 @@ from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
 
-MAX_SEQ = 2**31 - 1  # chunks of a job; SQL's integer holds their count
 TIME_LIMIT = 300  # seconds that a chunk may take before its process is ended
-MAX_DIGEST_BYTES = 64
-MAX_REASON_CHARS = 64
 MAX_MESSAGE_CHARS = 1000  # of a refusal; what is longer is cut
 
 
@@ -54,7 +43,7 @@ class NotStored(Exception):
     ignore_result=False,
     throws=(BadMessage, NotStored),
     time_limit=TIME_LIMIT,
-    store_errors_even_if_ignored=True,  # who did not wait may ask what became of the last chunk
+    store_errors_even_if_ignored=True,  # a sender that did not wait may ask what became of the last chunk
 )
 def intake(self: Task[Any, Any], /, **payload: Any) -> dict[str, Any]:
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
@@ -79,8 +68,8 @@ def accepted(payload: dict[str, Any], redelivered: bool) -> bytes:
 def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> bytes:
     """Store a chunk, once; the digest of what was accepted under its number, now or before.
 
-    What comes a second time may have killed whoever took it: its pictures are decoded at arm's length. Raises
-    BadMessage where it is not what a client sends; nothing is stored then.
+    What comes a second time may have crashed the process that took it: its pictures are decoded in a sandbox. Raises
+    BadMessage where it holds what a client never sends; nothing is stored then.
     """
     most = runtime.settings.job_pictures
     job = check(chunk, most)
@@ -104,7 +93,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         failures=failures,
         digest=chunk.digest,
         total=chunk.total,
-        callback=callback_of(chunk.callback),
+        callback=None if chunk.callback is None else chunk.callback.write(),
         seconds={"decode": decoded - start},
     )
     batch = runtime.transact(submit, submission)
@@ -118,7 +107,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         time.perf_counter() - decoded,
     )
     if batch is not None:
-        publish([(batch, "embed")])
+        publish([(batch, JobKind.EMBED)])
         return chunk.digest
     if chunk.callback is not None:
         announce_job(runtime, job)
@@ -126,95 +115,25 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
 
 
 def check(chunk: Intake, most: int) -> uuid.UUID:
-    """Whoever may write to the broker may send anything: believe no field. The job's id. Raises BadMessage.
-
-    most: pictures a job may have.
-    """
-    try:
-        job = job_id(chunk.job)
-    except UnknownJob as error:
-        raise BadMessage(str(error)) from None
-    for name, kind in _TYPES.items():
-        if not isinstance(getattr(chunk, name), kind):
-            raise BadMessage(f"the {name} of a chunk is a {type(getattr(chunk, name)).__name__}")
-    count = len(chunk.keys)
-    kinds = chunk.kinds
-    if not 0 <= chunk.seq < MAX_SEQ or count > MAX_CHUNK_ITEMS or len(kinds) != count:
-        raise BadMessage(f"chunk {chunk.seq!r:.40} with {count} keys and {len(kinds)} kinds")
-    if chunk.total is not None and not count <= chunk.total <= most:
-        raise BadMessage(
-            f"chunk {chunk.seq} has {count} keys of {chunk.total!r:.40} in all; at most {most:,} are taken"
-        )
+    """The job's id. Raises BadMessage where the job has more than the `most` pictures that a job may have."""
+    if chunk.total is not None and chunk.total > most:
+        raise BadMessage(f"chunk {chunk.seq} is of a job of {chunk.total:,} pictures; at most {most:,} are taken")
     if chunk.seq > most:
         raise BadMessage(f"chunk {chunk.seq} of a job of at most {most:,} pictures")
-    if not 0 < len(chunk.digest) <= MAX_DIGEST_BYTES:
-        raise BadMessage(f"chunk {chunk.seq} has a digest of {len(chunk.digest)} bytes")
-    expected = {
-        GLYPH: kinds.count(GLYPH),  # as many must be unpacked
-        ENCODED: len(chunk.encoded),
-        REFUSED: len(chunk.refused),
-    }
-    if any(kinds.count(kind) != held for kind, held in expected.items()):
-        raise BadMessage(f"chunk {chunk.seq} holds {expected} pictures, and its kinds say otherwise")
-    if sum(expected.values()) != count:
-        raise BadMessage(f"chunk {chunk.seq} has kinds this version does not know")
-    for name, values in (("labels", chunk.labels), ("attributes", chunk.attributes)):
-        if values is not None and len(values) != count:
-            raise BadMessage(f"chunk {chunk.seq} has {len(values)} {name} for {count} keys")
-    for text, limit in ((chunk.collection, MAX_COLLECTION_CHARS), *((key, MAX_KEY_CHARS) for key in chunk.keys)):
-        if not isinstance(text, str) or not 0 < len(text) <= limit or "\0" in text:
-            raise BadMessage(f"chunk {chunk.seq} has the key or collection {text!r:.80}")
-    for picture in chunk.encoded:
-        if not isinstance(picture, bytes):
-            raise BadMessage(f"chunk {chunk.seq} has a {type(picture).__name__} for a picture")
-    for refused in chunk.refused:
-        if not _is_refusal(refused):
-            raise BadMessage(f"chunk {chunk.seq} has the refusal {refused!r:.80}")
-    for label in chunk.labels or ():
-        if label is not None and not (isinstance(label, int) and 0 <= label < MAX_LABEL):
-            raise BadMessage(f"chunk {chunk.seq} has the label {label!r:.80}")
-    for extra in chunk.attributes or ():
-        if extra is not None and not (isinstance(extra, str) and len(extra) <= MAX_ATTRIBUTES_BYTES):
-            raise BadMessage(f"chunk {chunk.seq} has the attributes {extra!r:.80}")
-    return job
-
-
-_TYPES: dict[str, Any] = {
-    "seq": int,
-    "collection": str,
-    "keys": list,
-    "kinds": bytes,
-    "glyphs": bytes,
-    "encoded": list,
-    "refused": list,
-    "labels": list | None,
-    "attributes": list | None,
-    "normalise": bool,
-    "resent": bool,
-    "digest": bytes,
-    "total": int | None,
-}
-
-
-def _is_refusal(refusal: Any) -> bool:
-    if not isinstance(refusal, list | tuple) or len(refusal) != 2:
-        return False
-    reason, message = refusal
-    is_code = isinstance(reason, str) and len(reason) <= MAX_REASON_CHARS and "\0" not in reason
-    return is_code and isinstance(message, str)
+    return uuid.UUID(chunk.job)
 
 
 def read(chunk: Intake, read_one: ReadOne) -> tuple[list[Item], list[FailedItem]]:
-    """A chunk's pictures as glyphs, in order, and those that are no pictures. A bad one costs only itself."""
+    """A chunk's pictures as glyphs, in order, and those that cannot be read. A bad one costs only itself."""
     items: list[Item] = []
     failures: list[FailedItem] = []
     labels, attributes = chunk.labels or [None] * len(chunk.keys), attributes_of(chunk)
-    glyphs = glyphs_of(unpack(chunk.glyphs, chunk.kinds.count(GLYPH)))
+    glyphs = glyphs_of(unpack(chunk.glyphs, chunk.item_types.count(GLYPH)))
     encoded, refused = iter(chunk.encoded), iter(chunk.refused)
-    for key, kind, label, extra in zip(chunk.keys, chunk.kinds, labels, attributes, strict=True):
-        if kind == GLYPH:
+    for key, item_type, label, extra in zip(chunk.keys, chunk.item_types, labels, attributes, strict=True):
+        if item_type == GLYPH:
             items.append(Item(key, next(glyphs), label, extra))
-        elif kind == ENCODED:
+        elif item_type == ENCODED:
             picture = next(encoded)
             try:
                 items.append(Item(key, read_one(picture), label, extra))
@@ -234,7 +153,7 @@ def attributes_of(chunk: Intake) -> list[dict[str, Any] | None]:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Raises ValueError where it is none, or one that SQL cannot store: with NaN, NUL or half a character in it."""
+    """Raises ValueError where it is not an object, or SQL cannot store it: with NaN, NUL or half a character in it."""
     value = json.loads(text)
     stored = json.dumps(value, allow_nan=False, ensure_ascii=False)
     if not isinstance(value, dict) or holds_nul(stored):

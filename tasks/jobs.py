@@ -1,15 +1,16 @@
-"""What callers ask about jobs, and cancelling them. Quick: this lane is never behind bulk work."""
+"""Requests about jobs, on the lane `control`: status, failures, cancel, dead batches. Quick: no task here may wait."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 from db.queue import dead, failures, intake, jobs
 from db.queue.cancel import cancel_job
 from tasks.announce import announce_job
 from tasks.answering import answering
-from tasks.requests import InvalidRequest, job_id
 from twinvec_client.contract.messages import Cancel, FailuresOf, ListDead, ListJobs, Receipts, Requeue, StatusOf
 from worker.app import app
 from worker.outbox import publish
@@ -23,14 +24,14 @@ PICTURES_A_PAGE = 20  # of up to 10 MiB each
 @answering
 def status(**payload: Any) -> dict[str, Any]:
     request = StatusOf.read(payload)
-    return runtime().transact(jobs.status, job_id(request.job))
+    return asdict(runtime().transact(jobs.status, UUID(request.job)))
 
 
 @app.task(name=ListJobs.task, ignore_result=False)
 @answering
 def latest(**payload: Any) -> dict[str, Any]:
     limit = min(ListJobs.read(payload).limit, PAGE)
-    return {"jobs": runtime().transact(jobs.latest, limit=limit)}
+    return {"jobs": [asdict(job) for job in runtime().transact(jobs.latest, limit=limit)]}
 
 
 @app.task(name=Receipts.task, ignore_result=False)
@@ -40,10 +41,10 @@ def receipts(**payload: Any) -> dict[str, Any]:
 
 
 def receipts_of(request: Receipts, runtime: Runtime) -> dict[str, Any]:
-    """Which chunks stand in SQL, and whether there is room for more."""
+    """Which chunks are accepted, and how large the backlog is and may be."""
     return runtime.transact(
         lambda session: {
-            "accepted": intake.receipts(session, job_id(request.job), after=request.after),
+            "accepted": intake.receipts(session, UUID(request.job), after=request.after),
             "backlog": intake.backlog(session),
             "backlog_limit": runtime.settings.backlog,
             "job_limit": runtime.settings.job_pictures,
@@ -59,7 +60,7 @@ def failed(**payload: Any) -> dict[str, Any]:
 
 def failures_of(request: FailuresOf, runtime: Runtime) -> dict[str, Any]:
     """One page of a job's failures. Raises UnknownJob."""
-    job, limit = job_id(request.job), min(request.limit, PICTURES_A_PAGE if request.pictures else PAGE)
+    job, limit = UUID(request.job), min(request.limit, PICTURES_A_PAGE if request.pictures else PAGE)
 
     def page(session: Any) -> list[dict[str, Any]]:
         jobs.status(session, job)
@@ -87,18 +88,18 @@ def cancel(**payload: Any) -> dict[str, Any]:
 
 
 def end_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
-    """Cancel, and where the job stands then. Raises UnknownJob."""
-    job = job_id(request.job)
+    """Cancel a job; its status afterwards. Raises UnknownJob."""
+    job = UUID(request.job)
     runtime.transact(cancel_job, job)
     announce_job(runtime, job)
-    return runtime.transact(jobs.status, job)
+    return asdict(runtime.transact(jobs.status, job))
 
 
 @app.task(name=ListDead.task, ignore_result=False)
 @answering
 def list_dead(**payload: Any) -> dict[str, Any]:
     limit = min(ListDead.read(payload).limit, PAGE)
-    return {"batches": runtime().transact(dead.page, limit=limit)}
+    return {"batches": [asdict(batch) for batch in runtime().transact(dead.page, limit=limit)]}
 
 
 @app.task(name=Requeue.task, ignore_result=False)
@@ -108,9 +109,7 @@ def requeue(**payload: Any) -> dict[str, Any]:
 
 
 def requeue_batch(request: Requeue, runtime: Runtime) -> str:
-    """Queue a dead batch again and ring for it; its job's id. Raises InvalidRequest, UnknownBatch, NotRescuable."""
-    if isinstance(request.batch, bool) or not isinstance(request.batch, int) or not 0 < request.batch < 2**63:
-        raise InvalidRequest(f"batch {request.batch!r:.40}: an integer from 1")
+    """Queue a dead batch again and publish it; its job's id. Raises UnknownBatch, NotRescuable."""
     job, kind = runtime.transact(dead.requeue, request.batch)
     publish([(request.batch, kind)])
     return job

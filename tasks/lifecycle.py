@@ -1,19 +1,21 @@
-"""The life of towers: who may start a training, and what there is."""
+"""Requests about towers, on the lane `control`: list them, start and stop trainings. It must not load a model."""
 
 from __future__ import annotations
 
 import logging
 import secrets
 import uuid
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from db.errors import TrainingRunning
 from db.queue import jobs, trainings
+from db.queue.jobs import JobStatus
+from db.states import JobKind, JobState
 from db.vectors import towers
-from tasks.answering import answering
-from tasks.requests import InvalidRequest, callback_of, job_id
+from tasks.answering import InvalidRequest, answering
 from training.recipes import RECIPES
 from twinvec_client.contract.messages import ListTowers, RetrainOnSchedule, StartTraining, StopTraining
 from worker.app import app
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 @app.task(name=ListTowers.task, ignore_result=False)
 @answering
 def list_towers(**_: Any) -> dict[str, Any]:
-    return {"towers": runtime().transact(towers.all_of_them)}
+    return {"towers": [asdict(tower) for tower in runtime().transact(towers.all_of_them)]}
 
 
 @app.task(name=StartTraining.task, ignore_result=False)
@@ -47,38 +49,36 @@ def retrain_on_schedule(**payload: Any) -> None:
 
 
 def start(request: StartTraining, runtime: Runtime) -> str:
-    """Open a training and ring for it; its job id. Raises TrainingRunning, InvalidRequest."""
-    if not isinstance(request.recipe, str) or request.recipe not in RECIPES:
+    """Open a training and publish it; its job id. Raises TrainingRunning, InvalidRequest."""
+    if request.recipe not in RECIPES:
         raise InvalidRequest(f"no recipe {request.recipe!r:.40}: there are {', '.join(sorted(RECIPES))}")
-    if not isinstance(request.seed, int) or not 0 <= request.seed < 2**32:
-        raise InvalidRequest(f"the seed is {request.seed!r:.40}: an integer from 0 to {2**32 - 1}")
-    id, callback = job_id(request.job), callback_of(request.callback)
+    id, callback = uuid.UUID(request.job), None if request.callback is None else request.callback.write()
     job, batch = runtime.transact(trainings.start, id, recipe=request.recipe, seed=request.seed, callback=callback)
-    publish([(batch, "train")])
+    publish([(batch, JobKind.TRAIN)])
     return str(job)
 
 
 def stop(request: StopTraining, runtime: Runtime) -> dict[str, Any]:
-    """Ask a training to end early; where its job stands. An ended one is left as it is.
+    """Ask a training to end early and keep its best weights; its job's status. An ended one is left as it is.
 
-    Raises UnknownJob, and InvalidRequest where there is nothing to keep.
+    Raises UnknownJob, and InvalidRequest where the job is not a training or has not begun.
     """
-    job = job_id(request.job)
+    job = uuid.UUID(request.job)
 
-    def ask(session: Session) -> dict[str, Any]:
+    def ask(session: Session) -> JobStatus:
         status = jobs.status(session, job)
-        if status["kind"] != "train":
-            raise InvalidRequest(f"job {job} is no training: `twinvec cancel {job}` ends it")
-        if status["state"] == "queued":
+        if status.kind != JobKind.TRAIN:
+            raise InvalidRequest(f"job {job} is not a training: `twinvec cancel {job}` ends it")
+        if status.state == JobState.QUEUED:
             raise InvalidRequest(f"training {job} has learnt nothing yet: `twinvec cancel {job}` ends it")
         trainings.ask_to_stop(session, job)
         return status
 
-    return runtime.transact(ask)
+    return asdict(runtime.transact(ask))
 
 
 def retrain(request: RetrainOnSchedule, runtime: Runtime) -> None:
-    """What the schedule does: train with a new seed, or leave it where a training is under way already."""
+    """Start a training with a random seed; skip it where one is running already."""
     try:
         training = StartTraining(
             job=str(uuid.uuid4()), recipe=request.recipe, seed=secrets.randbelow(2**32), callback=None

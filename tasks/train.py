@@ -1,8 +1,7 @@
-"""Train a tower and register it, while the job's row shows how far it is."""
+"""Train a tower and register it, while the job's row shows the progress. It must not know what a recipe does."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from contextlib import suppress
@@ -18,7 +17,9 @@ from db.errors import LeaseLost, first_line
 from db.queue import trainings
 from db.queue.finish import close_training
 from db.queue.leases import Lease, renew
+from db.states import JobKind
 from db.vectors import lifecycle
+from db.vectors.lifecycle import NewTower
 from tasks.upkeep import sweep
 from training.data import files, mnist
 from training.recipes import RECIPES
@@ -39,11 +40,11 @@ def train_batch(**payload: Any) -> None:
 
 
 def train(batch: int, runtime: Runtime) -> None:
-    """Train if the batch can be claimed. The tower and the end of its job are one transaction, fenced by its token.
+    """Train if the batch can be claimed. The tower and the end of its job are one transaction, fenced by the token.
 
-    A training that fails ends its job with the reason; one whose process dies is started over by the sweep.
+    A training that fails ends its job with the reason; one whose process dies is queued again by the sweep.
     """
-    lease = runtime.claim(batch, "train")
+    lease = runtime.claim(batch, JobKind.TRAIN)
     if lease is None:
         return
     runtime.transact(trainings.forget_stop, lease.job)
@@ -58,18 +59,18 @@ def train(batch: int, runtime: Runtime) -> None:
     except Exception as error:
         log.exception("training %s failed", lease.job)
         message = f"{type(error).__name__}: {first_line(error)}"
-        with suppress(LeaseLost):  # a cancelled training has its end already
+        with suppress(LeaseLost):  # the job of a cancelled training has ended already
             transact_through_outage(runtime.engine, fail, lease, message)
-    except BaseException as stopped:  # told to stop: another worker starts it over
+    except BaseException as stopped:  # asked to shut down: another worker starts it over
         runtime.give_back(lease, stopped)
         raise
     else:
         log.info("trained tower %d (%.12s), now %s", tower["tower"], tower["fingerprint"], tower["status"])
-        sweep(runtime)  # there may be digits that waited for a tower, and somebody who waited for its end
+        sweep(runtime)  # at once: digits may wait for a tower, and a callback for the end of this job
 
 
 def fit(lease: Lease, runtime: Runtime) -> Trained:
-    """Run the recipe that the job names on this worker's data. Raises LeaseLost where the job was cancelled."""
+    """Run the job's recipe on this worker's data. Raises LeaseLost where the job was cancelled."""
     from training.fit.train import train as fit_tower  # noqa: PLC0415  # loads Keras: only the process that trains
 
     settings = runtime.settings
@@ -94,12 +95,12 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
 
 
 def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: float) -> bool:
-    """Show in the job's row how far the training is, and hold on to its lease; whether it was asked to stop.
+    """Store the progress in the job's row and renew the lease; whether the training was asked to stop.
 
     Raises LeaseLost.
     """
     if not renew(session, lease, seconds):
-        raise LeaseLost(f"the lease of batch {lease.batch} is lost")
+        raise LeaseLost(lease.batch)
     return trainings.report_progress(session, lease.job, progress)
 
 
@@ -108,19 +109,18 @@ def register(session: Session, lease: Lease, trained: Trained, seconds: dict[str
     close_training(session, lease, seconds)
     tower = lifecycle.register(
         session,
-        {
-            "fingerprint": trained.fingerprint,
-            "file": trained.file,
-            "file_digest": hashlib.sha256(trained.file).digest(),
-            "recipe": trained.recipe,
-            "settings": trained.settings,
-            "seed": trained.seed,
-            "data_digest": trained.data_digest,
-            "versions": trained.versions,
-            "metrics": trained.metrics,
-            "history": trained.history,
-            "threshold": trained.threshold,
-        },
+        NewTower(
+            fingerprint=trained.fingerprint,
+            file=trained.file,
+            recipe=trained.recipe,
+            settings=trained.settings,
+            seed=trained.seed,
+            data_digest=trained.data_digest,
+            versions=trained.versions,
+            metrics=trained.metrics,
+            history=trained.history,
+            threshold=trained.threshold,
+        ),
     )
     outcome = {
         "tower": tower.id,

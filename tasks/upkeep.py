@@ -1,4 +1,7 @@
-"""What keeps the promises: expired leases, unheard bells, towers that are ready, vectors that are owed."""
+"""Upkeep: expired leases, batches to publish again, callbacks, towers to promote, vectors that are due.
+
+It must not decide what is due or ready: each step is a function of `db`.
+"""
 
 from __future__ import annotations
 
@@ -38,34 +41,41 @@ def backfill_due(**_: Any) -> None:
 
 
 def sweep(runtime: Runtime) -> None:
-    """One round of upkeep. Safe to run anywhere, any time: of several at once one works and the rest go home.
+    """One round of upkeep. Safe anywhere and at any time: if several run at once, one sweeps and the others return.
 
-    Each step is a transaction of its own: while one waits for its locks it holds no rows of the others.
+    Each step is a transaction of its own, so that a step which waits for locks holds no rows of another step.
     """
     settings = runtime.settings
     if poisoned := run_exclusively(runtime, rescue.rescue, max_attempts=settings.max_attempts):
-        log.warning("split or buried %d batches that killed their workers", poisoned)
+        log.warning("split or marked dead %d batches that crashed their workers", poisoned)
     run_exclusively(runtime, backfill.end_finished)
-    if (tower := run_exclusively(runtime, lifecycle.promote_ready)) is not None:
-        log.info("promoted tower %d (%.12s): nothing is owed under it", tower.id, tower.fingerprint)
+    if (decision := run_exclusively(runtime, lifecycle.promote_ready)) is not None:
+        tell_of(decision)
     repeat(runtime)
     announce(runtime)
     drop_partitions(runtime)
 
 
-def repeat(runtime: Runtime) -> None:
-    """Ring for what is due, as long as few bells wait on its lane: one without workers must not fill the broker.
+def tell_of(decision: lifecycle.Decision) -> None:
+    if decision.rejected_because is None:
+        log.info("promoted tower %d (%.12s): no vector is due under it", decision.tower, decision.fingerprint)
+    else:
+        log.warning("rejected tower %d (%.12s): %s", decision.tower, decision.fingerprint, decision.rejected_because)
 
-    Nor silence the others: each lane has its own count.
+
+def repeat(runtime: Runtime) -> None:
+    """Publish batches that are due, as long as few messages wait on their lane.
+
+    A lane without workers must neither fill the broker nor hold up the others: each lane has a count of its own.
     """
     settings = runtime.settings
     try:
         waiting = depths()
     except (BrokerError, RedisError) as error:
-        log.warning("no broker to ring with: %s", error)
+        log.warning("could not publish: the broker does not answer: %s", error)
         return
-    for kind, bells in waiting.items():
-        room = settings.in_flight - bells
+    for kind, depth in waiting.items():
+        room = settings.in_flight - depth
         if room > 0:
             due = run_exclusively(
                 runtime, rescue.take_due, kind, republish_after=settings.republish_after, in_flight=room
@@ -85,23 +95,23 @@ def run_exclusively(
 
 
 def drop_partitions(runtime: Runtime) -> None:
-    """Drop the vectors of retired and rejected towers, when nobody is in the way."""
+    """Drop the vectors of retired and rejected towers, unless a query or a write holds the table."""
 
     def close(session: Session) -> None:
-        locks.hold_towers(session)  # the same weights may be trained again, and get a space anew
+        locks.hold_towers(session)  # the same weights may be registered again, with a new partition
         for tower in partitions.partitions_to_drop(session):
             session.execute(text("SET LOCAL lock_timeout = '500ms'"))
             partitions.drop_partition(session, tower)
             log.info("dropped the vectors of tower %d", tower)
 
     try:
-        transact_once(runtime.engine, close)  # whoever waits to drop a table makes others wait
-    except OperationalError as error:  # somebody reads or writes; the next sweep tries again
+        transact_once(runtime.engine, close)  # waiting to drop a table makes others wait: no second try
+    except OperationalError as error:  # it is being read or written; the next sweep tries again
         log.info("vectors of old towers are still in use: %s", str(error.orig).strip().splitlines()[0])
 
 
 def queue_backfill(runtime: Runtime) -> None:
-    """Queue what is owed under the live tower and waits in no batch, and ring for it."""
-    if owed := runtime.transact(backfill.queue_due):
-        log.info("queued %d digits whose vectors are owed", owed)
+    """Queue the vectors that are due under the live tower and wait in no batch, and publish them."""
+    if count := runtime.transact(backfill.queue_due):
+        log.info("queued %d digits whose vectors are due", count)
         sweep(runtime)

@@ -1,7 +1,7 @@
 """Real servers for every test: one pair a run, a fresh database and an empty broker a test."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,56 @@ from worker.runtime import Runtime
 from worker.settings import Settings
 
 COPY = "ledger_copy"  # the database of the test that runs
+UNHARMED = {  # of a server that nobody kills, and on which hundreds of databases are made
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "autovacuum": "off",  # of databases that live for a moment
+    "file_copy_method": "clone",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out the tests that ask for `costly`")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Share the tests out: those that take longest first, those that share a costly fixture to one process."""
+    if config.getoption("quick"):
+        config.hook.pytest_deselected(items=[item for item in items if _is_costly(item)])
+        items[:] = [item for item in items if not _is_costly(item)]
+    for item in items:
+        if shared := _shared(item):
+            item.add_marker(pytest.mark.xdist_group(shared))
+    items.sort(key=lambda item: (not _is_costly(item), "servers" in _fixtures(item)))
+
+
+def _fixtures(item: pytest.Item) -> dict[str, Sequence[pytest.FixtureDef[Any]]]:
+    """All that an item asks for, directly or not."""
+    assert isinstance(item, pytest.Function)
+    return item._fixtureinfo.name2fixturedefs
+
+
+def _is_costly(item: pytest.Item) -> bool:
+    return "costly" in _fixtures(item)
+
+
+def _shared(item: pytest.Item) -> str | None:
+    """The name of those that run in one process: all of the stack, or of a module with fixtures of its own."""
+    fixtures = _fixtures(item)
+    if "stack" in fixtures and fixtures["stack"][-1].scope == "session":
+        return "stack"
+    return item.path.stem if any(each[-1].scope == "module" for each in fixtures.values()) else None
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
+def costly() -> None:
+    """Asked for by what starts a server or trains a tower."""
+
+
+@pytest.fixture(scope="session")
+def servers(costly: None) -> Iterator[Servers]:
     """The embedded broker and database, started for real.
 
     Their home is not pytest's: it closes its folders at every start to all but their owner, and root's PostgreSQL,
@@ -58,8 +104,9 @@ def server_url(servers: Servers) -> URL:
 def operator(server_url: URL) -> Iterator[Engine]:
     """Makes and drops databases, and ends their sessions."""
     engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:  # nobody kills this server, and a hundred databases are made on it
-        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+    with engine.connect() as connection:
+        for name, value in UNHARMED.items():
+            connection.execute(text(f"ALTER SYSTEM SET {name} = {value}"))
         connection.execute(text("SELECT pg_reload_conf()"))
     yield engine
     engine.dispose()
@@ -97,7 +144,7 @@ def engine_of_copies(server_url: URL) -> Iterator[Engine]:
 def engine(engine_of_copies: Engine, operator: Engine, template: str) -> Iterator[Engine]:
     """An engine of a migrated database of the test's own."""
     with operator.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {COPY} TEMPLATE {template}"))
+        connection.execute(text(f"CREATE DATABASE {COPY} TEMPLATE {template} STRATEGY FILE_COPY"))
         yield engine_of_copies
         engine_of_copies.dispose()
         connection.execute(text(f"DROP DATABASE {COPY} WITH (FORCE)"))

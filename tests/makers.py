@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from db.queue.intake import Item, Submission, submit
 from db.queue.leases import Lease
 from db.tables import Batch, Digit, Embedding, Failure
 from db.vectors import lifecycle, towers
+from db.vectors.lifecycle import NewTower
 
 Array = np.ndarray[Any, Any]
 Ledger = Callable[..., Any]
@@ -43,7 +45,8 @@ def picked(tower: int, pixels: Array) -> Array:
 
     No two of glyph's pictures come to the same vector.
     """
-    return pixels.reshape(-1, 784)[:, (np.arange(128) * 6 + tower) % 784].astype(np.float32)
+    vectors: Array = pixels.reshape(-1, 784)[:, (np.arange(128) * 6 + tower) % 784].astype(np.float32)
+    return vectors
 
 
 class PickedPixels:
@@ -58,25 +61,25 @@ class PickedPixels:
 
 def vector(tower: int, seed: int) -> Array:
     """The (128,) float32 that `glyph(seed)` has under a stand-in tower."""
-    return picked(tower, np.frombuffer(glyph(seed), np.uint8))[0]
+    found: Array = picked(tower, np.frombuffer(glyph(seed), np.uint8))[0]
+    return found
 
 
-def trained(name: str) -> dict[str, Any]:
-    """The columns of a tower, as a training hands them to `register`; the same name is the same weights."""
+def trained(name: str) -> NewTower:
+    """A tower as a training hands it to `register`; the same name is the same weights."""
     file = name.encode()
-    return {
-        "fingerprint": hashlib.sha256(file).hexdigest(),
-        "file": file,
-        "file_digest": hashlib.sha256(file).digest(),
-        "recipe": "notebook",
-        "settings": {"epochs": 5},
-        "seed": 0,
-        "data_digest": "0" * 64,
-        "versions": {"numpy": np.__version__},
-        "metrics": {"pair_accuracy": 0.97},
-        "history": {"loss": [0.1, 0.05]},
-        "threshold": 0.5,
-    }
+    return NewTower(
+        fingerprint=hashlib.sha256(file).hexdigest(),
+        file=file,
+        recipe="notebook",
+        settings={"epochs": 5},
+        seed=0,
+        data_digest="0" * 64,
+        versions={"numpy": np.__version__},
+        metrics={"pair_accuracy": 0.97},
+        history={"loss": [0.1, 0.05]},
+        threshold=0.5,
+    )
 
 
 def register(ledger: Ledger, name: str = "first") -> int:
@@ -111,6 +114,13 @@ def send(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int | None:
     """Submit a chunk; its batch."""
     submission = chunk(*items, **chunk_fields)
     batch: int | None = ledger(submit, submission)
+    return batch
+
+
+def batch_of(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int:
+    """Submit a chunk with something to embed; its batch."""
+    batch = send(ledger, *items, **chunk_fields)
+    assert batch is not None, "nothing of it is to be embedded"
     return batch
 
 
@@ -166,8 +176,7 @@ def bury(ledger: Ledger, batch: int | None) -> None:
 
 
 def status(ledger: Ledger, job: uuid.UUID) -> dict[str, Any]:
-    found: dict[str, Any] = ledger(jobs.status, job)
-    return found
+    return asdict(ledger(jobs.status, job))
 
 
 def counts(ledger: Ledger, job: uuid.UUID) -> dict[str, int]:
@@ -206,7 +215,8 @@ def vectors(ledger: Ledger, tower: int) -> dict[str, Array]:
 
 
 def row(ledger: Ledger, batch: int | None) -> Batch:
-    return ledger(lambda session: session.execute(select(Batch).where(Batch.id == batch)).scalar_one())
+    found: Batch = ledger(lambda session: session.execute(select(Batch).where(Batch.id == batch)).scalar_one())
+    return found
 
 
 def states(ledger: Ledger, job: uuid.UUID) -> list[str]:
@@ -221,7 +231,7 @@ def states(ledger: Ledger, job: uuid.UUID) -> list[str]:
 
 
 def tower_statuses(ledger: Ledger) -> dict[int, str]:
-    return {tower["id"]: tower["status"] for tower in ledger(towers.all_of_them)}
+    return {tower.id: str(tower.status) for tower in ledger(towers.all_of_them)}
 
 
 def together(*works: Callable[[], Any], seconds: float = 30) -> list[Any]:

@@ -1,13 +1,14 @@
 """The rules between the rooms: who imports whom, and that code, containers and README agree."""
 
 import ast
+import importlib.metadata
 import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ from twinvec_client.contract.broker import LANES
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("cli", "db", "local", "tasks", "training", "worker")
+ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+CLIENT = "twinvec_client"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CLIENT_PROJECT = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())
+CONTRACTS = PROJECT["tool"]["importlinter"]["contracts"]
 BACKENDS = {"keras", "tensorflow", "jax", "torch"}
 DRIVERS = {"sqlalchemy", "psycopg"}
 
@@ -32,9 +37,9 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def loaded_with(module: str) -> set[str]:
-    """The top-level modules that a fresh interpreter holds after importing `module`."""
-    result = python(f"import {module}, sys; print(*sys.modules)")
+def loaded_with(*modules: str) -> set[str]:
+    """The top-level modules that a fresh interpreter holds after importing `modules`."""
+    result = python(f"import {', '.join(modules)}, sys; print(*sys.modules)")
     assert result.returncode == 0, result.stderr
     return {name.partition(".")[0] for name in result.stdout.split()}
 
@@ -48,6 +53,18 @@ def imported_by(code: str) -> Iterator[str]:
             yield node.module or ""
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
             yield from (str(argument.value) for argument in node.args if isinstance(argument, ast.Constant))
+
+
+def modules_of(room: str) -> list[str]:
+    """A room's modules, by the names under which they are imported."""
+    paths = sorted((ROOT / room).rglob("*.py"))
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+
+
+def layers_of(contract: str) -> set[str]:
+    """The modules that a contract on layers puts in order."""
+    (found,) = (each for each in CONTRACTS if each["id"] == contract)
+    return {name for layer in found["layers"] for name in layer.split(" | ")}
 
 
 def own_files() -> Iterator[Path]:
@@ -71,19 +88,48 @@ def code_blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 
 
+def test_every_room_has_its_place_in_each_list() -> None:
+    tools = PROJECT["tool"]
+    assert tools["hatch"]["build"]["targets"]["wheel"]["packages"] == ROOMS
+    assert tools["hatch"]["build"]["targets"]["sdist"]["only-include"] == ROOMS
+    assert set(tools["importlinter"]["root_packages"]) == {*ROOMS, CLIENT}
+    assert set(tools["ruff"]["lint"]["isort"]["known-first-party"]) == {*ROOMS, CLIENT}
+    assert layers_of("layers") == set(ROOMS)
+
+
+def test_the_contracts_on_the_rooms_inside_db_and_training_are_exhaustive() -> None:
+    """The linter then refuses a module that is in none of their layers."""
+    floors = {room: each for each in CONTRACTS if each["type"] == "layers" for room in each.get("containers", [])}
+    assert {"db", "training"} <= floors.keys()
+    assert all(each["exhaustive"] for each in floors.values())
+
+
 def test_imports_point_down() -> None:
-    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
 
 
 def test_the_client_loads_no_tensorflow_no_sql_and_none_of_our_rooms() -> None:
-    assert not loaded_with("twinvec_client") & (BACKENDS | DRIVERS | set(ROOMS))
+    assert not loaded_with(CLIENT) & (BACKENDS | DRIVERS | set(ROOMS))
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_importing_a_room_loads_no_tensorflow(room: str) -> None:
-    assert not loaded_with(room) & BACKENDS
+def test_the_parent_of_a_worker_pool_loads_no_tensorflow() -> None:
+    """It imports the application and what that includes; a tower is loaded by the pool processes that need one."""
+    included = loaded_with("worker.app", *modules_of("tasks"))
+    assert {"worker", "tasks", "db", "training"} <= included
+    assert not included & BACKENDS
+
+
+def test_the_application_includes_every_module_with_a_task() -> None:
+    tasked = [path for path in (ROOT / "tasks").glob("*.py") if "@app.task" in path.read_text()]
+    included = python("from worker.app import app; print(*app.conf.include)").stdout.split()
+    assert sorted(included) == sorted(f"tasks.{path.stem}" for path in tasked)
+
+
+@pytest.mark.parametrize("modules", [("cli.main",), modules_of("db"), modules_of("local")], ids=lambda names: names[0])
+def test_what_needs_no_tower_loads_no_tensorflow(modules: Sequence[str]) -> None:
+    assert not loaded_with(*(name for name in modules if ".migrations" not in name)) & BACKENDS
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -133,12 +179,23 @@ def test_every_make_target_in_the_readme_is_listed_by_make_help() -> None:
     assert named <= set(re.findall(r"^  make (\w+)", listed, flags=re.MULTILINE))
 
 
+def test_the_distributions_are_twinvec_and_its_client() -> None:
+    assert [project["project"]["name"] for project in (PROJECT, CLIENT_PROJECT)] == ["twinvec", "twinvec-client"]
+    assert PROJECT["project"]["scripts"] == {"twinvec": "cli.main:main"}
+    assert "twinvec-client" in PROJECT["project"]["dependencies"]
+    assert CLIENT_PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [CLIENT]
+    assert importlib.metadata.packages_distributions()[CLIENT] == ["twinvec-client"]
+
+
 def test_both_distributions_carry_one_version() -> None:
-    versions = {
-        tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]["version"]
-        for folder in (".", "client")
-    }
-    assert len(versions) == 1
+    assert PROJECT["project"]["version"] == CLIENT_PROJECT["project"]["version"]
+
+
+@pytest.mark.parametrize("folder", [*ROOMS, "client", "tests", "benchmarks"])
+def test_every_file_says_first_what_it_is_for(folder: str) -> None:
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths
+    assert [str(path.relative_to(ROOT)) for path in paths if not ast.get_docstring(ast.parse(path.read_text()))] == []
 
 
 @pytest.mark.parametrize("requirements", REQUIREMENTS, ids=lambda path: path.stem)

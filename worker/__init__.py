@@ -1,1 +1,1 @@
-"""The running half: Celery's application, its settings, what a process holds, and the embedded servers."""
+"""What every worker process shares: Celery's application, the settings, the runtime. It must not know any task."""

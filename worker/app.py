@@ -32,21 +32,21 @@ app.config_from_object("worker.celeryconfig:CELERY")
 
 @after_setup_logger.connect
 def quieten(**_: Any) -> None:
-    """Leave out Celery's two lines a message: a task here logs what it did, in one."""
+    """Silence Celery's two log lines for each message: a task here logs what it did, in one line."""
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @worker_ready.connect
 def begin_to_listen(sender: Any, **_: Any) -> None:
-    """Have the worker notice when its consumer no longer hears."""
+    """Start the watchdog of the worker's consumer."""
     watch_consumer(str(app.conf.broker_url), sorted(sender.app.amqp.queues.consume_from))
 
 
 @worker_process_init.connect
 def warm_up(**_: Any) -> None:
-    """Load what the lanes of this pool process need before it takes its first task, then say so."""
-    # Celery ends a pool process that outlasts the grace time with SIGTERM, which by default lets go of nothing.
+    """Load what the lanes of this pool process need before its first task, then create the file that says so."""
+    # Celery ends a pool process that outlasts the grace time with SIGTERM, which by default ends it without cleanup.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if {"embed", "query"} & set(os.environ.get("TWINVEC_LANES", "").split(",")):
         runtime().warm_up()

@@ -1,4 +1,4 @@
-"""Calls the task of a caller's that waits for the end of a job, on a queue of the caller's."""
+"""Calls a task of the caller's, on a queue of the caller's, when a job has ended. It must not know the ledger."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def call(callback: dict[str, str], outcome: dict[str, Any]) -> None:
 
 @cache
 def _theirs() -> Celery:
-    """An application like a caller's: JSON, and no prefix before the names of queues."""
+    """A Celery application like a caller's: messages in JSON, and no prefix before the names of queues."""
     options = {name: value for name, value in app.conf.broker_transport_options.items() if name != "global_keyprefix"}
     theirs = Celery("twinvec-callbacks", broker=app.conf.broker_url, set_as_current=False)
     theirs.conf.update(broker_transport_options=options, task_publish_retry=False)

@@ -1,9 +1,97 @@
-"""Celery's configuration as an object with a name.
+"""Celery's configuration, made of the settings. It must not know tasks: it names their messages.
 
-Celery imports it on first use, in the children of a spawned pool too: what is handed to an application in any other
-way does not reach them. Importing it reads the settings, so nothing else does.
+Celery imports `CELERY` by name on first use, in the children of a spawned pool too: what is handed to an application
+in any other way does not reach them.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
+from celery.schedules import crontab
+from kombu import Queue
+
+from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER
+from twinvec_client.contract.messages import BackfillDue, Message, RetrainOnSchedule, Sweep
 from worker.settings import Settings
 
-CELERY = Settings().celery()
+
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """Celery's configuration. What looks odd was measured: SQL is the ledger, a message only wakes a worker."""
+    url = settings.guarded_broker()
+    return {
+        "broker_url": url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "global_keyprefix": KEY_PREFIX,
+            "visibility_timeout": 600,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 10,  # None, the default, hangs for ever on a broker that accepts and is silent
+            "socket_connect_timeout": 3,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "max_retries": 2,  # of a connection that publishes; the sweep is the next try
+            "interval_start": 0.1,
+            "interval_max": 0.5,
+        },
+        "result_backend": url,
+        "result_backend_transport_options": {"global_keyprefix": KEY_PREFIX},
+        "result_expires": 60,
+        "redis_socket_timeout": 10,
+        "redis_socket_connect_timeout": 3,
+        "task_ignore_result": True,  # but for the tasks that answer
+        "task_serializer": SERIALIZER,
+        "result_serializer": SERIALIZER,
+        "accept_content": [SERIALIZER],
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": False,  # True: a message that kills its process comes back for ever
+        "task_acks_on_failure": True,  # the ledger repeats, never the broker
+        "task_acks_on_timeout": True,
+        "task_publish_retry": False,  # the sweep publishes again
+        "task_default_queue": "control",
+        "task_queues": [Queue(lane) for lane in LANES],  # default direct queues: no binding to lose in Redis
+        "task_create_missing_queues": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_pool": "prefork",
+        "worker_pool_start_method": "spawn",  # TensorFlow does not survive a fork
+        "worker_proc_alive_timeout": 300,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # the fence makes it needless
+        "worker_soft_shutdown_timeout": 2,  # always slept through; a batch takes less, and a training is given back
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": True,
+        "worker_log_format": "%(asctime)s %(levelname)s %(message)s",
+        "worker_task_log_format": "%(asctime)s %(levelname)s %(message)s",
+        "beat_schedule": _schedule(settings),
+        "timezone": "UTC",
+    }
+
+
+def _schedule(settings: Settings) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+
+    def every(name: str, when: Any, message: Message) -> None:
+        # No `expires`: it compares the clocks of two machines.
+        entries[name] = {
+            "task": message.task,
+            "schedule": when,
+            "kwargs": message.write(),
+            "options": {"queue": message.lane, "ignore_result": True},
+        }
+
+    every("sweep", settings.sweep, Sweep())
+    every("backfill what is due", 600.0, BackfillDue())
+    if settings.train_cron is not None:
+        minute, hour, day, month, weekday = settings.train_cron.split()
+        when = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+        every("retrain", when, RetrainOnSchedule(recipe=settings.train_recipe))
+    return entries
+
+
+def __getattr__(name: str) -> dict[str, Any]:
+    """`CELERY`, made when it is asked for: importing this module reads no settings."""
+    if name == "CELERY":
+        return celery_config(Settings())
+    raise AttributeError(name)

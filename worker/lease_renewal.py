@@ -1,4 +1,4 @@
-"""Renews the leases a process holds, from a thread of its own."""
+"""Renews the leases a process holds, from a thread of its own. It must not know the work they are for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class LeaseRenewer:
-    """One thread for all leases. It sleeps while there are none."""
+    """One thread renews all leases of a process. It sleeps while there are none."""
 
     def __init__(self, renew: Callable[[Lease], bool], *, every: float) -> None:
         self._renew, self._every = renew, every  # seconds
@@ -23,7 +23,7 @@ class LeaseRenewer:
 
     @contextmanager
     def renewing(self, lease: Lease) -> Iterator[None]:
-        """Renew `lease` while the block runs. A lease that was lost is not fought for: its fence will tell."""
+        """Renew `lease` while the block runs. A lost lease is only logged: the fence refuses what its holder writes."""
         with self._changed:
             self._leases[lease.batch] = lease
             if self._thread is None:
@@ -48,10 +48,10 @@ class LeaseRenewer:
                 try:
                     if not self._renew(lease) and self._holds(lease):
                         log.warning("lost the lease of batch %d", lease.batch)
-                except Exception as error:  # the database may be down for a while; the next beat tries again
+                except Exception as error:  # the database may be down for a while; the next round tries again
                     log.warning("could not renew the lease of batch %d: %s", lease.batch, error)
 
     def _holds(self, lease: Lease) -> bool:
-        """Whether its work still goes on; it may have finished while it was renewed."""
+        """Whether its work still runs; it may have finished while the lease was renewed."""
         with self._changed:
             return self._leases.get(lease.batch) is lease

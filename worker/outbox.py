@@ -1,4 +1,7 @@
-"""Rings for batches: a message that says which row may be ready, sent at best."""
+"""Publishes batches: sends the message that names a queued row, best effort. It must not know what a batch holds.
+
+The outbox itself is the queued rows of `batches`; the sweep publishes again what was lost.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,28 @@ from typing import Any
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from db.states import JobKind
 from twinvec_client.contract.messages import BackfillBatch, EmbedBatch, TrainBatch
 from worker.app import app
 
 log = logging.getLogger(__name__)
 
-_MESSAGES = {"embed": EmbedBatch, "backfill": BackfillBatch, "train": TrainBatch}
+_MESSAGES = {JobKind.EMBED: EmbedBatch, JobKind.BACKFILL: BackfillBatch, JobKind.TRAIN: TrainBatch}
 
 
-def publish(batches: Iterable[tuple[int, str]]) -> None:
-    """Ring for batches of (id, kind). A bell that nobody could hear is rung again by the sweep."""
+def publish(batches: Iterable[tuple[int, JobKind]]) -> None:
+    """Send a message for each batch (id, kind). What could not be published is published again by the sweep."""
     for batch, kind in batches:
         message = _MESSAGES[kind](batch=batch)
         try:
             app.send_task(message.task, kwargs=message.write(), queue=message.lane, ignore_result=True)
         except (OperationalError, RedisError) as error:
-            log.warning("could not ring for batch %d: %s", batch, error)
+            log.warning("could not publish batch %d: %s", batch, error)
             return  # the next ones would wait for the same broker
 
 
-def depths() -> dict[str, int]:
-    """How many bells wait in the broker, by kind; raises what it raises when it does not answer."""
+def depths() -> dict[JobKind, int]:
+    """How many messages wait in the broker, by kind. Raises kombu's OperationalError, redis's RedisError."""
     with app.connection_for_write() as connection:
         channel: Any = connection.default_channel
         return {kind: channel._size(message.lane) for kind, message in _MESSAGES.items()}

@@ -1,4 +1,7 @@
-"""`run.json`, what a running stack notes of itself in its home folder: the one reader and writer."""
+"""`run.json`, what a running stack notes of itself in its home folder: the one reader and writer.
+
+It must not know the servers: it notes where they are.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ def run_file(home: Path) -> Path:
 
 @dataclass
 class RunFile:
-    """`run.json`: written by the one process that holds the home, read by every command."""
+    """`run.json`: written by the supervisor of the home folder's stack, read by every command."""
 
     broker_url: str
     database_url: str
     supervisor: int  # pid
-    created: float  # when that process was made: a pid alone may be somebody else's by now
+    created: float  # when that process was started: the pid alone may be another process's by now
     ready: bool = False
     workers: dict[str, int] = field(default_factory=dict)  # name -> pid
 
     @classmethod
     def read(cls, path: Path) -> RunFile | None:
-        """What stands there, or None where nothing usable does."""
+        """What the file says, or None where it is missing or cannot be used."""
         try:
             return cls(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):

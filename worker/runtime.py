@@ -1,4 +1,4 @@
-"""What a process holds while it works: settings, database, towers, and the leases it keeps alive."""
+"""What a process holds while it works: settings, engine, loaded towers, renewed leases. It must not know a task."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+import numpy as np
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db.engine import connect, transact
-from db.errors import SchemaError, first_line
+from db.errors import first_line
 from db.queue import leases
 from db.queue.leases import Lease
+from db.states import JobKind
 from worker.lease_renewal import LeaseRenewer
 from worker.settings import Settings
-
-if TYPE_CHECKING:
-    from worker.tower_cache import TowerCache
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,20 +28,27 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+class Towers(Protocol):
+    """What `worker.tower_cache.TowerCache` is to those who need no TensorFlow for it."""
+
+    def __getitem__(self, id: int, /) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+        """The tower of this id: (n, 784) uint8 -> (n, 128) float32."""
+
+    def warm_up(self) -> None:
+        """Load every tower that is embedded under now."""
+
+
 class Runtime:
-    """Made once a process, on first use."""
+    """One for each process, made on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        url = settings.database()
-        if url is None:
-            raise SchemaError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
-        self.engine = connect(url)
+        self.engine = connect(settings.require_database())
         self.lease_renewer = LeaseRenewer(self._renew, every=settings.lease / 4)
 
     @cached_property
-    def towers(self) -> TowerCache:
+    def towers(self) -> Towers:
         """The towers this process has loaded.
 
         A process that never embeds never loads TensorFlow.
@@ -55,32 +61,32 @@ class Runtime:
         """Run `work(session, ...)` in a transaction of its own; see `db.engine.transact`."""
         return transact(self.engine, work, *args, **kwargs)
 
-    def claim(self, batch: int, *kinds: str) -> Lease | None:
-        """Lease a batch, of a job of these kinds where any are named; None where it is not to be had."""
+    def claim(self, batch: int, *kinds: JobKind) -> Lease | None:
+        """Claim a batch, of a job of these kinds where any are named; None where it cannot be claimed."""
         settings = self.settings
         return self.transact(
             leases.claim,
             batch,
-            kinds=kinds or leases.KINDS,
+            kinds=kinds or tuple(JobKind),
             worker=self.name,
             lease=settings.lease,
             max_attempts=settings.max_attempts,
         )
 
     def claim_together(self, batch: int) -> list[Lease]:
-        """As `claim`, of digits to embed; where the batch is small, with the small ones that wait beside it."""
-        first = self.claim(batch, "embed", "backfill")
+        """As `claim`, for a batch to embed; a small one together with other small ones that are queued."""
+        first = self.claim(batch, JobKind.EMBED, JobKind.BACKFILL)
         if first is None:
             return []
-        if first.kind != "embed" or first.attempt > 1 or len(first.digits) > leases.SMALL:
+        if first.kind != JobKind.EMBED or first.attempt > 1 or len(first.digits) > leases.SMALL:
             return [first]
         more = partial(leases.claim_more, first=first, worker=self.name, lease=self.settings.lease)
-        # In one order: a cancel locks a job's batches in it as well.
+        # In the order of ids, in which a cancel locks a job's batches as well: no deadlock.
         return sorted([first, *self.transact(more)], key=lambda lease: lease.batch)
 
     @contextmanager
     def holding(self, leases: Sequence[Lease]) -> Iterator[None]:
-        """Keep leases alive while the block works; on an error, or told to stop, give the batches back for others."""
+        """Renew leases while the block runs; on an error, or when asked to shut down, give the batches back."""
         try:
             with ExitStack() as beating:
                 for lease in leases:
@@ -92,9 +98,9 @@ class Runtime:
             raise
 
     def give_back(self, lease: Lease, reason: BaseException) -> None:
-        """Give a batch back at once: on an error for a later try, told to stop for another worker's.
+        """Queue a batch again: after an error for a later try, after a request to shut down for another worker.
 
-        Where the database does not answer, its lease runs out instead.
+        Where the database does not answer, the lease expires instead.
         """
         error = f"{type(reason).__name__}: {first_line(reason)}" if isinstance(reason, Exception) else None
         try:
@@ -103,7 +109,7 @@ class Runtime:
             log.warning("could not give batch %d back: %s", lease.batch, error.orig)
 
     def warm_up(self) -> None:
-        """Load the towers that work will need."""
+        """Load the live tower and the candidate."""
         self.towers.warm_up()
 
     def _renew(self, lease: Lease) -> bool:

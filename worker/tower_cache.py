@@ -1,4 +1,4 @@
-"""The towers a process has loaded, by their id in the ledger. Importing this loads TensorFlow."""
+"""The towers a process has loaded, by their id in the ledger. Importing this loads Keras: only `runtime` does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from db.states import EMBEDDED_UNDER
 from db.tables import Tower
 from db.vectors import towers as ledger
 from training.model.embedder import Embedder
@@ -18,7 +19,7 @@ from training.model.storage import fingerprint, load
 
 log = logging.getLogger(__name__)
 
-KEPT = 3  # the live one, a candidate, and the previous one that late queries still ask for
+KEPT = 3  # the live one, a candidate, and the previous one
 
 
 Transact = Callable[..., Any]  # as `Runtime.transact`
@@ -40,8 +41,8 @@ class TowerCache:
         return self._loaded(id)
 
     def warm_up(self) -> None:
-        """Load every tower that is embedded under now."""
-        query = select(Tower.id).where(Tower.status.in_(["live", "candidate"]))
+        """Load the live tower and the candidate, if they exist."""
+        query = select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER))
         for id in self._transact(lambda session: session.execute(query).scalars().all()):
             self[id]
 

@@ -1,8 +1,8 @@
-"""Notices when a worker has gone deaf: alive and idle, while messages wait on its lanes.
+"""Ends a worker whose consumer has stalled: alive and idle, while messages wait on its lanes.
 
-Celery's consumer over Redis can lose its connection without noticing, when the broker dies in the moment of an
-acknowledgement, say: it then waits for ever on a socket that is gone. The cure is a new process, so the worker ends
-itself, and whoever supervises it starts another. Nothing is lost: the truth is in SQL.
+Celery's consumer over Redis can lose its connection without noticing, for instance when the broker dies during an
+acknowledgement: it then waits for ever on a dead socket. A new process is the remedy, so the worker exits, and its
+supervisor starts another. Nothing is lost: the ledger is in SQL, which this file must not know.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from twinvec_client.contract.broker import KEY_PREFIX
 
 log = logging.getLogger(__name__)
 
-EVERY = 2.0  # seconds between two looks
-LOOKS = 4  # in a row, that find messages waiting and the worker idle
+EVERY = 2.0  # seconds between two checks
+LOOKS = 4  # checks in a row that find messages waiting and the worker idle
 STALLED = 75  # exit status
-LISTENING = f"{KEY_PREFIX}heard:"  # + a lane: stands in the broker while a worker hears that lane, and a little longer
+LISTENING = f"{KEY_PREFIX}listening:"  # + a lane: a key that exists while a worker consumes it, and a few seconds more
 
 
 @dataclass
 class StallDetector:
-    """Counts the looks at which messages wait and nothing was done since the look before."""
+    """Counts the checks at which messages wait and no message was taken since the check before."""
 
     waiting: Callable[[], int]  # messages on the worker's lanes
     busy: Callable[[], bool]  # whether the worker holds a message
@@ -38,22 +38,22 @@ class StallDetector:
     _seen: int = -1
 
     def is_lost(self) -> bool:
-        """Look once; True when enough looks in a row found the worker deaf."""
+        """Check once; True when enough checks in a row found the consumer stalled."""
         done = self.done()
-        deaf = done == self._seen and not self.busy() and self.waiting() > 0
+        stalled = done == self._seen and not self.busy() and self.waiting() > 0
         self._seen = done
-        self._silent = self._silent + 1 if deaf else 0
+        self._silent = self._silent + 1 if stalled else 0
         return self._silent >= LOOKS
 
 
 def watch_consumer(broker_url: str, lanes: Sequence[str]) -> None:
-    """Look every few seconds, from a thread, and note that the lanes are heard; end the process if it has gone deaf."""
+    """Check every few seconds, from a thread, and mark the lanes as consumed; exit if the consumer has stalled."""
     broker = redis.Redis.from_url(broker_url, socket_timeout=5, socket_connect_timeout=3)
 
     def waiting() -> int:
         try:
             return sum(broker.llen(KEY_PREFIX + lane) for lane in lanes)
-        except redis.RedisError:  # no broker: then there is nothing to hear
+        except redis.RedisError:  # no broker: nothing can wait there
             return 0
 
     def announce() -> None:
@@ -70,7 +70,9 @@ def watch_consumer(broker_url: str, lanes: Sequence[str]) -> None:
         announce()
         while not pause.wait(EVERY):
             if hearing.is_lost():
-                log.critical("messages wait on %s and none arrives: ending, to be started again", ", ".join(lanes))
+                log.critical(
+                    "stalled: messages wait on %s and none arrives; exiting, to be started again", ", ".join(lanes)
+                )
                 os._exit(STALLED)
             announce()
 

@@ -37,7 +37,7 @@ def main() -> None:
     embedder.warm_up()
     warm_up = time.perf_counter() - start
     np.save(vectors, embedder(glyphs))
-    ways = {
+    ways: dict[str, Callable[[Any], Any]] = {
         "`Embedder`": embedder,
         "`predict_on_batch`": lambda part: tower.predict_on_batch(scaled(part)),
         "`predict`": lambda part: tower.predict(scaled(part), batch_size=len(part), verbose=0),

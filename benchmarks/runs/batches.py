@@ -5,7 +5,8 @@ import itertools
 import psutil
 from sqlalchemy import func, select
 
-from benchmarks.common import stream, tell, told
+from benchmarks.digits import stream
+from benchmarks.processes import tell, told
 from db.tables import Batch
 from twinvec_client import Twinvec
 

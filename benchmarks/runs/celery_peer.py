@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from celery.result import AsyncResult
 
-from benchmarks.common import blocks, tell, told
+from benchmarks.digits import blocks
 from benchmarks.peer import Peer, await_all, worker
+from benchmarks.processes import tell, told
 
 task = told()
 place, batch = task["place"], task["batch"]

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import func, select
 
-from benchmarks.common import digits, tell, told
+from benchmarks.digits import digits
+from benchmarks.processes import tell, told
 from db.tables import Digit, Embedding
 from training.model.siamese import scaled
 from training.model.storage import load

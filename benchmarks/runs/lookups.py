@@ -7,7 +7,9 @@ from dataclasses import asdict
 
 from sqlalchemy import func, select
 
-from benchmarks.common import Place, alone, digits, stream, tell, told
+from benchmarks.digits import digits, stream
+from benchmarks.place import Place
+from benchmarks.processes import alone, tell, told
 from db.tables import Embedding
 from twinvec_client import Twinvec
 

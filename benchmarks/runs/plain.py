@@ -14,8 +14,9 @@ from PIL import Image
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from benchmarks.common import blocks, encoded, tell, told
+from benchmarks.digits import blocks, encoded
 from benchmarks.predicting import Predictor
+from benchmarks.processes import tell, told
 from db.bulk import copy_digits, copy_embeddings
 from training.data.dataset import Bytes
 

@@ -19,7 +19,9 @@ import ray
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from benchmarks.common import ROOT, Place, blocks, tell, told
+from benchmarks.digits import blocks
+from benchmarks.place import Place
+from benchmarks.processes import ROOT, tell, told
 from db.bulk import copy_digits, copy_embeddings
 from db.engine import connect
 from training.data.dataset import Bytes

@@ -8,7 +8,8 @@ import time
 
 import psycopg
 
-from benchmarks.common import stream, tell, told
+from benchmarks.digits import stream
+from benchmarks.processes import tell, told
 from twinvec_client import Twinvec
 
 TRIGGER = """

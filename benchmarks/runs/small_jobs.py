@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 
-from benchmarks.common import stream, tell, told
+from benchmarks.digits import stream
 from benchmarks.peer import await_all, worker
+from benchmarks.processes import tell, told
 from training.data.dataset import Bytes
 from twinvec_client import Twinvec
 

@@ -5,19 +5,12 @@ A figure is [wall, CPU of this process, CPU of broker and database], in microsec
 the same rows and bytes, moved by nothing but what is named.
 """
 
-import gc
 import hashlib
-import statistics
-import time
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -32,83 +25,27 @@ import db.queue.finish
 import db.queue.intake
 import db.vectors.embeddings
 import tasks.intake
-from benchmarks.common import digits, encoded, tell, told
+from benchmarks.digits import digits, encoded
+from benchmarks.limits import copy_again, multiply, settle
+from benchmarks.meter import Meter
+from benchmarks.processes import tell, told
 from db.digits import pixels_of
 from db.queue.intake import Submission
 from db.queue.leases import Lease
 from training.model.siamese import scaled
 from training.model.storage import load
 from training.pictures.read import read_picture
-from twinvec_client import Twinvec
+from training.pictures.sandbox import reader
 from twinvec_client import chunks as cutting
+from twinvec_client.connection import Connection
 from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER
 from twinvec_client.contract.messages import EmbedBatch, Intake
 from twinvec_client.contract.packing import pack, unpack
+from worker.celeryconfig import celery_config
 from worker.runtime import Runtime
 from worker.settings import Settings
 
 KEY_LOOK_UP = "SELECT digits.id, digits.key, digits.sha256"  # how its statement begins, as SQLAlchemy writes it
-COLUMNS = {
-    "digits": ("id", "key", "collection", "pixels", "sha256", "label", "attributes", "job"),
-    "embeddings": ("tower", "digit", "vector"),
-}
-
-
-class Meter:
-    """Times steps, by name. The first of each name is not counted: it pays what is paid once."""
-
-    def __init__(self, servers: Iterable[psutil.Process]) -> None:
-        # Nanoseconds that each thread has run: `cpu_times` counts in hundredths of a second.
-        threads = [path for server in servers for path in Path(f"/proc/{server.pid}/task").glob("*/schedstat")]
-        self._accounts = [path.open("rb", buffering=0) for path in threads]
-        self._spent: dict[str, list[list[float]]] = defaultdict(list)
-
-    def clear(self) -> None:
-        self._spent.clear()
-
-    def now(self) -> list[float]:
-        """Seconds: the clock, CPU of this process, CPU of the servers."""
-        servers = 0
-        for account in self._accounts:
-            account.seek(0)
-            servers += int(account.read().split()[0])
-        return [time.perf_counter(), time.process_time(), servers / 1e9]
-
-    def note(self, name: str, start: list[float]) -> None:
-        self._spent[name].append([after - before for before, after in zip(start, self.now(), strict=True)])
-
-    def timed(self, name: str, step: Callable[..., Any]) -> Callable[..., Any]:
-        def timing(*args: Any, **kwargs: Any) -> Any:
-            start = self.now()
-            result = step(*args, **kwargs)
-            self.note(name, start)
-            return result
-
-        return timing
-
-    def each(self, name: str, step: Callable[[Any], Any], given: Iterable[Any]) -> list[Any]:
-        """What the step makes of each."""
-        made = []
-        for one in given:
-            made.append(self.timed(name, step)(one))
-            gc.freeze()  # what is kept here for the next stage is not collected: a worker does not hold it
-        return made
-
-    @contextmanager
-    def parts(self, **parts: tuple[Any, str]) -> Iterator[None]:
-        """Time functions, each given by where it is looked up, when the product calls them."""
-        with ExitStack() as stack:
-            for name, (owner, function) in parts.items():
-                timed = self.timed(name, getattr(owner, function))
-                stack.enter_context(patch.object(owner, function, timed))
-            yield
-
-    def medians(self, count: int) -> dict[str, list[float]]:
-        """Microseconds for each of the `count` digits of a step."""
-        return {
-            name: [statistics.median(column) / count * 1e6 for column in zip(*spent[1:], strict=True)]
-            for name, spent in self._spent.items()
-        }
 
 
 task = told()
@@ -151,7 +88,7 @@ def walk() -> int:
     with meter.parts(unpack=(tasks.intake, "unpack")):
         submissions = meter.each("read_chunk", read, arrived)
     meter.each("unpack_limit", lambda frame: unpack(frame, count), frames)
-    settle()
+    settle(postgres)
     commit = (runtime.engine.dialect, "do_commit")
     copy, ids = (db.queue.intake, "copy_digits"), (db.queue.intake, "fetch")
     with meter.parts(submit_plan=(db.queue.intake, "_plan"), submit_ids=ids, submit_copy=copy, submit_commit=commit):
@@ -162,7 +99,7 @@ def walk() -> int:
     meter.each("claim_limit", lambda _: runtime.transact(lambda session: session.execute(text("SELECT 1"))), leases)
     found = meter.each("read_pixels", pixels, leases)
     made = meter.each("tower", lambda stored: runtime.towers[place.tower](stored[1]), found)
-    settle()
+    settle(postgres)
     there, embedded = (db.queue.finish, "existing"), (db.vectors.embeddings, "embedded_among")
     copy = (db.vectors.embeddings, "copy_embeddings")
     with meter.parts(finish_existing=there, finish_embedded=embedded, finish_copy=copy, finish_commit=commit):
@@ -170,28 +107,25 @@ def walk() -> int:
     if stored != [count] * turns:
         raise SystemExit(f"{turns} batches of {count} digits were sent; stored are {stored}")
 
-    copy_again(leases)
+    copy_again(postgres, meter, leases)
     meter.each("png", lambda _: [read_picture(file) for file in files], range(turns))
     meter.each("png_limit", lambda _: [np.asarray(Image.open(BytesIO(file)).convert("L")) for file in files], leases)
-    meter.each("tower_limit", multiply, [scaled(images) for images in pictures])
+    meter.each("tower_limit", partial(multiply, matrices), [scaled(images) for images in pictures])
     return int(np.mean([len(frame) for frame in frames]))
-
-
-# --- the stages ---
 
 
 def cut(images: np.ndarray) -> Intake:
     """A job of one chunk."""
     job = str(uuid.uuid4())
     stream = ((f"{job[:8]}/{index:07}", image) for index, image in enumerate(images))
-    (chunk,) = cutting.chunks(stream, job=job, collection="bench", labels=None, attributes=None, normalise=True)
+    (chunk,) = cutting.chunks(stream, cutting.JobOptions(job=job, collection="bench"))
     return chunk
 
 
 def through_broker(name: str, messages: list[Any]) -> list[dict[str, Any]]:
     """Send and receive messages; then as many bytes, of which the broker and we know nothing."""
     lane = messages[0].lane
-    meter.each(f"{name}_send", Twinvec(place.broker_url).send, messages)
+    meter.each(f"{name}_send", Connection(place.broker_url).send, messages)
     wires = broker.lrange(KEY_PREFIX + lane, 0, -1)
     fields = meter.each(f"{name}_receive", Receiver(lane), messages)
     meter.each(f"{name}_send_limit", lambda wire: broker.lpush("raw", wire), wires)
@@ -204,7 +138,7 @@ class Receiver:
 
     def __init__(self, lane: str) -> None:
         app = Celery(set_as_current=False)
-        app.conf.update(settings.celery())
+        app.conf.update(celery_config(settings))
         self._arrived: list[Message] = []
         self._connection = app.connection_for_read()
         consumer = self._connection.Consumer(
@@ -216,6 +150,7 @@ class Receiver:
         """The fields of the next message, acknowledged."""
         self._connection.drain_events(timeout=10)
         message = self._arrived.pop()
+        fields: dict[str, Any]
         _, fields, _ = message.decode()
         message.ack()
         return fields
@@ -224,7 +159,7 @@ class Receiver:
 def read(fields: dict[str, Any]) -> Submission:
     chunk = Intake.read(fields)
     job = tasks.intake.check(chunk, settings.job_pictures)
-    with tasks.intake.reader(chunk.normalise, sandboxed=False) as read_one:
+    with reader(chunk.normalise, sandboxed=False) as read_one:
         items, _ = tasks.intake.read(chunk, read_one)
     return Submission(
         job=job, seq=chunk.seq, collection=chunk.collection, items=items, digest=chunk.digest, total=chunk.total
@@ -242,50 +177,6 @@ def pixels(lease: Lease) -> tuple[np.ndarray, np.ndarray]:
 def finish(done: tuple[Any, Any, Any]) -> int:
     lease, (ids, _), vectors = done
     return runtime.transact(db.queue.finish.finish, [lease], ids, {place.tower: vectors}, {"read": 0.1, "tower": 0.1})
-
-
-# --- what the machine can do ---
-
-
-def settle() -> None:
-    """Have the database write what it owes the disk, so that no stage pays for the one before."""
-    postgres.execute("CHECKPOINT")
-
-
-def copy_again(leases: list[Lease]) -> None:
-    """Read each batch's rows, and write them as PostgreSQL would, in one go, into the emptied tables."""
-    ranges = [(lease.digits[0], lease.digits[-1]) for lease in leases]
-    meter.each("read_pixels_limit", received, ranges)
-    tables = {}
-    for name, key in (("digits", "id"), ("embeddings", "digit")):
-        query = f"SELECT {', '.join(COLUMNS[name])} FROM {name} WHERE {key} BETWEEN {{}} AND {{}} ORDER BY {key}"
-        tables[name] = [copied_out(query.format(*ids)) for ids in ranges]
-    postgres.execute("TRUNCATE digits, embeddings")
-    for name, rows in tables.items():
-        settle()
-        meter.each(f"copy_{name}_limit", partial(copy_in, f"{name} ({', '.join(COLUMNS[name])})"), rows)
-
-
-def received(ids: tuple[int, int]) -> None:
-    """The rows as they come, without a look at them."""
-    with postgres.cursor(binary=True) as cursor:
-        cursor.execute("SELECT id, pixels FROM digits WHERE id BETWEEN %s AND %s ORDER BY id", ids)
-
-
-def copied_out(query: str) -> bytes:
-    with postgres.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)") as copy:
-        return b"".join(copy)
-
-
-def copy_in(into: str, rows: bytes) -> None:
-    with postgres.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN (FORMAT BINARY)") as copy:
-        copy.write(rows)
-
-
-def multiply(rows: np.ndarray) -> np.ndarray:
-    for matrix in matrices:
-        rows = rows @ matrix
-    return rows
 
 
 for _ in range(2):

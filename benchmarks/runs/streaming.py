@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import psutil
 
-from benchmarks.common import stream, tell, told
+from benchmarks.digits import stream
+from benchmarks.processes import tell, told
 from training.data.dataset import Bytes
 from twinvec_client import Twinvec
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.common import tell, told
+from benchmarks.processes import tell, told
 from training.model.siamese import build_network
 from training.model.storage import fingerprint, save
 from training.recipes import NOTEBOOK

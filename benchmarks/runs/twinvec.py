@@ -4,7 +4,8 @@ import time
 
 from sqlalchemy import text
 
-from benchmarks.common import encoded, stream, tell, told
+from benchmarks.digits import encoded, stream
+from benchmarks.processes import tell, told
 from twinvec_client import Twinvec
 
 task = told()

@@ -9,7 +9,6 @@ import typer
 from cli.display.console import err, out, show
 from cli.options import Json
 from local.detached import stop_detached
-from local.home import resolve_home
 from local.stack import GRACE
 from worker.settings import Settings
 
@@ -26,7 +25,7 @@ def down(
     Example:
       twinvec down
     """
-    home = resolve_home(Settings().home)
+    home = Settings().home
     with err.status("stopping workers, then servers"):
         stopped = stop_detached(home, grace=0 if now else GRACE)
     said = f"stopped; the data stays in {home}" if stopped else f"nothing runs in {home}"

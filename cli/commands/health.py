@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cli.connect import check_broker, require_database
+from cli.connect import check_broker
 from cli.display.console import key_values, masked, out, show
 from cli.errors import CommandError
 from cli.options import Json
@@ -21,7 +21,7 @@ def health(json: Json = False) -> None:
     settings = Settings()
     broker = settings.broker()
     check_broker(broker)
-    database = require_database(settings)
+    database = settings.require_database()
     engine = connect(database)
     try:
         with engine.connect() as connection:

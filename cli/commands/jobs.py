@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
@@ -18,7 +18,7 @@ from cli.display.epochs import follow as follow_training
 from cli.errors import CommandError
 from cli.inputs.ids import find_job, shorten
 from cli.options import JobId, Json, Limit, Normalise
-from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob
+from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob, TrainingProgress
 
 _COLOURS = {"finished": "green", "finished_with_failures": "yellow", "failed": "red", "waiting_for_tower": "yellow"}
 _WIDE = 120  # columns that a list with whole ids takes
@@ -199,13 +199,13 @@ def _describe(status: JobStatus) -> None:
         out.print(f"`twinvec failures {status.id}` lists what failed, `twinvec retry` sends it again")
 
 
-def _progress(at: dict[str, Any]) -> dict[str, str]:
+def _progress(at: TrainingProgress) -> dict[str, str]:
     """How far a running training is."""
-    rows = {"epoch": f"{at['epoch']} of {at['epochs']}, step {at['step']:,} of {at['steps']:,}"}
-    rows |= {escape(name): f"{value:.4f}" for name, value in sorted(at["metrics"].items())}
-    rows["left"] = f"about {at['remaining']:,.0f} s, and the evaluation"
-    if at.get("attempt", 1) > 1:
-        rows["attempt"] = f"{at['attempt']}: started over after its worker was lost"
+    rows = {"epoch": f"{at.epoch} of {at.epochs}, step {at.step:,} of {at.steps:,}"}
+    rows |= {escape(name): f"{value:.4f}" for name, value in sorted(at.metrics.items())}
+    rows["left"] = f"about {at.remaining:,.0f} s, and the evaluation"
+    if at.attempt > 1:
+        rows["attempt"] = f"{at.attempt}: started over after its worker was lost"
     return rows
 
 

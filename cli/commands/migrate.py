@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cli.connect import require_database
 from cli.display.console import masked, out, show
 from cli.options import Json
 from db.engine import connect
@@ -19,7 +18,7 @@ def migrate(json: Json = False) -> None:
     Example:
       TWINVEC_DATABASE_URL=postgresql://localhost/twinvec twinvec migrate
     """
-    url = require_database(Settings())
+    url = Settings().require_database()
     bring_up_to_date(connect(url))
     done = {"database": masked(url), "tables": "up to date"}
     show(done, lambda _done: out.print("the database's tables are up to date"), as_json=json)

@@ -11,7 +11,6 @@ import typer
 from cli.display.console import err, key_values, masked, out, print_json
 from cli.options import Json
 from local.detached import start_detached
-from local.home import resolve_home
 from local.signals import Interrupts
 from local.stack import Stack
 from worker.runfile import RunFile, run_file
@@ -38,7 +37,7 @@ def up(
     """
     started = time.monotonic()
     settings = Settings()
-    home = resolve_home(settings.home)
+    home = settings.home
     if detach:
         with err.status("starting broker, database and workers"):
             start_detached(home, broker_port=broker_port)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from cli.connect import require_database
 from cli.errors import CommandError
 from cli.exit_codes import USAGE
 from training.model.devices import share_gpu
@@ -37,7 +36,7 @@ def worker(
         raise CommandError(f"no lane {', '.join(unknown) or 'is named'}: there are {', '.join(LANES)}", USAGE)
     settings = Settings()
     settings.guarded_broker()
-    require_database(settings)
+    settings.require_database()
     count = processes or (settings.intake_processes if "intake" in wanted else 1)
     share_gpu()
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task

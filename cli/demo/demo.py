@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import text
 
-from cli.connect import require_database
 from cli.demo import strokes
 from cli.display.console import err, key_values, out, print_json, table
 from cli.display.epochs import follow
@@ -25,7 +24,6 @@ from cli.exit_codes import INTERRUPTED
 from cli.options import Json
 from db.engine import connect
 from local.detached import running, start_detached, stop_detached
-from local.home import resolve_home
 from local.servers import Servers
 from local.signals import Interrupts
 from training.data import mnist
@@ -67,7 +65,7 @@ def demo(
     settings = Settings()
     data = mnist.load(settings.mnist)
     started = time.monotonic()
-    home = resolve_home(settings.home)
+    home = settings.home
     _claim(home)
     screen = err if json else out
     found = running(home)
@@ -177,7 +175,9 @@ class _Demo:
         except TrainingRunning:
             running = next(job for job in self.tv.jobs() if job.kind == "train" and not job.final)
             self.screen.print("the training of a demo that was killed goes on; its lease ends within a minute")
-            job = TrainingJob(self.tv, running.id)
+            found = self.tv.job(running.id)
+            assert isinstance(found, TrainingJob), found
+            job = found
         try:
             outcome = follow(job, self.screen.file)
         except KeyboardInterrupt:
@@ -241,7 +241,7 @@ class _Demo:
             FROM digits d LEFT JOIN embeddings e ON e.digit = d.id AND e.tower = :tower
             WHERE d.collection = ANY(:collections)
         """)
-        engine = connect(require_database(self.settings))
+        engine = connect(self.settings.require_database())
         try:
             with engine.connect() as connection:
                 parameters = {"tower": tower.id, "collections": list(COLLECTIONS)}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
-from twinvec_client import JobStatus, TrainingJob, TrainingOutcome
+from twinvec_client import JobStatus, TrainingJob, TrainingOutcome, TrainingProgress
 
 _WIDTH = 20  # characters of the bar
 _BOLD, _GREEN, _GREY, _PLAIN, _CLEAR = "\x1b[1m", "\x1b[32m", "\x1b[37m", "\x1b[0m", "\r\x1b[2K"
@@ -34,7 +35,7 @@ class Epochs:
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._live = stream.isatty()
-        self._at: dict[str, Any] = {}  # the progress that was seen last
+        self._at: TrainingProgress | None = None  # the progress that was seen last
         self._begun = 0.0  # seconds into the training when this epoch began
 
     def __enter__(self) -> Self:
@@ -53,15 +54,15 @@ class Epochs:
         if status.outcome:
             self._finish(status.outcome.get("history") or {})
 
-    def _move_to(self, progress: dict[str, Any]) -> None:
-        if self._at and progress["seconds"] < self._at["seconds"]:
+    def _move_to(self, progress: TrainingProgress) -> None:
+        if self._at and progress.seconds < self._at.seconds:
             self._write("\nthe worker was lost; another one starts over\n")
-            self._at, self._begun = {}, 0.0
-        if progress["epoch"] != self._at.get("epoch"):
-            if self._at:
+            self._at, self._begun = None, 0.0
+        if self._at is None or progress.epoch != self._at.epoch:
+            if self._at is not None:
                 self._close(self._at)
-                self._begun = self._at["seconds"]
-            self._write(f"Epoch {progress['epoch']}/{progress['epochs']}\n")
+                self._begun = self._at.seconds
+            self._write(f"Epoch {progress.epoch}/{progress.epochs}\n")
         self._at = progress
         if self._live:
             self._write(_CLEAR + self._line(progress))
@@ -69,22 +70,22 @@ class Epochs:
     def _finish(self, history: dict[str, list[float]]) -> None:
         if self._at:
             last = {name: values[-1] for name, values in history.items() if values}
-            self._close(self._at | ({"step": self._at["steps"], "metrics": last} if last else {}))
-            self._at = {}
+            self._close(replace(self._at, step=self._at.steps, metrics=last) if last else self._at)
+            self._at = None
 
-    def _close(self, progress: dict[str, Any]) -> None:
+    def _close(self, progress: TrainingProgress) -> None:
         self._write((_CLEAR if self._live else "") + self._line(progress) + "\n")
 
-    def _line(self, at: dict[str, Any]) -> str:
-        done = round(_WIDTH * at["step"] / at["steps"])
-        seconds = max(at["seconds"] - self._begun, 0.0)
-        pace = f"{1000 * seconds / max(at['step'], 1):.0f}ms/step"
-        names = sorted(at["metrics"], key=lambda name: (name.startswith("val_"), name))
-        metrics = "".join(f" - {name}: {at['metrics'][name]:.4f}" for name in names)
+    def _line(self, at: TrainingProgress) -> str:
+        done = round(_WIDTH * at.step / at.steps)
+        seconds = max(at.seconds - self._begun, 0.0)
+        pace = f"{1000 * seconds / max(at.step, 1):.0f}ms/step"
+        names = sorted(at.metrics, key=lambda name: (name.startswith("val_"), name))
+        metrics = "".join(f" - {name}: {at.metrics[name]:.4f}" for name in names)
         if not self._live:
-            return f"{at['step']}/{at['steps']} {'━' * done} {seconds:.0f}s {pace}{metrics}"
+            return f"{at.step}/{at.steps} {'━' * done} {seconds:.0f}s {pace}{metrics}"
         bar = f"{_GREEN}{'━' * done}{_PLAIN}{_GREY}{'━' * (_WIDTH - done)}{_PLAIN}"
-        return f"{_BOLD}{at['step']}/{at['steps']}{_PLAIN} {bar} {_BOLD}{seconds:.0f}s{_PLAIN} {pace}{metrics}"
+        return f"{_BOLD}{at.step}/{at.steps}{_PLAIN} {bar} {_BOLD}{seconds:.0f}s{_PLAIN} {pace}{metrics}"
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

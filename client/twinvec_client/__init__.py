@@ -32,6 +32,7 @@ from twinvec_client.results import (
     Neighbour,
     Tower,
     TrainingOutcome,
+    TrainingProgress,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "TrainingFailed",
     "TrainingJob",
     "TrainingOutcome",
+    "TrainingProgress",
     "TrainingRunning",
     "Twinvec",
     "TwinvecError",

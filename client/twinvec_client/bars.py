@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -47,22 +46,22 @@ class _RichBar(Bar):
     def embedding(self, status: JobStatus) -> None:
         notes = [f"[red]{status.failed:,} failed"] if status.failed else []
         if status.state == "waiting_for_tower":
-            notes.append("[yellow]no tower is live yet: the vectors are owed")
+            notes.append("[yellow]no tower is live yet: the vectors are due")
         self.progress.update(
             self.task, completed=status.settled, total=status.total, description=" ".join(["embed", *notes])
         )
 
     def training(self, status: JobStatus) -> None:
-        at: dict[str, Any] = status.progress or {}
-        if not at:
+        at = status.progress
+        if at is None:
             return
-        done = (at["epoch"] - 1) * at["steps"] + at["step"]
-        metrics = " ".join(f"{name} {value:.4f}" for name, value in at["metrics"].items())
+        done = (at.epoch - 1) * at.steps + at.step
+        metrics = " ".join(f"{name} {value:.4f}" for name, value in at.metrics.items())
         self.progress.update(
             self.task,
             completed=done,
-            total=at["epochs"] * at["steps"],
-            description=f"train epoch {at['epoch']}/{at['epochs']} {metrics}",
+            total=at.epochs * at.steps,
+            description=f"train epoch {at.epoch}/{at.epochs} {metrics}",
         )
 
 

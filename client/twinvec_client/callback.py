@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from twinvec_client.contract import messages
 from twinvec_client.contract.broker import KEY_PREFIX
 from twinvec_client.contract.limits import MAX_NAME_CHARS, is_name
 from twinvec_client.errors import InvalidRequest
 
 
-@dataclass(frozen=True)
-class Callback:
+class Callback(messages.Callback, frozen=True):
     """The task `task` on the queue `queue` of the same broker, as the caller's own Celery workers know them.
 
     It is called with one argument, a dict: the job's `id`, `kind`, `collection`, `state` and counts, as `JobStatus`
     names them. It is called when the last picture is accounted for, with failures or without, and when the job is
-    cancelled; at least once, so know a job by its id. Raises InvalidRequest on names that can be none.
+    cancelled; at least once, so know a job by its id. Raises InvalidRequest on names that cannot be a task's or a
+    queue's.
     """
-
-    task: str
-    queue: str = "celery"
 
     def __post_init__(self) -> None:
         for name, value in (("task", self.task), ("queue", self.queue)):
@@ -28,7 +24,3 @@ class Callback:
                     f"callback {name} {value!r:.80}: a string of 1 to {MAX_NAME_CHARS} characters "
                     f"that does not begin with {KEY_PREFIX!r}"
                 )
-
-    def write(self) -> tuple[str, str]:
-        """As it travels."""
-        return self.task, self.queue

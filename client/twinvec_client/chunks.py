@@ -12,10 +12,10 @@ from twinvec_client.contract.limits import (
     MAX_CHUNK_BYTES,
     MAX_CHUNK_ITEMS,
 )
-from twinvec_client.contract.messages import GLYPH, REFUSED, Intake
+from twinvec_client.contract.messages import GLYPH, REFUSED, Callback, Intake
 from twinvec_client.contract.packing import PACKED_BYTES, pack
 from twinvec_client.errors import InvalidRequest
-from twinvec_client.fields import key_refusal, read_label, write_attributes
+from twinvec_client.fields import Refusal, key_refusal, read_label, write_attributes
 from twinvec_client.pictures import Digit, encode
 
 Labels = Mapping[str, int] | Callable[[str], int | None] | None
@@ -29,8 +29,8 @@ class _Item(NamedTuple):
     """A picture as it travels."""
 
     key: str
-    kind: int
-    content: bytes | tuple[str, str]
+    type: int
+    content: bytes | Refusal
     label: int | None = None
     attributes: str | None = None
 
@@ -40,66 +40,72 @@ class _Open:
     """The chunk that is being filled."""
 
     keys: list[str] = field(default_factory=list)
-    kinds: bytearray = field(default_factory=bytearray)
+    item_types: bytearray = field(default_factory=bytearray)
     glyphs: list[bytes] = field(default_factory=list)
     encoded: list[bytes] = field(default_factory=list)
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
     labels: list[int | None] = field(default_factory=list)
     attributes: list[str | None] = field(default_factory=list)
     size: int = 0  # about how many bytes
 
     def append(self, item: _Item, size: int) -> None:
         self.keys.append(item.key)
-        self.kinds.append(item.kind)
+        self.item_types.append(item.type)
         if isinstance(item.content, tuple):
             self.refused.append(item.content)
         else:
-            (self.glyphs if item.kind == GLYPH else self.encoded).append(item.content)
+            (self.glyphs if item.type == GLYPH else self.encoded).append(item.content)
         self.labels.append(item.label)
         self.attributes.append(item.attributes)
         self.size += size
 
 
-def chunks(
-    pictures: Any,
-    *,
-    job: str,
-    collection: str,
-    labels: Labels,
-    attributes: Attributes,
-    normalise: bool,
-    callback: tuple[str, str] | None = None,
-    most: int = MAX_CHUNK_ITEMS,
-) -> Iterator[Intake]:
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What is said of a job's pictures as a whole.
+
+    job: its id, a UUID. labels, attributes: by key. normalise: whether pictures are set as MNIST's digits were.
+    """
+
+    job: str
+    collection: str = "default"
+    labels: Labels = None
+    attributes: Attributes = None
+    normalise: bool = True
+    callback: Callback | None = None
+
+
+def chunks(pictures: Any, options: JobOptions, *, most: int = MAX_CHUNK_ITEMS) -> Iterator[Intake]:
     """Cut a stream into `Intake` messages of at most `most` items; the last one, and no other, carries the total.
 
     The cuts depend on the stream alone, so the same stream sent again gives the same chunks. A stream without
     pictures gives one empty chunk. An item whose key, label or attributes are out of their limits is sent as
-    refused. Raises InvalidRequest where `pictures` is no stream of pictures at all.
+    refused. Raises InvalidRequest where `pictures` is not a stream of pictures at all.
     """
-    label_of, attributes_of = _lookup(labels), _lookup(attributes)
+    label_of, attributes_of = _lookup(options.labels), _lookup(options.attributes)
     chunk, seq, total = _Open(), 0, 0
 
     def close(last: bool) -> Intake:
         content, glyphs = hashlib.blake2b(digest_size=16), b"".join(chunk.glyphs)
         keys = [key.encode() for key in chunk.keys]
-        for parts in (keys, [chunk.kinds], [glyphs], chunk.encoded):
+        for parts in (keys, [chunk.item_types], [glyphs], chunk.encoded):
             content.update(b"".join([len(part).to_bytes(4, "big") for part in parts]))
             content.update(b"".join(parts))
-        content.update(repr((chunk.labels, chunk.attributes, collection, normalise, total if last else None)).encode())
+        whole = (chunk.labels, chunk.attributes, options.collection, options.normalise, total if last else None)
+        content.update(repr(whole).encode())
         return Intake(
-            job=job,
+            job=options.job,
             seq=seq,
-            collection=collection,
+            collection=options.collection,
             keys=chunk.keys,
-            kinds=bytes(chunk.kinds),
+            item_types=bytes(chunk.item_types),
             glyphs=pack(glyphs),
             encoded=chunk.encoded,
             refused=chunk.refused,
             labels=chunk.labels if any(label is not None for label in chunk.labels) else None,
             attributes=chunk.attributes if any(chunk.attributes) else None,
-            normalise=normalise,
-            callback=callback,
+            normalise=options.normalise,
+            callback=options.callback,
             resent=False,
             digest=content.digest(),
             total=total if last else None,
@@ -118,7 +124,7 @@ def chunks(
 
 def _size(item: _Item) -> int:
     """About how many bytes it is on the wire; a glyph as large as most, so that cuts depend on no packing."""
-    return _SIZES.get(item.kind, len(item.content)) + len(item.key) + len(item.attributes or "")
+    return _SIZES.get(item.type, len(item.content)) + len(item.key) + len(item.attributes or "")
 
 
 def _items(pictures: Any) -> Iterable[tuple[str, Any]]:

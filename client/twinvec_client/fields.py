@@ -14,8 +14,9 @@ from twinvec_client.contract.limits import (
     holds_nul,
     is_name,
 )
+from twinvec_client.contract.reasons import SenderReason
 
-Refusal = tuple[str, str]  # reason code, sentence
+Refusal = tuple[SenderReason, str]  # reason code, sentence
 
 
 def key_refusal(key: Any) -> Refusal | None:
@@ -25,7 +26,7 @@ def key_refusal(key: Any) -> Refusal | None:
 
 
 def read_label(label: Any) -> tuple[int | None, Refusal | None]:
-    """A label as an int, or why it is none. NumPy's integers are labels too."""
+    """A label as an int, or why it is refused. NumPy's integers are labels too."""
     if label is None:
         return None, None
     try:
@@ -38,7 +39,7 @@ def read_label(label: Any) -> tuple[int | None, Refusal | None]:
 
 
 def write_attributes(attributes: dict[str, Any] | None) -> tuple[str | None, Refusal | None]:
-    """A digit's attributes as JSON text, or why they are none."""
+    """A digit's attributes as JSON text, or why they are refused."""
     if attributes is None:
         return None, None
     if not isinstance(attributes, dict):
@@ -49,7 +50,7 @@ def write_attributes(attributes: dict[str, Any] | None) -> tuple[str | None, Ref
         text = json.dumps(attributes, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
-        return None, ("bad_attributes", f"no JSON: {error}")
+        return None, ("bad_attributes", f"not JSON: {error}")
     if size > MAX_ATTRIBUTES_BYTES:
         return None, ("bad_attributes", f"{size:,} bytes of JSON: at most {MAX_ATTRIBUTES_BYTES:,} are taken")
     if holds_nul(text):

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from twinvec_client import bars
+from twinvec_client.chunks import JobOptions
+from twinvec_client.connection import Connection
 from twinvec_client.contract.messages import Cancel, FailuresOf, StatusOf, StopTraining
+from twinvec_client.delivery import Pace, deliver, new_job
 from twinvec_client.errors import NotReady, TrainingFailed
 from twinvec_client.outage import TRANSIENT, Outage
 from twinvec_client.pictures import Digit
 from twinvec_client.results import EmbedOutcome, Failure, JobStatus, TrainingOutcome
-
-if TYPE_CHECKING:
-    from twinvec_client.client import Twinvec
 
 _PAGE = 500  # failures a request
 _PICTURES_A_PAGE = 20
 _GAVE_WAY = ("superseded", "duplicate_key")
 
 
-def _sent(failure: Failure) -> Any:
-    """A kept picture, as it was sent."""
-    if failure.is_glyph:
-        return np.frombuffer(failure.picture or b"", np.uint8).reshape(28, 28)
-    return failure.picture
-
-
 class _Job:
-    def __init__(self, client: Twinvec, id: str) -> None:
-        self._client = client
+    def __init__(self, connection: Connection, id: str, pace: Pace) -> None:
+        self._connection, self._pace = connection, pace
         self.id = id
 
     def __repr__(self) -> str:
@@ -40,19 +33,19 @@ class _Job:
 
     def status(self) -> JobStatus:
         """Where the job stands now, counted in SQL. Raises UnknownJob."""
-        return JobStatus.read(self._client.ask(StatusOf(job=self.id)))
+        return JobStatus.read(self._connection.ask(StatusOf(job=self.id)))
 
     def cancel(self) -> JobStatus:
         """Stop the job: what is done stays, what has not begun never will. A finished job is left as it is."""
-        return JobStatus.read(self._client.ask(Cancel(job=self.id)))
+        return JobStatus.read(self._connection.ask(Cancel(job=self.id)))
 
     def _wait(self, timeout: float | None, show: Callable[[JobStatus], None]) -> JobStatus:
         deadline = None if timeout is None else time.monotonic() + timeout
         start, pause = time.monotonic(), 0.01  # seconds
-        outage = Outage(self._client.outage)
+        outage = Outage(self._pace.outage)
         while True:
             try:
-                status = JobStatus.read(self._client.ask(StatusOf(job=self.id), timeout=outage.timeout))
+                status = JobStatus.read(self._connection.ask(StatusOf(job=self.id), timeout=outage.timeout))
             except TRANSIENT as error:
                 outage.endure(error)
                 continue
@@ -91,7 +84,7 @@ class EmbedJob(_Job):
         after, limit = "", _PICTURES_A_PAGE if pictures else _PAGE
         while True:
             request = FailuresOf(job=self.id, after=after, limit=limit, pictures=pictures)
-            page = self._client.ask(request)["failures"]
+            page = self._connection.ask(request)["failures"]
             yield from map(Failure.read, page)
             if len(page) < limit:
                 return
@@ -110,7 +103,9 @@ class EmbedJob(_Job):
             if failure.picture is not None and failure.reason not in _GAVE_WAY
         )
         collection = self.status().collection or "default"
-        return self._client.embed(again, collection=collection, normalise=normalise, progress=progress)
+        options = JobOptions(job=new_job(), collection=collection, normalise=normalise)
+        deliver(self._connection, again, options, pace=self._pace, progress=progress)
+        return EmbedJob(self._connection, options.job, self._pace)
 
 
 class TrainingJob(_Job):
@@ -121,7 +116,7 @@ class TrainingJob(_Job):
 
         It stops within seconds; `wait` returns its tower. Raises InvalidRequest before it has begun.
         """
-        return JobStatus.read(self._client.ask(StopTraining(job=self.id)))
+        return JobStatus.read(self._connection.ask(StopTraining(job=self.id)))
 
     def wait(
         self,
@@ -145,3 +140,10 @@ class TrainingJob(_Job):
         if status.outcome is None:
             raise TrainingFailed(f"training {self.id} {status.state}: {status.message or 'no reason was recorded'}")
         return TrainingOutcome(**status.outcome, seconds=status.seconds)
+
+
+def _sent(failure: Failure) -> Any:
+    """A kept picture, as it was sent."""
+    if failure.is_glyph:
+        return np.frombuffer(failure.picture or b"", np.uint8).reshape(28, 28)
+    return failure.picture

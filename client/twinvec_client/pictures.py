@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from twinvec_client.contract.limits import MAX_PICTURE_BYTES
+from twinvec_client.contract.limits import MAX_PICTURE_BYTES, SIDE
 from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED
+from twinvec_client.fields import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Digit:
     attributes: dict[str, Any] | None = None
 
 
-def encode(picture: Any) -> tuple[int, bytes | tuple[str, str]]:
+def encode(picture: Any) -> tuple[int, bytes | Refusal]:
     """A picture -> (GLYPH, 784 bytes), (ENCODED, file bytes) or (REFUSED, (reason, message)).
 
     28x28 uint8 arrays travel as they are. Other arrays become a PNG, paths the bytes of their file. A picture
@@ -40,11 +41,11 @@ def encode(picture: Any) -> tuple[int, bytes | tuple[str, str]]:
     if isinstance(picture, Image.Image):
         return _png(picture)
     kind = type(picture).__name__
-    return REFUSED, ("bad_picture", f"a {kind} is no picture: give bytes, a path, an array or a PIL image")
+    return REFUSED, ("bad_picture", f"a {kind} is not a picture: give bytes, a path, an array or a PIL image")
 
 
-def _array(array: np.ndarray[Any, Any]) -> tuple[int, bytes | tuple[str, str]]:
-    if array.shape == (28, 28) and array.dtype == np.uint8:
+def _array(array: np.ndarray[Any, Any]) -> tuple[int, bytes | Refusal]:
+    if array.shape == (SIDE, SIDE) and array.dtype == np.uint8:
         return GLYPH, array.tobytes()
     shape, dtype = array.shape, array.dtype
     flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
@@ -73,12 +74,12 @@ def _array(array: np.ndarray[Any, Any]) -> tuple[int, bytes | tuple[str, str]]:
         array = array.astype(np.uint8)
     else:
         return REFUSED, ("bad_array", f"dtype {dtype}: expected uint8, bool, or floats in 0..1")
-    if array.shape == (28, 28):
+    if array.shape == (SIDE, SIDE):
         return GLYPH, array.tobytes()
     return _png(Image.fromarray(array.squeeze(axis=2) if array.ndim == 3 and shape[2] == 1 else array))
 
 
-def _png(image: Image.Image) -> tuple[int, bytes | tuple[str, str]]:
+def _png(image: Image.Image) -> tuple[int, bytes | Refusal]:
     file = io.BytesIO()
     try:
         image.save(file, "PNG", compress_level=1)
@@ -87,13 +88,13 @@ def _png(image: Image.Image) -> tuple[int, bytes | tuple[str, str]]:
     return _file(file.getvalue())
 
 
-def _path(path: Path) -> tuple[int, bytes | tuple[str, str]]:
+def _path(path: Path) -> tuple[int, bytes | Refusal]:
     name = f"{os.fspath(path)!r:.200}"  # quoted: not every path is text
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe may have no end
-            return REFUSED, ("unreadable", f"{name} is no file")
-        # The size before reading: a disk image is no picture.
+            return REFUSED, ("unreadable", f"{name} is not a file")
+        # The size before reading: it may be a disk image.
         return _too_large(found.st_size) if found.st_size > MAX_PICTURE_BYTES else _file(path.read_bytes())
     except OSError as error:
         return REFUSED, ("unreadable", f"{name}: {error.strerror}")
@@ -101,9 +102,9 @@ def _path(path: Path) -> tuple[int, bytes | tuple[str, str]]:
         return REFUSED, ("unreadable", f"{name}: {error}")
 
 
-def _file(data: bytes) -> tuple[int, bytes | tuple[str, str]]:
+def _file(data: bytes) -> tuple[int, bytes | Refusal]:
     return _too_large(len(data)) if len(data) > MAX_PICTURE_BYTES else (ENCODED, data)
 
 
-def _too_large(size: int) -> tuple[int, tuple[str, str]]:
+def _too_large(size: int) -> tuple[int, Refusal]:
     return REFUSED, ("too_many_bytes", f"{size:,} bytes: at most {MAX_PICTURE_BYTES:,} are taken")

@@ -1,1 +1,1 @@
-"""The queue in SQL: jobs, batches, leases and failures. It stands above the vectors, and knows no message."""
+"""The queue in SQL: jobs, batches, leases and failures. It may use `db.vectors`; it must not know Celery's messages."""

@@ -1,25 +1,25 @@
-"""Whose callers are still to be told that their job has ended."""
+"""Which callbacks are due: jobs that have ended and name a task of their caller's. It must not know the broker."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
-from db.queue.jobs import status
+from db.queue.jobs import JobStatus, status
+from db.states import OPEN, JobKind
 from db.tables import Batch, Job
 
 
 def due(session: Session, *, limit: int = 100) -> list[uuid.UUID]:
-    """Jobs that have ended and whose callers have not been told, oldest first."""
+    """Jobs that have ended and whose callback has not been called, oldest first."""
     query = select(Job.id).where(*_uncalled()).order_by(Job.created_at).limit(limit)
     return list(session.execute(query).scalars())
 
 
-def take(session: Session, id: uuid.UUID) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The (callback, status) of a job that is to be announced, until commit nobody else's; None where it is not."""
+def take(session: Session, id: uuid.UUID) -> tuple[dict[str, str], JobStatus] | None:
+    """The (callback, status) of a job whose callback is due, its row locked until commit; None where it is not due."""
     query = select(Job).where(Job.id == id, *_uncalled()).with_for_update(key_share=True, skip_locked=True)
     job = session.execute(query).scalar()
     if job is None or job.callback is None:
@@ -31,6 +31,6 @@ def take(session: Session, id: uuid.UUID) -> tuple[dict[str, Any], dict[str, Any
 def _uncalled() -> tuple[ColumnElement[bool], ...]:
     parts = select(Batch.id).where(Batch.job == Job.id)
     all_here = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery() == Job.chunks
-    embedded = (Job.kind == "embed") & all_here & ~exists(parts.where(Batch.state.in_(["queued", "leased"])))
+    embedded = (Job.kind == JobKind.EMBED) & all_here & ~exists(parts.where(Batch.state.in_(OPEN)))
     ended = Job.ended_at.isnot(None) | Job.cancelled_at.isnot(None) | embedded
     return Job.callback.isnot(None), Job.called_back_at.is_(None), ended

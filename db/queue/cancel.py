@@ -1,4 +1,4 @@
-"""Cancelling jobs: what is done stays, what is open is dropped."""
+"""Cancelling jobs: finished batches stay, open ones are cancelled. It must not know processes: the fence stops them."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ from db.errors import UnknownJob
 from db.queue.dead import close
 from db.queue.failures import waiting_for
 from db.queue.jobs import status
+from db.states import EMBEDDED_UNDER, FINAL, OPEN, BatchState, JobKind
 from db.tables import Batch, Digit, Embedding, Job, Tower
 
 
 def cancel_job(session: Session, id: uuid.UUID) -> None:
-    """Stop a job for good: what is done stays, what is open is dropped. An ended job is left as it is."""
+    """Cancel a job: finished batches stay, open ones are cancelled. An ended job is left as it is.
+
+    Raises UnknownJob.
+    """
     row = session.execute(select(Job).where(Job.id == id).with_for_update(key_share=True)).scalar()
     if row is None:
         raise UnknownJob(f"no job has the id {id}")
-    if status(session, id)["state"] in ("finished", "finished_with_failures", "failed", "cancelled"):
+    if status(session, id).state in FINAL:
         return
     row.cancelled_at = func.now()
-    if row.kind != "embed":
+    if row.kind != JobKind.EMBED:
         row.ended_at = func.now()
     cancel_open(session, id)
 
 
 def cancel_open(session: Session, job: uuid.UUID) -> None:
-    """Cancel a job's open batches: their holders are fenced, and digits that have no vector are forgotten.
+    """Cancel a job's open batches: their holders are fenced, and their digits without a vector are deleted.
 
-    Those stay that another job waits for.
+    Digits that another job waits for stay.
     """
     batches = (
         session.execute(
-            select(Batch)
-            .where(Batch.job == job, Batch.state.in_(["queued", "leased"]))
-            .order_by(Batch.id)
-            .with_for_update()
+            select(Batch).where(Batch.job == job, Batch.state.in_(OPEN)).order_by(Batch.id).with_for_update()
         )
         .scalars()
         .all()
     )
     for batch in batches:
-        close(batch, "cancelled")
+        close(batch, BatchState.CANCELLED)
         batch.dropped = len(batch.digits)
-    # Locked before it is looked who else waits for them: whoever comes to wait locks them as well.
+    # Locked before the jobs that wait for them are read: a job that comes to wait for one locks it as well.
     listed = [id for batch in batches for id in batch.digits]
     brought = Digit.job.in_(select(Job.id).where(Job.cancelled_at.isnot(None)))  # by this job, or one cancelled before
     query = select(Digit.id).where(Digit.id == func.any(listed), brought).order_by(Digit.id).with_for_update(of=Digit)
@@ -60,7 +61,7 @@ def cancel_open(session: Session, job: uuid.UUID) -> None:
     locks.remove_digits(session)
     has_vector = exists(
         select(Embedding.digit).where(
-            Embedding.tower.in_(select(Tower.id).where(Tower.status.in_(["live", "candidate"]))),
+            Embedding.tower.in_(select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER))),
             Embedding.digit == Digit.id,
         )
     )

@@ -1,58 +1,67 @@
-"""Dead batches, those that crashed their worker again and again: listed, and requeued once the cause is fixed."""
+"""Dead batches, those that crashed their worker again and again: listed, and requeued once the cause is fixed.
+
+It must not know vectors.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from db.errors import NotRescuable, UnknownBatch
 from db.queue.failures import fail
+from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Digit, Failure, Job, Tower
 
 
-def bury(session: Session, batch: Batch, reason: str, why: str) -> None:
-    """Close a batch for good. Its digits are failures of their job; they stay stored, and nobody owes them a vector."""
-    job = session.execute(select(Job).where(Job.id == batch.job)).scalar_one()
-    if job.kind == "embed":
-        fail(session, job.id, batch.digits, reason, why)
-    else:
-        job.message, job.ended_at = f"batch {batch.id}: {why}", func.now()
-    batch.failed = (batch.failed or 0) + len(batch.digits)
-    batch.message = why
-    close(batch, "dead")
+@dataclass(frozen=True, kw_only=True)
+class DeadBatch:
+    """A batch that was given up: why, after how many attempts, and which worker held it last.
+
+    kind: of its job. digits: how many it holds. died_at: ISO 8601.
+    """
+
+    id: int
+    job: str
+    kind: JobKind
+    digits: int
+    attempts: int
+    worker: str | None
+    message: str | None
+    died_at: str | None
 
 
-def close(batch: Batch, state: str) -> None:
-    batch.state, batch.token, batch.lease_until, batch.finished_at = state, None, None, func.now()
-
-
-def page(session: Session, *, limit: int) -> list[dict[str, Any]]:
-    """The newest dead batches, as `DeadBatch` names their fields, newest first."""
-    query = select(Batch, Job.kind).join(Job).where(Batch.state == "dead").order_by(Batch.id.desc()).limit(limit)
+def page(session: Session, *, limit: int) -> list[DeadBatch]:
+    """The newest dead batches, newest first."""
+    query = (
+        select(Batch, Job.kind).join(Job).where(Batch.state == BatchState.DEAD).order_by(Batch.id.desc()).limit(limit)
+    )
     return [
-        {
-            "id": batch.id,
-            "job": str(batch.job),
-            "kind": kind,
-            "digits": len(batch.digits),
-            "attempts": batch.attempt,
-            "worker": batch.worker,
-            "message": batch.message,
-            "died_at": batch.finished_at and batch.finished_at.isoformat(),
-        }
+        DeadBatch(
+            id=batch.id,
+            job=str(batch.job),
+            kind=kind,
+            digits=len(batch.digits),
+            attempts=batch.attempt,
+            worker=batch.worker,
+            message=batch.message,
+            died_at=None if batch.finished_at is None else batch.finished_at.isoformat(),
+        )
         for batch, kind in session.execute(query)
     ]
 
 
-def requeue(session: Session, id: int) -> tuple[str, str]:
-    """Queue a dead batch again as if it had never been tried, its failures struck off; its job's (id, kind).
+def requeue(session: Session, id: int) -> tuple[str, JobKind]:
+    """Queue a dead batch again with no attempts, and delete its failures; its job's (id, kind).
 
-    The job goes on until it is done, and then calls back again. Raises UnknownBatch, and NotRescuable where its job
-    was cancelled, its tower is gone, or it is a training.
+    The job is open again, and calls back again when it ends. Raises UnknownBatch, and NotRescuable where its job was
+    cancelled, its tower is retired or rejected, or it is a training.
     """
-    batch = session.execute(select(Batch).where(Batch.id == id, Batch.state == "dead").with_for_update()).scalar()
+    batch = session.execute(
+        select(Batch).where(Batch.id == id, Batch.state == BatchState.DEAD).with_for_update()
+    ).scalar()
     if batch is None:
         raise UnknownBatch(f"no dead batch has the id {id}: `twinvec dead` lists them")
     job = session.execute(select(Job).where(Job.id == batch.job).with_for_update()).scalar_one()
@@ -66,20 +75,38 @@ def requeue(session: Session, id: int) -> tuple[str, str]:
     ).all()
     batch.failed -= len(struck)
     batch.digits = [row.id for row in digits]
-    batch.state, batch.attempt, batch.finished_at, batch.message, batch.published_at = "queued", 0, None, None, None
+    batch.state, batch.attempt, batch.message = BatchState.QUEUED, 0, None
+    batch.finished_at = batch.published_at = None
     job.called_back_at = None
-    if job.kind != "embed":
+    if job.kind != JobKind.EMBED:
         job.ended_at, job.message = None, None
         batch.failed = 0
     return str(job.id), job.kind
 
 
 def _check(session: Session, id: int, job: Job) -> None:
-    if job.kind == "train":
+    if job.kind == JobKind.TRAIN:
         raise NotRescuable(f"batch {id} is a training: start another with `twinvec train`")
     if job.cancelled_at is not None:
         raise NotRescuable(f"job {job.id} of batch {id} was cancelled: send its pictures as a new job")
-    if job.kind == "backfill":
+    if job.kind == JobKind.BACKFILL:
         status = session.execute(select(Tower.status).where(Tower.id == job.tower)).scalar_one()
-        if status not in ("live", "candidate"):
+        if status not in EMBEDDED_UNDER:
             raise NotRescuable(f"batch {id} was to embed under tower {job.tower}, which is {status}")
+
+
+def bury(session: Session, batch: Batch, reason: str, why: str) -> None:
+    """Close a batch for good. Its digits are failures of their job; they stay stored, and are not retried."""
+    job = session.execute(select(Job).where(Job.id == batch.job)).scalar_one()
+    if job.kind == JobKind.EMBED:
+        fail(session, job.id, batch.digits, reason, why)
+    else:
+        job.message, job.ended_at = f"batch {batch.id}: {why}", func.now()
+    batch.failed = (batch.failed or 0) + len(batch.digits)
+    batch.message = why
+    close(batch, BatchState.DEAD)
+
+
+def close(batch: Batch, state: BatchState) -> None:
+    """Take a batch from its holder, for good."""
+    batch.state, batch.token, batch.lease_until, batch.finished_at = state, None, None, func.now()

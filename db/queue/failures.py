@@ -1,4 +1,4 @@
-"""Pictures that were not embedded."""
+"""Pictures that were not embedded, by job: recorded and listed. It must not know how a batch failed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, undefer
 
+from db.states import OPEN, JobKind
 from db.tables import Batch, Digit, Failure, Job
 
 
 class FailedItem(NamedTuple):
-    """A key, a stable reason code, a sentence, and what was sent where there are bytes of it."""
+    """A key, a stable reason code, a sentence, and the bytes that were sent, if any."""
 
     key: str
     reason: str
@@ -27,7 +28,7 @@ class FailedItem(NamedTuple):
 
 
 def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem]) -> None:
-    """Note failures of a job. The same key again counts as one more attempt."""
+    """Record failures of a job. A key that failed before counts as one more attempt."""
     if not items:
         return
     # One statement cannot touch a row twice, and a job may repeat a key.
@@ -55,7 +56,7 @@ def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem]) -> Non
 
 
 def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: bool = False) -> list[Failure]:
-    """At most `limit` failures of a job, by key, after the key `after`; with what was sent, if asked for."""
+    """At most `limit` failures of a job, by key, after the key `after`; with the bytes that were sent, if asked for."""
     query = select(Failure).where(Failure.job == job, Failure.key > after).order_by(Failure.key).limit(limit)
     if pictures:
         query = query.options(undefer(Failure.picture))
@@ -78,7 +79,7 @@ def waiting_for(session: Session, ids: Sequence[int]) -> dict[uuid.UUID, list[in
     listed = (
         select(Batch.job, func.unnest(Batch.digits).label("digit"))
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state.in_(["queued", "leased"]), Job.kind == "embed")
+        .where(Batch.state.in_(OPEN), Job.kind == JobKind.EMBED)
         .subquery()
     )
     waiting: dict[uuid.UUID, list[int]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Finishing batches behind a fence: vectors, counts and state in one transaction, or nothing."""
+"""Finishing batches: vectors, counts and state in one transaction, fenced by the token. It must not know models."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from db.digits import existing
 from db.errors import LeaseLost, TowersChanged
 from db.queue.dead import bury
 from db.queue.leases import Lease, held, towers_for
+from db.states import BatchState, JobKind
 from db.tables import Batch, Job
 from db.vectors import embeddings
 
@@ -28,11 +29,11 @@ def finish(
     vectors: Vectors,
     seconds: dict[str, float],
 ) -> int:
-    """Store the vectors of batches and close these, all or nothing; how many digits have theirs now.
+    """Store the vectors of batches and close them, all or nothing; how many digits have a vector now.
 
     leases: of one batch, or of several that were claimed together. digits: (n,) their ids, ascending, in the order of
     the vectors' rows. seconds: spent by stage. Raises LeaseLost where a lease was lost, TowersChanged where vectors of
-    another tower are needed as well, BadVectors where some are none.
+    another tower are needed as well, BadVectors where some are not finite, ValueError where their shape is wrong.
     """
     locks.hold_towers(session)
     job = session.execute(select(Job).where(Job.id == leases[0].job)).scalar_one()
@@ -54,10 +55,10 @@ def finish(
 
 
 def _count_gone(session: Session, leases: Sequence[Lease], stored: set[int]) -> None:
-    """Correct the counts of batches whose digits were replaced meanwhile: failures of the jobs that waited for them."""
+    """Correct the counts of batches whose digits were replaced meanwhile: the jobs that waited have a failure each."""
     for lease in leases:
         if gone := len(set(lease.digits) - stored):
-            column = Batch.failed if lease.kind == "embed" else Batch.dropped
+            column = Batch.failed if lease.kind == JobKind.EMBED else Batch.dropped
             session.execute(
                 update(Batch)
                 .where(Batch.id == lease.batch)
@@ -66,10 +67,10 @@ def _count_gone(session: Session, leases: Sequence[Lease], stored: set[int]) -> 
 
 
 def quarantine(session: Session, lease: Lease, digits: Sequence[int], reason: str, why: str) -> Lease:
-    """Bury some digits of a held batch in one of their own; the lease of the rest. Raises LeaseLost."""
+    """Move some digits of a held batch to a dead batch of their own; the lease of the rest. Raises LeaseLost."""
     batch = session.execute(select(Batch).where(*held(lease)).with_for_update()).scalar()
     if batch is None:
-        raise LeaseLost(f"the lease of batch {lease.batch} is lost")
+        raise LeaseLost(lease.batch)
     aside = set(batch.digits) & set(digits)
     if aside:
         batch.digits = [id for id in batch.digits if id not in aside]
@@ -89,7 +90,7 @@ def _close(session: Session, lease: Lease, seconds: dict[str, float], *, embedde
         update(Batch)
         .where(*held(lease))
         .values(
-            state="done",
+            state=BatchState.DONE,
             token=None,
             lease_until=None,
             finished_at=func.now(),
@@ -102,4 +103,4 @@ def _close(session: Session, lease: Lease, seconds: dict[str, float], *, embedde
         .returning(Batch.id)
     )
     if closed.scalar() is None:
-        raise LeaseLost(f"the lease of batch {lease.batch} is lost")
+        raise LeaseLost(lease.batch)

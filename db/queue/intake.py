@@ -1,4 +1,4 @@
-"""Accept a chunk of pictures: job, digits, failures and batch in the caller's one transaction."""
+"""Accepting a chunk: job, digits, failures and batch in one transaction. It must not know files: pixels come here."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from sqlalchemy.orm import Session
 from db import locks
 from db.bulk import copy_digits, fetch
 from db.queue.failures import FailedItem, fail, record, waiting_for
+from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Job, Tower
 from db.vectors import embeddings
 from db.vectors.embeddings import embedded_among
 
 
 def backlog(session: Session) -> int:
-    """Digits that callers sent and that are not embedded yet."""
+    """How many digits callers have sent that are not embedded yet."""
     query = (
         select(func.coalesce(func.sum(func.cardinality(Batch.digits)), 0))
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state.in_(["queued", "leased"]), Job.kind == "embed")
+        .where(Batch.state.in_(OPEN), Job.kind == JobKind.EMBED)
     )
     return int(session.execute(query).scalar_one())
 
@@ -38,12 +39,12 @@ def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000)
 
 
 def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
-    """The digest of the chunk that stands in SQL under this number; None where none does."""
+    """The digest of the chunk that was accepted under this number; None where none was."""
     return session.execute(select(Batch.digest).where(Batch.job == job, Batch.seq == seq)).scalar()
 
 
 def items_before(session: Session, job: uuid.UUID, seq: int) -> int:
-    """Pictures of a job's chunks that stand in SQL and have a lower number."""
+    """How many pictures a job's accepted chunks of a lower number have."""
     query = select(func.coalesce(func.sum(Batch.items), 0)).where(Batch.job == job, Batch.seq < seq)
     return int(session.execute(query).scalar_one())
 
@@ -68,17 +69,17 @@ class Submission:
     failures: list[FailedItem] = field(default_factory=list)
     digest: bytes
     total: int | None
-    callback: dict[str, Any] | None = None  # the caller's task that is told of the job's end: {"task", "queue"}
-    seconds: dict[str, float] = field(default_factory=dict)  # spent before, by stage
+    callback: dict[str, Any] | None = None  # the caller's task to call when the job ends: {"task", "queue"}
+    seconds: dict[str, float] = field(default_factory=dict)  # spent so far, by stage
 
 
 def submit(session: Session, chunk: Submission) -> int | None:
-    """Store a chunk, once; the id of the batch that is to be embedded, or None where nothing is.
+    """Store a chunk, once; the id of its batch, or None where nothing is to be embedded.
 
-    A chunk accepted before changes nothing, and neither does one past the end of its job: it was cut from other
-    pictures, sent under the idempotency key of these. A key that is stored already with the same pixels is
-    `unchanged` once it has its vector; with other pixels it is replaced, and its vectors go with it. Nobody else
-    stores in the collection until this transaction ends.
+    A chunk that was accepted before changes nothing, and neither does one past the end of its job: it was cut from
+    other pictures, sent under the same idempotency key. A key that is stored already with the same pixels counts as
+    `unchanged` if it has its vector; with other pixels the digit is replaced, and its vectors are deleted. No other
+    transaction stores in the collection until this one ends.
     """
     job = _open_job(session, chunk)
     if job.chunks is not None and chunk.seq >= job.chunks:
@@ -92,7 +93,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
             digits=[],
             digest=chunk.digest,
             items=count,
-            state="cancelled" if job.cancelled_at else "done",
+            state=BatchState.CANCELLED if job.cancelled_at else BatchState.DONE,
             dropped=count if job.cancelled_at else 0,
             finished_at=func.now(),
         )
@@ -103,27 +104,27 @@ def submit(session: Session, chunk: Submission) -> int | None:
         session.execute(update(Job).where(Job.id == job.id).values(total=chunk.total, chunks=chunk.seq + 1))
     if batch is None or job.cancelled_at:
         return None
-    owed, unchanged, duplicates = _store(session, chunk)
+    due, unchanged, duplicates = _store(session, chunk)
     failures = chunk.failures + duplicates
     record(session, job.id, failures)
     session.execute(
         update(Batch)
         .where(Batch.id == batch)
         .values(
-            digits=owed,
+            digits=due,
             unchanged=unchanged,
             failed=len(failures),
             seconds=chunk.seconds,
-            **({"state": "queued", "finished_at": None, "published_at": func.now()} if owed else {}),
+            **({"state": BatchState.QUEUED, "finished_at": None, "published_at": func.now()} if due else {}),
         )
     )
-    return batch if owed else None
+    return batch if due else None
 
 
 def _open_job(session: Session, chunk: Submission) -> Job:
     session.execute(
         insert(Job)
-        .values(id=chunk.job, kind="embed", collection=chunk.collection, parameters={}, callback=chunk.callback)
+        .values(id=chunk.job, kind=JobKind.EMBED, collection=chunk.collection, parameters={}, callback=chunk.callback)
         .on_conflict_do_nothing()
     )
     # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
@@ -135,7 +136,7 @@ def _open_job(session: Session, chunk: Submission) -> Job:
 
 @dataclass(slots=True)
 class _Plan:
-    """What is to become of a chunk's items."""
+    """What to do with each item of a chunk."""
 
     new: dict[str, tuple[Item, bytes]] = field(default_factory=dict)  # with the SHA-256 of the pixels
     kept: list[int] = field(default_factory=list)  # stored with these pixels, by digit id
@@ -162,7 +163,7 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
         )
     }
     plan = _plan(chunk, stored)
-    live = session.execute(select(Tower.id).where(Tower.status == "live")).scalar()
+    live = session.execute(select(Tower.id).where(Tower.status == TowerStatus.LIVE)).scalar()
     embedded = embedded_among(session, live, plan.kept) if live is not None and plan.kept else set()
     if plan.replaced:
         message = f"other pixels came under this key, with job {chunk.job}, before these were embedded"
@@ -170,8 +171,8 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
     if plan.relabelled:
         session.execute(update(Digit), plan.relabelled)
     ids = _append(session, chunk, plan.new)
-    owed = ids + [id for id in plan.kept if id not in embedded]
-    return owed, len(chunk.items) - len(plan.duplicates) - len(owed), plan.duplicates
+    due = ids + [id for id in plan.kept if id not in embedded]
+    return due, len(chunk.items) - len(plan.duplicates) - len(due), plan.duplicates
 
 
 def _plan(chunk: Submission, stored: dict[str, Any]) -> _Plan:
@@ -200,7 +201,7 @@ def _plan(chunk: Submission, stored: dict[str, Any]) -> _Plan:
 
 
 def _relabel(item: Item, row: Any) -> dict[str, Any] | None:
-    """The update that gives a stored digit the label and attributes it was sent again with."""
+    """The update that gives a stored digit its new label and attributes; None where they are the same."""
     label = row.label if item.label is None else item.label
     attributes = row.attributes if item.attributes is None else item.attributes
     if (label, attributes) == (row.label, row.attributes):
@@ -233,9 +234,9 @@ def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, byte
 
 
 def supersede(session: Session, ids: Sequence[int], reason: str, message: str) -> None:
-    """Forget digits whose row locks the caller holds, and their vectors.
+    """Delete digits whose row locks the caller holds, and their vectors.
 
-    Each is a failure, its pixels kept there, of every job that still waits for its vector.
+    Every job that still waits for such a vector gets a failure, which keeps the pixels.
     """
     locks.remove_digits(session)
     for job, lost in sorted(waiting_for(session, ids).items()):

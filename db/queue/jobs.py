@@ -1,8 +1,12 @@
-"""Jobs, and where they stand: counts are sums over batches, so no row is hot and none can drift."""
+"""The state and the counts of jobs. Counts are sums over batches: no row is hot, and none can drift.
+
+It must not change a row.
+"""
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, case, func, select
@@ -10,25 +14,50 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
 from db.errors import UnknownJob
+from db.states import EMBEDDED_UNDER, OPEN, BatchState, JobKind, JobState
 from db.tables import Batch, Job, Tower
 
 
-def status(session: Session, id: uuid.UUID) -> dict[str, Any]:
-    """One job, as `JobStatus` names its fields. Raises UnknownJob."""
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """Where a job stands at one moment. Counts are of items.
+
+    created_at: ISO 8601. seconds: from then to its end, or to now.
+    """
+
+    id: str
+    kind: JobKind
+    collection: str | None
+    state: JobState
+    total: int | None
+    accepted: int
+    succeeded: int
+    unchanged: int
+    failed: int
+    cancelled: int
+    created_at: str
+    seconds: float
+    message: str | None
+    progress: dict[str, Any] | None
+    outcome: dict[str, Any] | None
+
+
+def status(session: Session, id: uuid.UUID) -> JobStatus:
+    """Where one job stands. Raises UnknownJob."""
     rows = _statuses(session, Job.id == id, limit=1)
     if not rows:
         raise UnknownJob(f"no job has the id {id}")
     return rows[0]
 
 
-def latest(session: Session, *, limit: int) -> list[dict[str, Any]]:
+def latest(session: Session, *, limit: int) -> list[JobStatus]:
     """The newest jobs, newest first."""
     return _statuses(session, Job.created_at.isnot(None), limit=limit)
 
 
-def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> list[dict[str, Any]]:
+def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> list[JobStatus]:
     chosen = select(Job.id).where(which).order_by(Job.created_at.desc()).limit(limit)
-    is_open = Batch.state.in_(["queued", "leased"])
+    is_open = Batch.state.in_(OPEN)
 
     def total(column: Any) -> ColumnElement[int]:
         return sql_cast(func.coalesce(func.sum(column), 0), Integer)
@@ -43,7 +72,7 @@ def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> li
             total(Batch.dropped).label("dropped"),
             func.count(Batch.seq).label("chunks_accepted"),
             total(case((is_open, 1), else_=0)).label("open"),
-            total(case((Batch.state == "leased", 1), else_=0)).label("leased"),
+            total(case((Batch.state == BatchState.LEASED, 1), else_=0)).label("leased"),
             func.extract(
                 "epoch",
                 case(
@@ -60,46 +89,46 @@ def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> li
         .group_by(Job.id)
         .order_by(Job.created_at.desc())
     )
-    towers = session.execute(select(func.count()).where(Tower.status.in_(["live", "candidate"]))).scalar_one()
-    return [_describe(row, has_tower=bool(towers)) for row in session.execute(query)]
+    towers = session.execute(select(func.count()).where(Tower.status.in_(EMBEDDED_UNDER))).scalar_one()
+    return [_status(row, has_tower=bool(towers)) for row in session.execute(query)]
 
 
-def _describe(row: Any, *, has_tower: bool) -> dict[str, Any]:
+def _status(row: Any, *, has_tower: bool) -> JobStatus:
     job: Job = row.Job
-    return {
-        "id": str(job.id),
-        "kind": job.kind,
-        "collection": job.collection,
-        "state": _embed_state(job, row, has_tower) if job.kind == "embed" else _other_state(job, row),
-        "total": job.total,
-        "accepted": row.accepted,
-        "succeeded": row.succeeded,
-        "unchanged": row.unchanged,
-        "failed": row.failed,
-        "cancelled": row.dropped,
-        "created_at": job.created_at.isoformat(),
-        "seconds": float(row.seconds),
-        "message": job.message,
-        "progress": job.progress,
-        "outcome": job.outcome,
-    }
+    return JobStatus(
+        id=str(job.id),
+        kind=job.kind,
+        collection=job.collection,
+        state=_embed_state(job, row, has_tower) if job.kind == JobKind.EMBED else _other_state(job, row),
+        total=job.total,
+        accepted=row.accepted,
+        succeeded=row.succeeded,
+        unchanged=row.unchanged,
+        failed=row.failed,
+        cancelled=row.dropped,
+        created_at=job.created_at.isoformat(),
+        seconds=float(row.seconds),
+        message=job.message,
+        progress=job.progress,
+        outcome=job.outcome,
+    )
 
 
-def _embed_state(job: Job, row: Any, has_tower: bool) -> str:
+def _embed_state(job: Job, row: Any, has_tower: bool) -> JobState:
     if job.cancelled_at is not None:
-        return "cancelled"
+        return JobState.CANCELLED
     if job.chunks is None or row.chunks_accepted < job.chunks:
-        return "receiving"
+        return JobState.RECEIVING
     if not row.open:
-        return "finished_with_failures" if row.failed else "finished"
+        return JobState.FINISHED_WITH_FAILURES if row.failed else JobState.FINISHED
     if not has_tower:
-        return "waiting_for_tower"
-    return "running" if row.leased or row.succeeded else "queued"
+        return JobState.WAITING_FOR_TOWER
+    return JobState.RUNNING if row.leased or row.succeeded else JobState.QUEUED
 
 
-def _other_state(job: Job, row: Any) -> str:
+def _other_state(job: Job, row: Any) -> JobState:
     if job.cancelled_at is not None:
-        return "cancelled"
+        return JobState.CANCELLED
     if job.ended_at is not None:
-        return "failed" if job.message else "finished"
-    return "running" if row.leased or row.succeeded else "queued"
+        return JobState.FAILED if job.message else JobState.FINISHED
+    return JobState.RUNNING if row.leased or row.succeeded else JobState.QUEUED

@@ -13,9 +13,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Interval, and_, cast, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Job, Tower
-
-KINDS = ("embed", "backfill", "train")  # of jobs
 
 SMALL = 16  # digits of a batch that is claimed together with others
 
@@ -24,34 +23,40 @@ TOGETHER = 256  # such batches at most
 
 @dataclass(frozen=True)
 class Lease:
-    """A claimed batch. `token` is what its holder proves himself with."""
+    """A claimed batch. Every write of its holder must show `token`, the fencing token."""
 
     batch: int
     token: uuid.UUID
     job: uuid.UUID
-    kind: str
+    kind: JobKind
     digits: list[int]
     attempt: int
     towers: tuple[int, ...]  # to embed under
     parameters: dict[str, Any]
-    calls_back: bool  # whether its job names a task that is told of the end
+    calls_back: bool  # whether its job names a task to call when it ends
     waited: float  # seconds from submission to this claim
 
 
 def claim(
-    session: Session, batch: int, *, kinds: Sequence[str] = KINDS, worker: str, lease: float, max_attempts: int
+    session: Session,
+    batch: int,
+    *,
+    kinds: Sequence[JobKind] = tuple(JobKind),
+    worker: str,
+    lease: float,
+    max_attempts: int,
 ) -> Lease | None:
-    """Take a batch for `lease` seconds; None where it is not to be had: done, leased, cancelled, or without a tower.
+    """Take a batch for `lease` seconds; None where it is done, leased, cancelled, or has no tower to be embedded under.
 
-    kinds: of jobs; a batch of another is not to be had, whatever a message says.
+    kinds: of jobs; a batch of another kind is never claimed, whatever a message says.
 
-    A None is no error: the bell is rung more often than there is work.
+    None is normal: a batch may be published more than once.
     """
     job = session.execute(select(Job).join(Batch, Batch.job == Job.id).where(Batch.id == batch)).scalar()
     if job is None or job.kind not in kinds:
         return None
     towers = towers_for(session, job)
-    if not towers and job.kind != "train":
+    if not towers and job.kind != JobKind.TRAIN:
         return None
     token = uuid.uuid4()
     row = session.execute(
@@ -59,8 +64,8 @@ def claim(
         .where(
             Batch.id == batch,
             or_(
-                Batch.state == "queued",
-                and_(Batch.state == "leased", Batch.lease_until < func.now(), Batch.attempt < max_attempts),
+                Batch.state == BatchState.QUEUED,
+                and_(Batch.state == BatchState.LEASED, Batch.lease_until < func.now(), Batch.attempt < max_attempts),
             ),
         )
         .values(**_leased(token, worker, lease))
@@ -70,15 +75,15 @@ def claim(
 
 
 def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> list[Lease]:
-    """Take the other small batches of new digits that wait, to be embedded and finished with `first`.
+    """Take other small queued batches of new digits, to be embedded and finished together with `first`.
 
-    Not those that a worker died on: what is suspect is tried alone.
+    Not those whose worker crashed before: such a suspect is tried alone.
     """
     token = uuid.uuid4()
     chosen = (
         select(Batch.id)
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state == "queued", Batch.attempt == 0, Job.kind == "embed")
+        .where(Batch.state == BatchState.QUEUED, Batch.attempt == 0, Job.kind == JobKind.EMBED)
         .where(func.cardinality(Batch.digits) <= SMALL)
         .order_by(Batch.id)
         .limit(TOGETHER - 1)
@@ -95,7 +100,7 @@ def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> 
 
 def _leased(token: uuid.UUID, worker: str, seconds: float) -> dict[str, Any]:
     return {
-        "state": "leased",
+        "state": BatchState.LEASED,
         "token": token,
         "attempt": Batch.attempt + 1,
         "lease_until": func.now() + interval(seconds),
@@ -122,7 +127,7 @@ def _lease(row: Any, token: uuid.UUID, job: Job, towers: tuple[int, ...]) -> Lea
 
 
 def renew(session: Session, lease: Lease, seconds: float) -> bool:
-    """Hold on for `seconds` more; False where the lease is lost."""
+    """Extend the lease to `seconds` from now; False where it is lost."""
     renewed = session.execute(
         update(Batch).where(*held(lease)).values(lease_until=func.now() + interval(seconds)).returning(Batch.id)
     )
@@ -130,16 +135,16 @@ def renew(session: Session, lease: Lease, seconds: float) -> bool:
 
 
 def give_back(session: Session, lease: Lease, *, error: str | None = None) -> None:
-    """Queue the batch again, as if it had not been claimed. Given back is not failed.
+    """Queue the batch again, as if it had not been claimed: this is not an attempt.
 
-    error: what the work ended with, noted in the batch. Its bell is due only when bells are repeated, for what failed
-    at once would fail at once again.
+    error: what the work ended with, noted in the batch. It is published again only after `republish_after`: what
+    failed at once would fail at once again.
     """
     session.execute(
         update(Batch)
         .where(*held(lease))
         .values(
-            state="queued",
+            state=BatchState.QUEUED,
             token=None,
             lease_until=None,
             published_at=None if error is None else func.now(),
@@ -150,13 +155,13 @@ def give_back(session: Session, lease: Lease, *, error: str | None = None) -> No
 
 
 def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
-    return Batch.id == lease.batch, Batch.token == lease.token, Batch.state == "leased"
+    return Batch.id == lease.batch, Batch.token == lease.token, Batch.state == BatchState.LEASED
 
 
 def towers_for(session: Session, job: Job) -> tuple[int, ...]:
-    """Those a job's digits are embedded under: all that are live or being filled, or the one that a fill names."""
-    query = select(Tower.id).where(Tower.status.in_(["live", "candidate"])).order_by(Tower.id)
-    if job.kind == "backfill":
+    """The towers a job's digits are embedded under: the live one and the candidate, or the one a backfill names."""
+    query = select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER)).order_by(Tower.id)
+    if job.kind == JobKind.BACKFILL:
         query = query.where(Tower.id == job.tower)
     return tuple(session.execute(query).scalars())
 

@@ -1,4 +1,7 @@
-"""The sweep: expired leases are queued again, batches that crash workers isolated, due ones taken for publishing."""
+"""The sweep: expired leases are queued again, batches that crash workers isolated, due ones taken for publishing.
+
+It must not know the broker: `worker.outbox` publishes what is taken here.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,26 @@ from sqlalchemy.orm import Session
 
 from db.queue.dead import bury, close
 from db.queue.leases import interval
+from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Job, Tower
 
-PARTS = 4  # that a batch which kills its workers is split into: of 4,096 digits one culprit is found in 10 deaths
-
-# --- the sweep ---
+PARTS = 4  # that a batch which crashes its workers is split into: one culprit of 4,096 digits is found in 10 crashes
 
 
 def rescue(session: Session, *, max_attempts: int) -> int:
-    """Queue what dead holders left; what killed `max_attempts` of them is split, or dead where it is one alone."""
+    """Queue batches whose lease expired; one that crashed `max_attempts` workers is split, or dead if it
+    cannot be split.
+
+    How many were split or marked dead.
+    """
     session.execute(
         update(Batch)
-        .where(Batch.state == "leased", Batch.lease_until < func.now(), Batch.attempt < max_attempts)
-        .values(state="queued", token=None, lease_until=None, published_at=None)
+        .where(Batch.state == BatchState.LEASED, Batch.lease_until < func.now(), Batch.attempt < max_attempts)
+        .values(state=BatchState.QUEUED, token=None, lease_until=None, published_at=None)
     )
     poisoned = session.execute(
         select(Batch)
-        .where(Batch.state == "leased", Batch.lease_until < func.now())
+        .where(Batch.state == BatchState.LEASED, Batch.lease_until < func.now())
         .order_by(Batch.id)
         .with_for_update(skip_locked=True)
     ).scalars()
@@ -37,38 +43,44 @@ def rescue(session: Session, *, max_attempts: int) -> int:
 
 def _isolate(session: Session, batch: Batch, max_attempts: int) -> None:
     if len(batch.digits) > 1:
-        close(batch, "split")
+        close(batch, BatchState.SPLIT)
         size = -(-len(batch.digits) // PARTS)
         for start in range(0, len(batch.digits), size):
             part = batch.digits[start : start + size]
-            # The parts are suspects already: one more death is enough. What stands alone gets a second chance, for
-            # it may have died of something else.
+            # The parts are suspects already: one more crash is enough. A digit alone gets a second chance, since
+            # something else may have crashed its worker.
             attempt = max(max_attempts - (1 if len(part) > 1 else 2), 0)
             session.execute(
-                insert(Batch).values(job=batch.job, parent=batch.id, state="queued", digits=part, attempt=attempt)
+                insert(Batch).values(
+                    job=batch.job, parent=batch.id, state=BatchState.QUEUED, digits=part, attempt=attempt
+                )
             )
         return
     bury(session, batch, "poison", f"its worker died {batch.attempt} times on it, last {batch.worker}")
 
 
-def take_due(session: Session, kind: str, *, republish_after: float, in_flight: int) -> list[tuple[int, str]]:
-    """(id, kind) of queued batches of a kind whose bell is due, oldest first, and note that it is rung now.
+def take_due(session: Session, kind: JobKind, *, republish_after: float, in_flight: int) -> list[tuple[int, JobKind]]:
+    """Take queued batches of a kind that are due for publishing, oldest first, and note that they are published now.
 
-    Due is what was never rung, or long ago; the bells that are out and unheard stay below `in_flight`.
+    (id, kind) of each. Due is a batch that was never published, or more than `republish_after` seconds ago; those
+    published since and not yet claimed stay below `in_flight`.
     """
     due = or_(Batch.published_at.is_(None), Batch.published_at < func.now() - interval(republish_after))
     out = session.execute(
-        select(func.count()).select_from(Batch).join(Job).where(Batch.state == "queued", ~due, Job.kind == kind)
+        select(func.count())
+        .select_from(Batch)
+        .join(Job)
+        .where(Batch.state == BatchState.QUEUED, ~due, Job.kind == kind)
     ).scalar_one()
     if out >= in_flight:
         return []
     has_tower = exists(
-        select(Tower.id).where(Tower.status.in_(["live", "candidate"]), or_(Job.tower.is_(None), Job.tower == Tower.id))
+        select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER), or_(Job.tower.is_(None), Job.tower == Tower.id))
     )
     chosen = (
         select(Batch.id)
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state == "queued", due, Job.kind == kind, or_(Job.kind == "train", has_tower))
+        .where(Batch.state == BatchState.QUEUED, due, Job.kind == kind, or_(Job.kind == JobKind.TRAIN, has_tower))
         .order_by(Batch.id)
         .limit(in_flight - out)
         .with_for_update(of=Batch, skip_locked=True)

@@ -1,4 +1,4 @@
-"""A training's steps in the ledger: its start, its progress, the request to stop, its end."""
+"""A training's steps in the ledger: start, progress, the request to stop, end. It must not know the model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.errors import TrainingRunning
+from db.states import BatchState, JobKind
 from db.tables import Batch, Job
 
 
@@ -21,26 +22,30 @@ def start(
 
     Raises TrainingRunning while another is open.
     """
-    known = session.execute(select(Batch.id).join(Job).where(Job.id == id, Job.kind == "train")).scalar()
+    known = session.execute(select(Batch.id).join(Job).where(Job.id == id, Job.kind == JobKind.TRAIN)).scalar()
     if known is not None:
         return id, known
     opened = session.execute(
         insert(Job)
-        .values(id=id, kind="train", parameters={"recipe": recipe, "seed": seed}, chunks=1, callback=callback)
-        .on_conflict_do_nothing(index_elements=["kind"], index_where=(Job.kind == "train") & Job.ended_at.is_(None))
+        .values(id=id, kind=JobKind.TRAIN, parameters={"recipe": recipe, "seed": seed}, chunks=1, callback=callback)
+        .on_conflict_do_nothing(
+            index_elements=["kind"], index_where=(Job.kind == JobKind.TRAIN) & Job.ended_at.is_(None)
+        )
         .returning(Job.id)
     ).scalar()
     if opened is None:
-        running = session.execute(select(Job.id).where(Job.kind == "train", Job.ended_at.is_(None))).scalar_one()
+        running = session.execute(select(Job.id).where(Job.kind == JobKind.TRAIN, Job.ended_at.is_(None))).scalar_one()
         raise TrainingRunning(str(running))
     batch = session.execute(
-        insert(Batch).values(job=id, seq=0, state="queued", digits=[], published_at=func.now()).returning(Batch.id)
+        insert(Batch)
+        .values(job=id, seq=0, state=BatchState.QUEUED, digits=[], published_at=func.now())
+        .returning(Batch.id)
     ).scalar_one()
     return id, batch
 
 
 def report_progress(session: Session, id: uuid.UUID, progress: dict[str, Any]) -> bool:
-    """Note how far a training is; whether it was asked to stop."""
+    """Store the progress of a training; whether it was asked to stop."""
     parameters = session.execute(
         update(Job).where(Job.id == id).values(progress=progress).returning(Job.parameters)
     ).scalar_one()
@@ -48,24 +53,24 @@ def report_progress(session: Session, id: uuid.UUID, progress: dict[str, Any]) -
 
 
 def ask_to_stop(session: Session, id: uuid.UUID) -> None:
-    """Have a training end early with the best weights it has; read at its next report."""
+    """Ask a training to end early and keep its best weights; read at its next progress report."""
     flag = sql_cast({"stop": True}, Job.parameters.type)
     session.execute(
         update(Job)
-        .where(Job.id == id, Job.kind == "train", Job.ended_at.is_(None))
+        .where(Job.id == id, Job.kind == JobKind.TRAIN, Job.ended_at.is_(None))
         .values(parameters=Job.parameters.op("||")(flag))
     )
 
 
 def forget_stop(session: Session, id: uuid.UUID) -> None:
-    """A training that is started over has learnt nothing yet: what was asked of its last worker does not hold."""
+    """Clear the request to stop: a training that starts over has no weights to keep yet."""
     session.execute(
         update(Job).where(Job.id == id).values(parameters=Job.parameters.op("-")(sql_cast(literal("stop"), Text)))
     )
 
 
 def end(session: Session, id: uuid.UUID, *, outcome: dict[str, Any] | None = None, message: str | None = None) -> None:
-    """Close a training or a fill: with its outcome, or with why it failed."""
+    """End a training or a backfill: with its outcome, or with why it failed."""
     session.execute(
         update(Job)
         .where(Job.id == id, Job.ended_at.is_(None))

@@ -1,4 +1,4 @@
-"""Vectors: one space a tower, kept apart by partitions."""
+"""Stored vectors, always read and written under one tower: two towers' spaces never meet. It must not know jobs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.bulk import copy_embeddings, fetch, within
 from db.errors import BadVectors, NotEmbedded
+from db.states import TowerStatus
 from db.tables import DIMENSIONS, Embedding, Tower
 
 
@@ -27,7 +28,10 @@ def check(tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any
 
 
 def write(session: Session, tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
-    """Store vectors (n, 128) float32 of digits (n,), ascending, that the caller holds; those there already stay."""
+    """Store vectors (n, 128) float32 of digits (n,), ascending; vectors that are there already stay.
+
+    The caller holds `locks.hold_digits`: none of these digits may be deleted meanwhile.
+    """
     there = embedded_among(session, tower, digits.tolist())
     if there:
         new = np.fromiter((id not in there for id in digits.tolist()), np.bool_, len(digits))
@@ -44,8 +48,8 @@ def embedded_among(session: Session, tower: int, digits: Sequence[int]) -> set[i
 
 
 def delete_vectors(session: Session, digits: Sequence[int]) -> None:
-    """Delete every vector of these digits, under whichever tower."""
-    towers = select(Tower.id).where(Tower.status != "retired")
+    """Delete every vector of these digits, under all towers."""
+    towers = select(Tower.id).where(Tower.status != TowerStatus.RETIRED)
     for tower in session.execute(towers).scalars().all():
         session.execute(delete(Embedding).where(Embedding.tower == tower, Embedding.digit == func.any(list(digits))))
 
@@ -55,7 +59,7 @@ def vector_of(session: Session, tower: int, digit: int) -> np.ndarray[Any, Any]:
     query = select(Embedding.vector).where(Embedding.tower == tower, Embedding.digit == digit)
     vector = session.execute(query).scalar()
     if vector is None:
-        raise NotEmbedded("this digit is stored and its vector is still owed: wait for its job")
+        raise NotEmbedded("this digit is stored and not embedded yet: wait for its job")
     return np.asarray(vector, np.float32)
 
 

@@ -1,4 +1,4 @@
-"""The partition of `embeddings` that holds a tower's vectors: made, dropped."""
+"""The partition of `embeddings` that holds a tower's vectors: created, dropped. It must not decide a tower's status."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def create_partition(session: Session, tower: int) -> None:
 
 
 def drop_partition(session: Session, tower: int) -> None:
-    """Drop a tower's vectors. Waits for whoever reads or writes embeddings, and makes later ones wait."""
+    """Drop a tower's vectors. Waits for transactions that read or write embeddings, and makes later ones wait."""
     session.execute(select(func.drop_partition(tower)))
 
 
 def partitions_to_drop(session: Session) -> list[int]:
-    """Retired and rejected towers whose vectors still stand."""
+    """Retired and rejected towers that still have a partition."""
     query = text("""
         SELECT towers.id FROM towers
         WHERE status IN ('retired', 'rejected') AND to_regclass('embeddings_' || towers.id) IS NOT NULL

@@ -1,14 +1,25 @@
-"""The nearest stored digits of a vector, exactly."""
+"""The nearest stored digits of a vector, exactly. It must not know where the vector came from."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from db.tables import Digit, Embedding
+
+
+class Neighbour(NamedTuple):
+    """A stored digit, and its Euclidean distance to what was asked for."""
+
+    key: str
+    collection: str
+    distance: float
+    label: int | None
+    attributes: dict[str, Any] | None
+
 
 WIDER = 8  # times k: how many of all collections are looked at for the k of one
 
@@ -21,10 +32,10 @@ def nearest(
     k: int,
     collection: str | None = None,
     leave_out: int | None = None,
-) -> list[dict[str, Any]]:
-    """The k digits nearest to a vector (128,) by Euclidean distance under a tower; of equals the earlier stored first.
+) -> list[Neighbour]:
+    """The k digits nearest to a vector (128,) by Euclidean distance under a tower, nearest first; ties: lower id first.
 
-    Every stored vector is compared: no segment has an approximate index.
+    Every stored vector is compared: there is no approximate index.
     """
     distance = Embedding.vector.l2_distance(vector)
     every = select(Embedding.digit, distance.label("distance")).where(Embedding.tower == tower)
@@ -33,8 +44,8 @@ def nearest(
     order = distance, Embedding.digit
     if collection is None:
         return _described(session, every.order_by(*order).limit(k))
-    # The k nearest of a collection are most often among the nearest of all, which are found without looking at
-    # every digit's collection.
+    # The k nearest of a collection are most often among the nearest of all, which are found without reading every
+    # digit's collection.
     wide = every.order_by(*order).limit(WIDER * k)
     found = _described(session, wide, collection)[:k]
     if len(found) == k:
@@ -43,11 +54,11 @@ def nearest(
     return _described(session, within.order_by(*order).limit(k))
 
 
-def _described(session: Session, near: Select[Any], collection: str | None = None) -> list[dict[str, Any]]:
-    """What the caller learns of each (digit, distance), of one collection where that is named."""
+def _described(session: Session, near: Select[Any], collection: str | None = None) -> list[Neighbour]:
+    """Key, collection, distance, label and attributes of each (digit, distance), of one collection if it is named."""
     found = near.subquery()
     digits = select(Digit.key, Digit.collection, found.c.distance, Digit.label, Digit.attributes)
     if collection is not None:
         digits = digits.where(Digit.collection == collection)
     rows = session.execute(digits.join(found, found.c.digit == Digit.id).order_by(found.c.distance, Digit.id))
-    return [dict(row._mapping) for row in rows]
+    return [Neighbour(*row) for row in rows]

@@ -1,21 +1,39 @@
-"""Towers, looked up."""
+"""Looking towers up. It must not change one: `lifecycle` does."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, undefer
 
 from db.errors import NoTower
+from db.states import EMBEDDED_UNDER, TowerStatus
 from db.tables import Digit, Tower
 from db.vectors import embeddings
 from db.vectors.backfill import given_up
 
 
+@dataclass(frozen=True, kw_only=True)
+class TowerStanding:
+    """A tower, and how many vectors are stored under it and due. created_at: ISO 8601."""
+
+    id: int
+    fingerprint: str
+    status: TowerStatus
+    recipe: str
+    seed: int
+    metrics: dict[str, Any]
+    threshold: float
+    created_at: str
+    embedded: int
+    due: int
+
+
 def live(session: Session) -> Tower:
-    """The tower that answers. Raises NoTower."""
-    tower = session.execute(select(Tower).where(Tower.status == "live")).scalar()
+    """The live tower, which answers queries. Raises NoTower."""
+    tower = session.execute(select(Tower).where(Tower.status == TowerStatus.LIVE)).scalar()
     if tower is None:
         raise NoTower("no tower is live yet: train one with `twinvec train`")
     return tower
@@ -26,24 +44,24 @@ def with_file(session: Session, id: int) -> Tower:
     return session.execute(select(Tower).where(Tower.id == id).options(undefer(Tower.file))).scalar_one()
 
 
-def all_of_them(session: Session) -> list[dict[str, Any]]:
-    """Every tower, newest first, with how many vectors it has and is owed."""
+def all_of_them(session: Session) -> list[TowerStanding]:
+    """Every tower, newest first, with how many vectors it has and how many are due."""
     digits = session.execute(select(func.count()).select_from(Digit)).scalar_one()
     towers = session.execute(select(Tower).order_by(Tower.id.desc())).scalars().all()
-    return [_describe(session, tower, digits) for tower in towers]
+    return [_standing(session, tower, digits) for tower in towers]
 
 
-def _describe(session: Session, tower: Tower, digits: int) -> dict[str, Any]:
+def _standing(session: Session, tower: Tower, digits: int) -> TowerStanding:
     embedded = embeddings.count(session, tower.id)
-    return {
-        "id": tower.id,
-        "fingerprint": tower.fingerprint,
-        "status": tower.status,
-        "recipe": tower.recipe,
-        "seed": tower.seed,
-        "metrics": tower.metrics,
-        "threshold": tower.threshold,
-        "created_at": tower.created_at.isoformat(),
-        "embedded": embedded,
-        "due": digits - embedded - given_up(session, tower.id) if tower.status in ("live", "candidate") else 0,
-    }
+    return TowerStanding(
+        id=tower.id,
+        fingerprint=tower.fingerprint,
+        status=tower.status,
+        recipe=tower.recipe,
+        seed=tower.seed,
+        metrics=tower.metrics,
+        threshold=tower.threshold,
+        created_at=tower.created_at.isoformat(),
+        embedded=embedded,
+        due=digits - embedded - given_up(session, tower.id) if tower.status in EMBEDDED_UNDER else 0,
+    )

@@ -10,7 +10,6 @@ from typing import IO, Self
 
 import psutil
 
-from local.home import resolve_home
 from local.servers.logs import rotate_if_large
 from local.servers.postgres import Postgres
 from local.servers.process import EmbeddedError
@@ -31,7 +30,7 @@ class Servers:
     """
 
     def __init__(self, home: Path, broker_port: int = 0, *, broker: bool = True, database: bool = True) -> None:
-        self.home = resolve_home(home)
+        self.home = home.resolve()
         self._valkey = Valkey(self.home / "valkey", self.home / "logs" / "valkey.log", broker_port)
         self._postgres = Postgres(self.home / "postgres", self.home / "logs" / "postgres.log")
         self._wanted = [server for server, asked in ((self._valkey, broker), (self._postgres, database)) if asked]

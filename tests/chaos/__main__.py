@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from tests.chaos.fleet import CHUNK, SETTINGS
+from tests.chaos.application import CHUNK
+from tests.chaos.fleet import SETTINGS
 from tests.chaos.result import Result, markdown, replaced, table
 from tests.chaos.running import end_with_parent, modules, run
 

@@ -18,7 +18,7 @@ def require_calls(fleet: Fleet, result: Result, *jobs: str) -> None:
     fleet.until(lambda: {outcome["id"] for outcome in calls(fleet)} >= {*jobs}, "a call for every job", within=WITHIN)
     called = calls(fleet)
     for job in jobs:
-        status = fleet.client().job(job).status()
+        status = fleet.application.client().job(job).status()
         told = [{name: outcome[name] for name in COUNTS} for outcome in called if outcome["id"] == job]
         wrong = [counts for counts in told if counts != {name: getattr(status, name) for name in COUNTS}]
         result.require(not wrong, f"the application was told {wrong} of a job with {status}")
@@ -27,7 +27,7 @@ def require_calls(fleet: Fleet, result: Result, *jobs: str) -> None:
 
 def calls(fleet: Fleet) -> list[dict[str, Any]]:
     """What its task was called with, newest first."""
-    with fleet.redis() as broker:
+    with fleet.lanes.redis() as broker:
         messages = [json.loads(message) for message in broker.lrange(CALLBACK.queue, 0, -1)]
     assert {message["headers"]["task"] for message in messages} <= {CALLBACK.task}
     return [json.loads(base64.b64decode(message["body"]))[0][0] for message in messages]

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from tests.chaos.application import CHUNK
 from tests.chaos.callback import CALLBACK, require_calls
-from tests.chaos.fleet import CHUNK, CREW, Fleet
+from tests.chaos.fleet import CREW, Fleet
 from tests.chaos.killing import SECONDS, Killer
 from tests.chaos.oracle import extra_work, judge, recoveries
 from tests.chaos.pictures import Pictures, digests, real, sample
@@ -34,13 +35,14 @@ def run(*, digits: int, kills: int, of_real_tower: int) -> Result:
     if result.resubmissions:
         notes.append(f"the client, left without an answer, sent its job again {result.resubmissions} times")
     result.note = "; ".join(notes)
-    result.require(result.extra_work <= MOST_EXTRA, f"extra work {result.extra_work:.1%}, above {MOST_EXTRA:.0%}")
+    extra_work = result.extra_work or 0.0
+    result.require(extra_work <= MOST_EXTRA, f"extra work {extra_work:.1%}, above {MOST_EXTRA:.0%}")
     return result
 
 
 def stand_in(pictures: Pictures, kills: int, result: Result) -> Killer:
     with Fleet() as fleet:
-        fleet.slow_down(SECONDS)
+        fleet.injection.slow_down(SECONDS)
         killer = Killer(fleet, WEIGHTS, kills=kills, every=1.2)
         job = under_fire(fleet, killer, pictures, result)
         judge(fleet, digests(pictures)).write(result)
@@ -55,7 +57,7 @@ def real_tower(pictures: Pictures, kills: int, result: Result) -> Killer:
     with Fleet(ONLY_CONTROL, tower="real") as fleet:
         killer = Killer(fleet, WEIGHTS, kills=kills, every=5)
         job = under_fire(fleet, killer, pictures, result)
-        embedder = Embedder(load(fleet.one("SELECT file FROM towers WHERE status = 'live'")))
+        embedder = Embedder(load(fleet.ledger.one("SELECT file FROM towers WHERE status = 'live'")))
         judge(fleet, digests(pictures), reference=lambda tower, pixels: embedder(pixels)).write(result)
         require_calls(fleet, result, job)
     return killer
@@ -63,11 +65,11 @@ def real_tower(pictures: Pictures, kills: int, result: Result) -> Killer:
 
 def under_fire(fleet: Fleet, killer: Killer, pictures: Pictures, result: Result) -> str:
     """Send the pictures while the killer is at work, and wait for the end; the job's id."""
-    sending = fleet.embedding(pictures, pace=killer.pace(len(pictures)), on_finish=CALLBACK)
+    sending = fleet.application.embedding(pictures, pace=killer.pace(len(pictures)), on_finish=CALLBACK)
     killer.run()
     job = sending.result(within=300)
-    fleet.settled(job, within=300)
+    fleet.ledger.settled(job, within=300)
     result.recovery += recoveries(fleet)
     result.extra_work = max(result.extra_work or 0.0, extra_work(fleet))
-    result.resubmissions += fleet.resubmissions
+    result.resubmissions += fleet.application.resubmissions
     return job

@@ -21,21 +21,21 @@ CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,backfil
 
 def run(*, rounds: int) -> Result:
     result = Result(case=2, name="idle worker frozen, rung for, killed", faults=f"{rounds} frozen and killed")
-    sent = {}
+    sent: dict[str, bytes] = {}
     with Fleet(CREW, settings=SETTINGS) as fleet:
         swallowed = tries = 0
         while swallowed < rounds and tries < 2 * rounds:  # a worker frozen between two requests is handed nothing
             at, tries = tries, tries + 1
             pictures = noise(10, seed=at, prefix=f"{at}/")
             fleet.await_ready()
-            fleet.until(lambda: fleet.idle("embedder"), "an idle embedder")
-            fleet.freeze("embedder")
-            job = fleet.embed(pictures)
+            fleet.until(lambda: fleet.lanes.idle("embedder"), "an idle embedder")
+            fleet.faults.freeze("embedder")
+            job = fleet.application.embed(pictures)
             sent |= digests(pictures)
             swallowed += not waiting(fleet)
-            fleet.kill("embedder")
+            fleet.faults.kill("embedder")
             killed = time.monotonic()
-            fleet.settled(job)
+            fleet.ledger.settled(job)
             result.recovery.append(time.monotonic() - killed)
         result.images = len(sent)
         judge(fleet, sent).write(result)
@@ -53,5 +53,5 @@ def run(*, rounds: int) -> Result:
 
 def waiting(fleet: Fleet) -> int:
     """Messages that nobody has taken off the lane."""
-    with fleet.redis() as broker:
-        return int(broker.llen(fleet.lane("embed")))
+    with fleet.lanes.redis() as broker:
+        return int(broker.llen(fleet.lanes.key("embed")))

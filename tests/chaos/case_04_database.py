@@ -1,6 +1,7 @@
 """The database is restarted at once, is down for a while, and loses every connection every second."""
 
 import time
+from functools import partial
 from typing import Any
 
 from tests.chaos.fleet import SETTINGS, Fleet
@@ -21,24 +22,24 @@ def run(*, digits: int, restarts: int, down: float, cut_for: int) -> Result:
     result.note = "cut once a second; recovery is the time from the database's return to the next finished batch"
     pictures, returns = noise(digits), []
     with Fleet() as fleet:
-        fleet.slow_down(0.3)
+        fleet.injection.slow_down(0.3)
         before = {name: (member.pid, [child.pid for child in member.pool()]) for name, member in fleet.members.items()}
         sent = Share(digits)
-        sending = fleet.embedding(pictures, pace=sent.wait)
+        sending = fleet.application.embedding(pictures, pace=sent.wait)
         for at in range(restarts + 1):
             sent.grow((at + 1) / (restarts + 1) / 2)
-            done = fleet.done()
-            fleet.until(lambda done=done: fleet.done() > done, "the next batch", within=60)
-            fleet.stop_database()
+            more = fleet.ledger.done() + 1
+            fleet.until(partial(fleet.ledger.reaches, more), "the next batch", within=60)
+            fleet.faults.stop_database()
             time.sleep(down if at == restarts else 0)
             fleet.database.start()
-            returns.append(fleet.fault("database back"))
+            returns.append(fleet.faults.note("database back"))
             fleet.until(lambda: next_finish(fleet, returns[-1:]), "a batch after the database's return", within=60)
         for at in range(cut_for):
             sent.grow((1 + (at + 1) / cut_for) / 2)
-            fleet.cut_connections()
+            fleet.faults.cut_connections()
             time.sleep(1)
-        fleet.settled(sending.result())
+        fleet.ledger.settled(sending.result())
         result.recovery = next_finish(fleet, returns)
         judge(fleet, digests(pictures)).write(result)
         result.extra_work = extra_work(fleet)

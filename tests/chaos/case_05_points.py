@@ -3,7 +3,8 @@
 from typing import Any
 
 from tests.chaos.callback import CALLBACK, require_calls
-from tests.chaos.fleet import Fault, Fleet
+from tests.chaos.faults import Fault
+from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import extra_work, judge, next_finish
 from tests.chaos.pictures import digests, noise
 from tests.chaos.result import Result
@@ -24,14 +25,14 @@ def run(*, exits: int, together: bool) -> Result:
         for points in [POINTS] if together else [(point,) for point in POINTS]:
             pictures = noise(2 * exits * CHUNK * len(points), seed=len(sent), prefix=f"{points[0]}/")
             for point in points:
-                fleet.arm(point, exits)
-            jobs.append(fleet.embed(pictures, chunk=CHUNK, on_finish=CALLBACK))
-            fleet.settled(jobs[-1], within=300)
+                fleet.injection.arm(point, exits)
+            jobs.append(fleet.application.embed(pictures, chunk=CHUNK, on_finish=CALLBACK))
+            fleet.ledger.settled(jobs[-1], within=300)
             sent |= digests(pictures)
             for point in points:
-                happened = len(fleet.noted(point))
+                happened = len(fleet.injection.noted(point))
                 result.require(happened == exits, f"{happened} exits {point}, not {exits}")
-        faults = [Fault(point, note.at) for point in POINTS for note in fleet.noted(point)]
+        faults = [Fault(point, note.at) for point in POINTS for note in fleet.injection.noted(point)]
         result.images, result.recovery = len(sent), next_finish(fleet, faults)
         judge(fleet, sent).write(result)
         require_calls(fleet, result, *jobs)

@@ -25,7 +25,7 @@ def run(*, digits: int, outlived: int) -> Result:
     """outlived: leases that run out while their holder is stopped, and then goes on."""
     faults = f"each message at {', '.join(LANES)} {TIMES} times, shuffled; {outlived} leases outlived"
     result = Result(case=6, name="messages repeated, leases outlived", faults=faults)
-    sent = {}
+    sent: dict[str, bytes] = {}
     with Fleet() as fleet:
         sent |= repeated(fleet, digits, result)
         filled(fleet, result)
@@ -42,18 +42,18 @@ def repeated(fleet: Fleet, count: int, result: Result) -> dict[str, bytes]:
     late = ("beat", "intake", "embedder-1", "embedder-2")
     for name in late:
         fleet.members[name].rest()
-    sending = fleet.embedding(pictures, chunk=chunk)
+    sending = fleet.application.embedding(pictures, chunk=chunk)
     deliveries = multiply(fleet, "intake", at_least=WINDOW)
     fleet.members["intake"].start()
     job = sending.result()
-    batches = fleet.one("SELECT count(*) FROM batches")
+    batches = fleet.ledger.one("SELECT count(*) FROM batches")
     deliveries += multiply(fleet, "embed", at_least=batches)
     for name in late:
         if not fleet.members[name].alive():
             fleet.members[name].start()
-    fleet.settled(job)
+    fleet.ledger.settled(job)
     fleet.until(lambda: not waiting(fleet), "the end of the messages")
-    claims = len(fleet.noted("claims"))
+    claims = len(fleet.injection.noted("claims"))
     result.extra_work = claims / batches - 1
     result.require(claims == batches, f"{claims} claims of {batches} batches")
     result.note = f"{deliveries} messages where {WINDOW + batches} were due"
@@ -65,21 +65,23 @@ def filled(fleet: Fleet, result: Result) -> None:
     for member in embedders(fleet):
         member.rest()
     tower = register(partial(transact, fleet.engine), "second")
-    due = fleet.one("SELECT count(*) FROM batches WHERE state = 'queued'")
+    due = fleet.ledger.one("SELECT count(*) FROM batches WHERE state = 'queued'")
     deliveries = multiply(fleet, "backfill", at_least=due)
     for member in embedders(fleet):
         member.start()
-    fleet.until(lambda: fleet.one("SELECT id FROM towers WHERE status = 'live'") == tower, "the second tower live")
+    fleet.until(
+        lambda: fleet.ledger.one("SELECT id FROM towers WHERE status = 'live'") == tower, "the second tower live"
+    )
     fleet.until(lambda: not waiting(fleet), "the end of the messages")
-    claims = sum(note.rest.endswith(" fill") for note in fleet.noted("claims"))
+    claims = sum(note.rest.endswith(" backfill") for note in fleet.injection.noted("claims"))
     result.require(claims == due, f"{claims} claims of {due} batches that fill a tower")
     result.note += f", {deliveries} where {due} were due to fill a second tower"
 
 
 def multiply(fleet: Fleet, lane: str, *, at_least: int) -> int:
     """Repeat and shuffle the messages that wait on a lane, once there are enough; how many there are then."""
-    key = fleet.lane(lane)
-    with fleet.redis() as broker:
+    key = fleet.lanes.key(lane)
+    with fleet.lanes.redis() as broker:
         fleet.until(lambda: broker.llen(key) >= at_least, f"{at_least} messages on the lane {lane}")
         copies = [retagged(message) for message in broker.lrange(key, 0, -1) for _ in range(TIMES)]
         random.Random(0).shuffle(copies)
@@ -97,18 +99,18 @@ def retagged(message: bytes) -> str:
 
 def outlive(fleet: Fleet, at: int) -> dict[str, bytes]:
     """Stop a holder until another has its batch, or has finished it: both in turn; then let it go on."""
-    fleet.slow_down(1.5)
+    fleet.injection.slow_down(1.5)
     pictures = noise(50, seed=1000 + at, prefix=f"outlived-{at}/")
-    job = fleet.embed(pictures)
-    row = fleet.until(lambda: fleet.rows(_HELD, job=job), "a holder")[0]
+    job = fleet.application.embed(pictures)
+    row = fleet.until(lambda: fleet.ledger.rows(_HELD, job=job), "a holder")[0]
     holder = next(member for member in embedders(fleet) if row.worker in member.holders())
-    frozen = fleet.freeze(holder.name)
+    frozen = fleet.faults.freeze(holder.name)
     if at % 2:
-        fleet.settled(job)
+        fleet.ledger.settled(job)
     else:
-        fleet.until(lambda: fleet.one(_TAKEN, job=job, worker=row.worker), "another holder")
-    fleet.thaw(frozen)
-    fleet.settled(job)
+        fleet.until(lambda: fleet.ledger.one(_TAKEN, job=job, worker=row.worker), "another holder")
+    fleet.faults.thaw(frozen)
+    fleet.ledger.settled(job)
     told = f"the lease of batch {row.id} is lost"
     fleet.until(
         lambda: told in holder.log.read_text(errors="replace"), f"a fence for the former holder of batch {row.id}"
@@ -126,6 +128,6 @@ def embedders(fleet: Fleet) -> list[Any]:
 
 def waiting(fleet: Fleet) -> int:
     """Messages that nobody has acknowledged."""
-    with fleet.redis() as broker:
-        unacknowledged = broker.hlen(fleet.lane("unacked"))
-        return int(unacknowledged + sum(broker.llen(fleet.lane(lane)) for lane in LANES))
+    with fleet.lanes.redis() as broker:
+        unacknowledged = broker.hlen(fleet.lanes.key("unacked"))
+        return int(unacknowledged + sum(broker.llen(fleet.lanes.key(lane)) for lane in LANES))

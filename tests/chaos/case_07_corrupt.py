@@ -28,20 +28,20 @@ def run(*, good: int, bad: int) -> Result:
     pictures, sent, reasons = mixture(good, bad)
     warm = {key: picture for key, picture in list(pictures.items())[:CHUNK] if key in sent}
     with Fleet(CREW) as fleet:
-        fleet.settled(fleet.embed(warm, collection="warm", chunk=CHUNK))
+        fleet.ledger.settled(fleet.application.embed(warm, collection="warm", chunk=CHUNK))
         before = {name: [process.pid for process in member.pool()] for name, member in fleet.members.items()}
         (decoder,) = fleet.members["intake"].pool()
         forget_peak(decoder)
         start = decoder.memory_info().rss
-        job = fleet.embed(pictures, chunk=CHUNK)
-        fleet.settled(job)
+        job = fleet.application.embed(pictures, chunk=CHUNK)
+        fleet.ledger.settled(job)
         after = {name: [process.pid for process in member.pool()] for name, member in fleet.members.items()}
         growth = (peak(decoder) if after == before else 0) - start
         verdict = judge(fleet, sent, failing=reasons)
         verdict.write(result)
         result.images = len(pictures)
         result.extra_work = extra_work(fleet)
-        found = {failure.key: failure.reason for failure in fleet.client().job(job).failures()}
+        found = {failure.key: failure.reason for failure in fleet.application.failures(job)}
         deaths = sum(member.starts - 1 for member in fleet.members.values())
     result.require(found == reasons, "the client lists other failures than it should")
     result.require(verdict.embedded == good, f"{verdict.embedded} vectors of {good}")
@@ -55,12 +55,14 @@ def mixture(good: int, bad: int) -> tuple[dict[str, bytes], dict[str, bytes], di
     """Files by key, shuffled; of the good ones the SHA-256 of their pixels, of the bad ones the expected reason."""
     with np.load(SAMPLE) as sample:
         digits = np.concatenate([sample["x_train"], sample["x_test"]])
-    files, sent, reasons = {}, {}, {}
+    files: dict[str, bytes] = {}
+    sent: dict[str, bytes] = {}
+    reasons: dict[str, str] = {}
     for at in range(good):
         glyph = digits[at % len(digits)]
-        file = io.BytesIO()
-        Image.fromarray(glyph).save(file, "PNG")
-        files[f"good/{at:05}"] = file.getvalue()
+        png = io.BytesIO()
+        Image.fromarray(glyph).save(png, "PNG")
+        files[f"good/{at:05}"] = png.getvalue()
         sent[f"good/{at:05}"] = hashlib.sha256(glyph.tobytes()).digest()
     for at, (kind, file, reason) in enumerate(corrupt_files(bad)):
         files[f"{kind}/{at:04}"] = file

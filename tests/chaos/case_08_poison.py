@@ -46,10 +46,10 @@ def at_the_tower(fleet: Fleet, result: Result, batch: int, count: int) -> int:
     pictures, name = noise(batch, seed=count), f"tower-{count}"
     killers = spread(pictures, count)
     pictures |= {key: deadly(seed=at) for at, key in enumerate(killers)}
-    before = len(fleet.noted("segfault-tower"))
-    job = fleet.embed(pictures, collection=name, chunk=batch)
-    fleet.settled(job, within=240)
-    crashes = len(fleet.noted("segfault-tower")) - before
+    before = len(fleet.injection.noted("segfault-tower"))
+    job = fleet.application.embed(pictures, collection=name, chunk=batch)
+    fleet.ledger.settled(job, within=240)
+    crashes = len(fleet.injection.noted("segfault-tower")) - before
     result.require(crashes <= CRASHES[count], f"{crashes} crashes for {count} in {batch}: at most {CRASHES[count]}")
     settle(fleet, result, job, name, pictures, killers)
     return crashes
@@ -60,12 +60,12 @@ def at_intake(fleet: Fleet, result: Result, batch: int, count: int) -> int:
     pictures, name = noise(batch, seed=100), "intake"
     killers = spread(pictures, count)
     files: dict[str, Any] = {**pictures, **{key: deadly_file(seed=at) for at, key in enumerate(killers)}}
-    job = fleet.embed(files, collection=name, chunk=batch)
-    fleet.settled(job, within=240)
-    pids = [note.pid for note in fleet.noted("segfault-decoder")]
+    job = fleet.application.embed(files, collection=name, chunk=batch)
+    fleet.ledger.settled(job, within=240)
+    pids = [note.pid for note in fleet.injection.noted("segfault-decoder")]
     result.require(len(pids) <= 1 + count, f"{len(pids)} decoders died of {count} pictures in one chunk")
     settle(fleet, result, job, name, pictures, killers)
-    kept = {failure.key: failure.picture for failure in fleet.client().job(job).failures(pictures=True)}
+    kept = {failure.key: failure.picture for failure in fleet.application.failures(job, pictures=True)}
     result.require(kept == {key: files[key] for key in killers}, "the pictures that kill are not kept to look at")
     return len(pids)
 
@@ -77,7 +77,7 @@ def settle(fleet: Fleet, result: Result, job: str, collection: str, pictures: Pi
     verdict = judge(fleet, sound, failing=poison, collection=collection)
     verdict.write(result)
     result.images = (result.images or 0) + len(pictures)
-    reasons = {failure.key: failure.reason for failure in fleet.client().job(job).failures()}
+    reasons = {failure.key: failure.reason for failure in fleet.application.failures(job)}
     result.require(reasons == poison, f"{collection}: the client lists the failures {reasons}")
     alive = len(pictures) - len(killers)
     result.require(verdict.embedded == alive, f"{collection}: {verdict.embedded} of {alive} embedded")

@@ -4,7 +4,8 @@ import signal
 from typing import Any
 
 from tests.chaos import sender
-from tests.chaos.fleet import CHUNK, Fleet
+from tests.chaos.application import CHUNK
+from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import extra_work, judge
 from tests.chaos.pictures import digests, noise
 from tests.chaos.result import Result
@@ -23,8 +24,8 @@ def run(*, count: int, kills: int) -> Result:
         twins = [sender.start(fleet.broker.url, "twins", count, CHUNK, "twins") for _ in range(2)]
         for client in twins:
             finish(client)
-        jobs = fleet.rows("SELECT id, collection, total FROM jobs WHERE kind = 'embed' ORDER BY collection")
-        fleet.settled(*(str(job.id) for job in jobs))
+        jobs = fleet.ledger.rows("SELECT id, collection, total FROM jobs WHERE kind = 'embed' ORDER BY collection")
+        fleet.ledger.settled(*(str(job.id) for job in jobs))
         told = [(job.collection, job.total) for job in jobs]
         result.require(told == [("killed", count), ("twins", count)], f"the jobs are {told}")
         for collection in ("killed", "twins"):
@@ -57,7 +58,7 @@ def submit_and_die(fleet: Fleet, key: str, count: int, kills: int) -> list[int]:
 def accepted(fleet: Fleet, collection: str) -> int:
     """Pictures of a collection whose chunks stand in SQL."""
     query = "SELECT coalesce(sum(items), 0) FROM batches JOIN jobs ON jobs.id = job WHERE collection = :collection"
-    return int(fleet.one(query, collection=collection))
+    return int(fleet.ledger.one(query, collection=collection))
 
 
 def finish(client: Any) -> None:

@@ -19,23 +19,25 @@ def run(*, count: int, seconds: float) -> Result:
     result = Result(case=10, name="cancelled in the middle", faults="1 cancelled while it is sent and embedded")
     pictures = noise(count)
     with Fleet() as fleet:
-        fleet.slow_down(seconds)
-        other = fleet.embedding(noise(200, seed=1, prefix="other/"), collection="other", chunk=20)
-        sending = fleet.embedding(pictures, collection="cancelled")
+        fleet.injection.slow_down(seconds)
+        other = fleet.application.embedding(noise(200, seed=1, prefix="other/"), collection="other", chunk=20)
+        sending = fleet.application.embedding(pictures, collection="cancelled")
         id = fleet.until(lambda: first(fleet), "the job", within=60)
         fleet.until(lambda: succeeded(fleet, id) >= count // 4, "a quarter of the job", within=240)
         asked = time.time()
-        answer = fleet.client().job(id).cancel()
-        fleet.settled(sending.result(within=300), other.result())
-        status = fleet.client().job(id).status()
-        last = fleet.one(
+        answer = fleet.application.client().job(id).cancel()
+        fleet.ledger.settled(sending.result(within=300), other.result())
+        status = fleet.application.client().job(id).status()
+        last = fleet.ledger.one(
             "SELECT extract(epoch FROM max(finished_at)) FROM batches WHERE embedded > 0 AND job = :id", id=id
         )
-        cancelled = fleet.one("SELECT extract(epoch FROM cancelled_at) FROM jobs WHERE id = :id", id=id)
+        cancelled = fleet.ledger.one("SELECT extract(epoch FROM cancelled_at) FROM jobs WHERE id = :id", id=id)
         judge(fleet, digests(pictures), collection="cancelled", cancelled=True).write(result)
         judge(fleet, digests(noise(200, seed=1, prefix="other/")), collection="other").write(result)
-        stored = fleet.one("SELECT count(*) FROM digits WHERE collection = 'cancelled'")
-        vectors = fleet.one("SELECT count(*) FROM embeddings JOIN digits ON id = digit WHERE collection = 'cancelled'")
+        stored = fleet.ledger.one("SELECT count(*) FROM digits WHERE collection = 'cancelled'")
+        vectors = fleet.ledger.one(
+            "SELECT count(*) FROM embeddings JOIN digits ON id = digit WHERE collection = 'cancelled'"
+        )
     stopped = max(float(last), float(cancelled)) - asked
     result.images = count
     result.recovery = [stopped]
@@ -61,9 +63,9 @@ def run(*, count: int, seconds: float) -> Result:
 
 def first(fleet: Fleet) -> str | None:
     """The id of the job that is to be cancelled, once there is one."""
-    found = fleet.rows("SELECT id FROM jobs WHERE collection = 'cancelled'")
+    found = fleet.ledger.rows("SELECT id FROM jobs WHERE collection = 'cancelled'")
     return str(found[0].id) if found else None
 
 
 def succeeded(fleet: Fleet, id: str) -> int:
-    return int(fleet.one("SELECT coalesce(sum(embedded), 0) FROM batches WHERE job = :id", id=id))
+    return int(fleet.ledger.one("SELECT coalesce(sum(embedded), 0) FROM batches WHERE job = :id", id=id))

@@ -1,6 +1,7 @@
 """Trainings that are asked for twice at once, and killed on the way: one tower each, and never half a one."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,19 @@ def run(*, points: tuple[str, ...]) -> Result:
     deaths = 0
     with Fleet(CREW, settings=SETTINGS, tower=None) as fleet:
         for seed, point in enumerate(points):
-            fleet.arm(f"training-{point}", 1)
+            fleet.injection.arm(f"training-{point}", 1)
             job = one_of_two(fleet, result, seed)
-            (death,) = fleet.until(lambda point=point: fleet.noted(f"training-{point}"), "a death", within=SECONDS)
+            (death,) = fleet.until(partial(fleet.injection.noted, f"training-{point}"), "a death", within=SECONDS)
             deaths += 1
             # Its lease holds for a while: nobody has started the training over yet.
             there = seed + (point == "committed")
             result.require(towers(fleet) == there, f"{towers(fleet)} towers after a death at {point}: {there} expected")
             outcome = job.wait(timeout=SECONDS)
             whole(fleet, result, seed, point, job, outcome.tower)
-            ended = fleet.one("SELECT extract(epoch FROM ended_at) FROM jobs WHERE id = :id", id=job.id)
+            ended = fleet.ledger.one("SELECT extract(epoch FROM ended_at) FROM jobs WHERE id = :id", id=job.id)
             result.recovery.append(max(0.0, float(ended) - death.at))
         result.problems += left_open(fleet)
-        attempts = fleet.rows("SELECT attempt FROM batches ORDER BY id")
+        attempts = fleet.ledger.rows("SELECT attempt FROM batches ORDER BY id")
     expected = [1 if point == "committed" else 2 for point in points]
     result.require([row.attempt for row in attempts] == expected, f"the trainings took {attempts} attempts")
     result.faults = f"{deaths} killed, {len(points)} times two at once"
@@ -49,7 +50,7 @@ def one_of_two(fleet: Fleet, result: Result, seed: int) -> TrainingJob:
 
     def ask() -> TrainingJob | TrainingRunning:
         try:
-            return fleet.client().train(recipe="quick", seed=seed)
+            return fleet.application.client().train(recipe="quick", seed=seed)
         except TrainingRunning as refused:
             return refused
 
@@ -64,7 +65,7 @@ def one_of_two(fleet: Fleet, result: Result, seed: int) -> TrainingJob:
 def whole(fleet: Fleet, result: Result, before: int, point: str, job: TrainingJob, tower: int) -> None:
     """Require that the training left one more tower, the one that it tells of, with all that belongs to it."""
     result.require(towers(fleet) == before + 1, f"{towers(fleet)} towers after {before + 1} trainings ({point})")
-    row = fleet.rows("SELECT file, file_digest, fingerprint, status FROM towers WHERE id = :id", id=tower)[0]
+    row = fleet.ledger.rows("SELECT file, file_digest, fingerprint, status FROM towers WHERE id = :id", id=tower)[0]
     result.require(hashlib.sha256(row.file).digest() == row.file_digest, f"tower {tower} has not the file it should")
     result.require(fingerprint_of(row.file) == row.fingerprint, f"tower {tower} has not the weights it should")
     fleet.until(lambda: live(fleet) == [tower], f"tower {tower} live, alone", within=30)
@@ -72,11 +73,11 @@ def whole(fleet: Fleet, result: Result, before: int, point: str, job: TrainingJo
 
 
 def towers(fleet: Fleet) -> int:
-    return int(fleet.one("SELECT count(*) FROM towers"))
+    return int(fleet.ledger.one("SELECT count(*) FROM towers"))
 
 
 def live(fleet: Fleet) -> list[int]:
-    return [row.id for row in fleet.rows("SELECT id FROM towers WHERE status = 'live'")]
+    return [row.id for row in fleet.ledger.rows("SELECT id FROM towers WHERE status = 'live'")]
 
 
 def fingerprint_of(file: bytes) -> str:

@@ -12,8 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from local.servers.postgres import Postgres
+from tests.chaos.application import CHUNK, Sending
 from tests.chaos.disk import Disk, small_disk
-from tests.chaos.fleet import CHUNK, Fleet, Sending
+from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import judge
 from tests.chaos.pictures import Pictures, digests, noise
 from tests.chaos.result import Result
@@ -106,7 +107,7 @@ def stuck(fleet: Fleet) -> bool:
 
 def fill_broker(fleet: Fleet, go_on: Event, result: Result, told: dict[str, str], seconds: float) -> None:
     """Fill the broker's memory with somebody else's data, and take that away again."""
-    with fleet.redis() as broker:
+    with fleet.lanes.redis() as broker:
         broker.set("hog", bytes(HOG))
         broker.config_set("maxmemory", HOG)
         go_on.set()
@@ -120,23 +121,23 @@ def fill_broker(fleet: Fleet, go_on: Event, result: Result, told: dict[str, str]
 def under_way(fleet: Fleet, pictures: Pictures) -> tuple[Sending, Event]:
     """A client that has sent the first half, of which some is embedded; it sends the rest once it may go on."""
     go_on = Event()
-    enough = fleet.done() + len(pictures) // 5
-    sending = fleet.embedding(pictures, pace=lambda at: at < len(pictures) // 2 or go_on.wait(120))
-    fleet.until(lambda: fleet.done() >= enough, "a fifth of the digits")
+    enough = fleet.ledger.done() + len(pictures) // 5
+    sending = fleet.application.embedding(pictures, pace=lambda at: at < len(pictures) // 2 or go_on.wait(120))
+    fleet.until(lambda: fleet.ledger.done() >= enough, "a fifth of the digits")
     return sending, go_on
 
 
 def went_on(fleet: Fleet, sending: Sending, result: Result) -> None:
     """Require that what was under way ends by itself, and note how long that took."""
     room = time.monotonic()
-    fleet.settled(sending.result(within=240), within=240)
+    fleet.ledger.settled(sending.result(within=240), within=240)
     result.recovery.append(time.monotonic() - room)
     whole_batches(fleet, result, "at the end")
 
 
 def refusal(fleet: Fleet) -> str:
     """What a client is told that sends now, and does not wait for long."""
-    client = fleet.client()
+    client = fleet.application.client()
     client.resend_after, client.outage, client.accept_timeout = 1, PATIENCE, PATIENCE
     try:
         client.embed(noise(CHUNK, seed=3), collection="refused", idempotency_key="refused")
@@ -148,7 +149,7 @@ def refusal(fleet: Fleet) -> str:
 def stays(fleet: Fleet, seconds: float, result: Result) -> None:
     """Let it stay as it is for a while; nothing is given up meanwhile."""
     time.sleep(seconds)
-    given_up = fleet.one("SELECT count(*) FROM batches WHERE state IN ('split', 'dead')")
+    given_up = fleet.ledger.one("SELECT count(*) FROM batches WHERE state IN ('split', 'dead')")
     result.require(not given_up, f"{given_up} batches were split or buried for want of room")
 
 
@@ -159,7 +160,7 @@ def whole_batches(fleet: Fleet, result: Result, when: str) -> None:
             (SELECT count(*) FROM embeddings WHERE digit = ANY(batches.digits)) AS vectors
         FROM batches
     """
-    torn = [row.id for row in fleet.rows(query) if row.vectors != (row.digits if row.state == "done" else 0)]
+    torn = [row.id for row in fleet.ledger.rows(query) if row.vectors != (row.digits if row.state == "done" else 0)]
     result.require(not torn, f"{when} these batches are stored in part: {torn}")
 
 

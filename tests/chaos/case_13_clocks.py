@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from tests.chaos.fleet import SETTINGS, Fleet
@@ -21,23 +22,23 @@ def run(*, digits: int, kills: int) -> Result:
     result = Result(case=13, name="wrong clocks", faults=f"+1 h and -1 h, {kills} kill -9")
     pictures, more = noise(digits), noise(digits, seed=1, prefix="killed/")
     with Fleet(of_member=CLOCKS) as fleet:
-        fleet.slow_down(0.1)
-        fleet.settled(fleet.embed(pictures))
+        fleet.injection.slow_down(0.1)
+        fleet.ledger.settled(fleet.application.embed(pictures))
         result.extra_work = extra_work(fleet)
         result.require(result.extra_work == 0, f"extra work {result.extra_work:.1%} without any death")
-        workers = fleet.one("SELECT count(DISTINCT worker) FROM batches WHERE state = 'done' AND embedded > 0")
+        workers = fleet.ledger.one("SELECT count(DISTINCT worker) FROM batches WHERE state = 'done' AND embedded > 0")
         result.require(workers == 2, f"{workers} workers did all the work")
         apart = clock(fleet, "embedder-1") - clock(fleet, "embedder-2")
         result.require(abs(apart - 2 * HOUR) < 600, f"the clocks are {apart:.0f} s apart")
-        fleet.slow_down(0.5)
-        sending = fleet.embedding(more)
+        fleet.injection.slow_down(0.5)
+        sending = fleet.application.embedding(more)
         for at in range(kills):
             name = f"embedder-{1 + at % 2}"
-            fleet.until(lambda name=name: holds(fleet, name), f"{name} with a batch")
-            fault = fleet.kill(name)
-            fleet.until(lambda fault=fault: not fault.held or fault.rescued, "the end of a dead worker's lease")
+            fleet.until(partial(holds, fleet, name), f"{name} with a batch")
+            fault = fleet.faults.kill(name)
+            fleet.until(fault.over, "the end of a dead worker's lease")
             fleet.await_ready(name)
-        fleet.settled(sending.result())
+        fleet.ledger.settled(sending.result())
         result.images = 2 * digits
         result.recovery = recoveries(fleet)
         judge(fleet, digests(pictures | more)).write(result)
@@ -48,7 +49,9 @@ def run(*, digits: int, kills: int) -> Result:
 
 def holds(fleet: Fleet, name: str) -> bool:
     holders = fleet.members[name].holders()
-    return bool(fleet.rows("SELECT 1 FROM batches WHERE state = 'leased' AND worker = ANY(:holders)", holders=holders))
+    return bool(
+        fleet.ledger.rows("SELECT 1 FROM batches WHERE state = 'leased' AND worker = ANY(:holders)", holders=holders)
+    )
 
 
 def clock(fleet: Fleet, name: str) -> float:

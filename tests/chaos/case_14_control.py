@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import text
 
 from tests.chaos import naive
-from tests.chaos.fleet import CHUNK, Fleet, Sending
+from tests.chaos.application import CHUNK, Sending
+from tests.chaos.fleet import Fleet
 from tests.chaos.killing import SECONDS, Killer
 from tests.chaos.pictures import Pictures, noise
 from tests.chaos.result import Result
@@ -41,7 +42,7 @@ def run(*, digits: int, kills: int, frozen: int, kills_cost: bool) -> Result:
         by_victim = last_holders(fleet, list(pictures))
         swallowed = sum(freeze(fleet, at) for at in range(frozen))
         result.lost = missing(fleet)
-        twice = fleet.one("SELECT count(*) FROM control WHERE runs > 1")
+        twice = fleet.ledger.one("SELECT count(*) FROM control WHERE runs > 1")
     by_kind = ", ".join(f"{killer.done[what]} {name}" for what, name in Killer.KINDS.items())
     result.faults = f"{killer.done.total()} kill -9, {frozen} frozen and killed"
     result.note = (
@@ -64,7 +65,7 @@ def add(fleet: Fleet, pictures: Pictures) -> None:
 
 def publish(fleet: Fleet, keys: list[str], killer: Killer) -> str:
     """Send a message for every small batch, no faster than the killer kills."""
-    naive.app.conf.broker_url = fleet.broker.url
+    naive.app.conf.update(broker_url=fleet.broker.url)
     pace = killer.pace(len(keys))
     for start in range(0, len(keys), CHUNK):
         pace(start)
@@ -74,9 +75,11 @@ def publish(fleet: Fleet, keys: list[str], killer: Killer) -> str:
 
 def last_holders(fleet: Fleet, keys: list[str]) -> Counter[str]:
     """Digits without a vector, by what was killed when their task was last begun: tree, parent, child or nothing."""
-    lost = {row.key for row in fleet.rows("SELECT key FROM control WHERE vector IS NULL")}
-    last = {note.rest: str(note.pid) for note in fleet.noted("begun")}
-    killed = {holder.rpartition(":")[2]: fault.what.split()[0] for fault in fleet.faults for holder in fault.holders}
+    lost = {row.key for row in fleet.ledger.rows("SELECT key FROM control WHERE vector IS NULL")}
+    last = {note.rest: str(note.pid) for note in fleet.injection.noted("begun")}
+    killed = {
+        holder.rpartition(":")[2]: fault.what.split()[0] for fault in fleet.faults.noted for holder in fault.holders
+    }
     digits: Counter[str] = Counter()
     for start in range(0, len(keys), CHUNK):
         digits[killed.get(last.get(keys[start], ""), "")] += len(lost.intersection(keys[start : start + CHUNK]))
@@ -94,22 +97,22 @@ def freeze(fleet: Fleet, at: int) -> bool:
     pictures = noise(10, seed=1 + at, prefix=f"frozen-{at}/")
     add(fleet, pictures)
     fleet.members["naive-2"].rest()
-    fleet.until(lambda: fleet.idle("naive-1"), "an idle worker")
+    fleet.until(lambda: fleet.lanes.idle("naive-1"), "an idle worker")
     before = missing(fleet) - len(pictures)
-    fleet.freeze("naive-1")
+    fleet.faults.freeze("naive-1")
     naive.app.send_task(naive.TASK, (list(pictures), 0))
-    fleet.kill("naive-1")
-    fleet.until(lambda: fleet.idle("naive-1") and not waiting(fleet), "an empty broker")
+    fleet.faults.kill("naive-1")
+    fleet.until(lambda: fleet.lanes.idle("naive-1") and not waiting(fleet), "an empty broker")
     time.sleep(0.5)  # that an answer could be written in, if there was a message
     return missing(fleet) > before
 
 
 def missing(fleet: Fleet) -> int:
     """Digits without a vector."""
-    return int(fleet.one("SELECT count(*) FROM control WHERE vector IS NULL"))
+    return int(fleet.ledger.one("SELECT count(*) FROM control WHERE vector IS NULL"))
 
 
 def waiting(fleet: Fleet) -> int:
     """Messages in the broker: on the lane, or handed out and not acknowledged. What is in neither is gone."""
-    with fleet.redis() as broker:
+    with fleet.lanes.redis() as broker:
         return int(broker.llen("celery") + broker.hlen("unacked"))

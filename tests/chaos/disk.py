@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -64,7 +65,9 @@ class Limited(Disk):
             self._limit(server, resource.RLIM_INFINITY)
 
     def _limit(self, server: psutil.Process, size: int) -> None:
-        own = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": ()} if os.geteuid() == 0 else {}
+        own: dict[str, Any] = (
+            {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": ()} if os.geteuid() == 0 else {}
+        )
         for process in (server, *server.children()):
             soft = "unlimited" if size == resource.RLIM_INFINITY else str(size)
             with suppress(psutil.NoSuchProcess, subprocess.CalledProcessError):

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from tests.chaos.fleet import CHUNK, Fleet
+from tests.chaos.application import CHUNK
+from tests.chaos.fleet import Fleet
 
 SECONDS = 0.4  # that a batch takes: long enough that most of those that die hold one
 AHEAD = 16 * CHUNK  # pictures, so that there is always something to hold
@@ -15,7 +16,7 @@ AHEAD = 16 * CHUNK  # pictures, so that there is always something to hold
 class Killer:
     """Kills members of a fleet, a few seconds apart, and lets a client send no faster than it kills.
 
-    KINDS says what is killed, in the words of `Fleet.kill`. weights: member -> how often it is chosen.
+    KINDS says what is killed, in the words of `Faults.kill`. weights: member -> how often it is chosen.
     every: seconds between two kills, give or take a half.
     """
 
@@ -27,7 +28,7 @@ class Killer:
         self._random = random.Random(seed)
 
     def pace(self, total: int) -> Callable[[int], None]:
-        """A `pace` for `Fleet.embed` of `total` pictures: what is sent is little ahead of the kills."""
+        """A `pace` for `Application.embed` of `total` pictures: what is sent is little ahead of the kills."""
 
         def wait(sent: int) -> None:
             while sent > total * (self.done.total() + 1) / self.kills + AHEAD:
@@ -41,7 +42,7 @@ class Killer:
             able = self.fleet.until(self._able, "a member at work", within=120)
             name = self._random.choices(able, [self.weights[name] for name in able])[0]
             what = self._random.choice(list(self.KINDS))
-            self.fleet.kill(name, what)
+            self.fleet.faults.kill(name, what)
             self.done[what] += 1
 
     def _able(self) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 from sqlalchemy import select
 
 from db.tables import Embedding
-from tests.chaos.fleet import Fault, Fleet
+from tests.chaos.faults import Fault
+from tests.chaos.fleet import Fleet
 from tests.chaos.injected.matrix import product
 from tests.chaos.result import Result
 
@@ -59,15 +60,15 @@ def judge(
     cancelled: whether jobs were cancelled on purpose; keys may then be missing.
     """
     verdict = Verdict()
-    tower = fleet.one("SELECT id FROM towers WHERE status = 'live'")
+    tower = fleet.ledger.one("SELECT id FROM towers WHERE status = 'live'")
     digits = {
         row.id: row
-        for row in fleet.rows("SELECT id, key, pixels, sha256 FROM digits WHERE collection = :c", c=collection)
+        for row in fleet.ledger.rows("SELECT id, key, pixels, sha256 FROM digits WHERE collection = :c", c=collection)
     }
     vectors = _vectors(fleet, tower, digits)
     reasons = {
         (row.key, row.reason)
-        for row in fleet.rows(
+        for row in fleet.ledger.rows(
             "SELECT key, reason FROM failures JOIN jobs ON id = job WHERE collection = :c", c=collection
         )
     }
@@ -83,8 +84,10 @@ def judge(
         verdict.lost += [row.key for id, row in digits.items() if id not in vectors and row.key not in known]
     verdict.duplicated = [key for key, ids in by_key.items() if len(ids) > 1]
     verdict.duplicated += [key for key in embedded & failures if key in sent]
-    verdict.duplicated += [f"{len(fleet.rows(_TWICE))} vectors of one digit"] if fleet.rows(_TWICE) else []
-    verdict.duplicated += [f"vector of no digit {row.digit}" for row in fleet.rows(_ORPHANS)]
+    verdict.duplicated += (
+        [f"{len(fleet.ledger.rows(_TWICE))} vectors of one digit"] if fleet.ledger.rows(_TWICE) else []
+    )
+    verdict.duplicated += [f"vector of no digit {row.digit}" for row in fleet.ledger.rows(_ORPHANS)]
     verdict.wrong = [
         row.key
         for row in digits.values()
@@ -98,12 +101,12 @@ def judge(
 def left_open(fleet: Fleet) -> list[str]:
     """Sentences for jobs whose outcomes do not add up, leases past their time, and batches that have not ended."""
     faults = []
-    for job in fleet.rows(_SUMS):
+    for job in fleet.ledger.rows(_SUMS):
         if not job.total == job.items == job.outcomes:
             faults.append(f"job {job.id}: {job.total} sent, {job.items} accepted, {job.outcomes} accounted for")
-    if overdue := fleet.rows("SELECT id FROM batches WHERE state = 'leased' AND lease_until < now()"):
+    if overdue := fleet.ledger.rows("SELECT id FROM batches WHERE state = 'leased' AND lease_until < now()"):
         faults.append(f"leases past their time: batches {[row.id for row in overdue][:SHOWN]}")
-    if left := fleet.rows("SELECT id, state FROM batches WHERE state IN ('queued', 'leased')"):
+    if left := fleet.ledger.rows("SELECT id, state FROM batches WHERE state IN ('queued', 'leased')"):
         faults.append(f"open batches: {[(row.id, row.state) for row in left][:SHOWN]}")
     return faults
 
@@ -114,25 +117,25 @@ def extra_work(fleet: Fleet) -> float:
     Counted twice, by the ledger's attempts and by the injection's notes of claims, and the greater one is taken: an
     attempt that was given back is no longer in the ledger.
     """
-    batches, attempts = fleet.rows(
+    batches, attempts = fleet.ledger.rows(
         "SELECT count(*), coalesce(sum(attempt), 0) FROM batches JOIN jobs ON jobs.id = job "
         "WHERE kind IN ('embed', 'backfill') AND cardinality(digits) > 0 AND parent IS NULL AND attempt > 0"
     )[0]
     if not batches:
         return 0.0
-    return max(int(attempts), len(fleet.noted("claims"))) / int(batches) - 1
+    return max(int(attempts), len(fleet.injection.noted("claims"))) / int(batches) - 1
 
 
 def recoveries(fleet: Fleet) -> list[float]:
     """Seconds from each kill whose victim held batches until the last of these was free for another worker."""
-    return [fault.rescued - fault.at for fault in fleet.faults if fault.rescued is not None]
+    return [fault.rescued - fault.at for fault in fleet.faults.noted if fault.rescued is not None]
 
 
 def next_finish(fleet: Fleet, faults: Sequence[Fault]) -> list[float]:
     """Seconds from each fault to the first batch that was finished after it; a fault after the last one has none."""
     seconds = []
     for fault in faults:
-        after = fleet.one(_NEXT, at=fault.at)
+        after = fleet.ledger.one(_NEXT, at=fault.at)
         if after is not None:
             seconds.append(float(after) - fault.at)
     return seconds

@@ -86,7 +86,11 @@ def replaced(page: str, results: Sequence[Result]) -> str:
     notes = [line for line in kept + fresh if line.startswith("- ")]
     first = page.index(f"| {' | '.join(COLUMNS)} |")
     above = [*page[:first].splitlines(), *markdown([]).splitlines()]
-    return "\n".join([*above, *sorted(rows, key=_case), "", *sorted(notes, key=_case), "", ""])
+    return "\n".join([*above, *sorted(rows, key=_place), "", *sorted(notes, key=_place), "", ""])
+
+
+def _place(line: str) -> int:
+    return _case(line) or 0
 
 
 def _case(line: str) -> int | None:

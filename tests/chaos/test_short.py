@@ -9,6 +9,8 @@ from tests.chaos.running import modules
 CASES = modules()
 CONTROL = CASES.pop(14)
 
+pytestmark = pytest.mark.usefixtures("costly")
+
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.__name__.rpartition(".")[2])
 def test_nothing_is_lost_nothing_is_twice(case: ModuleType) -> None:

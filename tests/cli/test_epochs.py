@@ -4,10 +4,10 @@ import io
 from typing import Any
 
 from cli.display.epochs import Epochs
-from twinvec_client import JobStatus
+from twinvec_client import JobStatus, TrainingProgress
 
 
-def status(progress: dict[str, Any] | None = None, outcome: dict[str, Any] | None = None) -> JobStatus:
+def status(progress: TrainingProgress | None = None, outcome: dict[str, Any] | None = None) -> JobStatus:
     return JobStatus(
         id="1",
         kind="train",
@@ -28,7 +28,7 @@ def status(progress: dict[str, Any] | None = None, outcome: dict[str, Any] | Non
 
 
 def at(epoch: int, step: int, seconds: float, **metrics: float) -> JobStatus:
-    return status({"epoch": epoch, "epochs": 2, "step": step, "steps": 100, "seconds": seconds, "metrics": metrics})
+    return status(TrainingProgress(epoch, 2, step, 100, metrics, seconds, remaining=0.0))
 
 
 def printed(*statuses: JobStatus) -> list[str]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinvec_client import Digit, InvalidRequest
-from twinvec_client.chunks import chunks
+from twinvec_client.chunks import JobOptions, chunks
 from twinvec_client.contract.limits import (
     MAX_ATTRIBUTES_BYTES,
     MAX_CHUNK_BYTES,
@@ -25,12 +25,12 @@ from twinvec_client.contract.limits import (
 from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED, Intake
 from twinvec_client.contract.packing import PACKED_BYTES, unpack
 
+JOB = "00000000-0000-4000-8000-000000000007"
 ZEROS = np.zeros((28, 28), np.uint8)
 
 
 def cut(pictures: Any, **given: Any) -> list[Intake]:
-    fields = {"job": "7", "collection": "default", "labels": None, "attributes": None, "normalise": True}
-    return list(chunks(pictures, **(fields | given)))
+    return list(chunks(pictures, JobOptions(job=JOB, **given)))
 
 
 def refusals(found: list[Intake]) -> dict[str, str]:
@@ -39,7 +39,7 @@ def refusals(found: list[Intake]) -> dict[str, str]:
         key: reason
         for chunk in found
         for key, (reason, _) in zip(
-            [key for key, kind in zip(chunk.keys, chunk.kinds, strict=True) if kind == REFUSED],
+            [key for key, kind in zip(chunk.keys, chunk.item_types, strict=True) if kind == REFUSED],
             chunk.refused,
             strict=True,
         )
@@ -72,15 +72,15 @@ def test_a_stream_of_any_length_is_cut_in_order_and_its_last_chunk_alone_carries
         max_size=12,
     )
 )
-def test_chunks_stay_within_their_bounds_and_hold_what_their_kinds_say(pictures: list[Any]) -> None:
+def test_chunks_stay_within_their_bounds_and_hold_what_their_item_types_say(pictures: list[Any]) -> None:
     found = cut([(f"key {at}", picture) for at, picture in enumerate(pictures)])
     assert sum(sizes(found)) == found[-1].total == len(pictures)
     for chunk in found:
-        glyphs = chunk.kinds.count(GLYPH)
+        glyphs = chunk.item_types.count(GLYPH)
         assert unpack(chunk.glyphs, glyphs) == bytes(784 * glyphs)
         weight = PACKED_BYTES * glyphs + sum(map(len, chunk.encoded))
         assert weight <= MAX_CHUNK_BYTES or len(chunk.encoded) == 1
-        assert [chunk.kinds.count(kind) for kind in (ENCODED, REFUSED)] == [len(chunk.encoded), len(chunk.refused)]
+        assert [chunk.item_types.count(kind) for kind in (ENCODED, REFUSED)] == [len(chunk.encoded), len(chunk.refused)]
         msgpack.packb(chunk.write())
 
 
@@ -107,7 +107,7 @@ def test_any_item_is_sent_or_refused_and_costs_only_itself(key: Any, picture: An
     good = ("good", ZEROS)
     (chunk,) = cut([good, (key, Digit(picture, label, attributes)), ("last", ZEROS)])
     assert (chunk.keys[0], chunk.keys[2], chunk.total) == ("good", "last", 3)
-    assert chunk.kinds[0] == chunk.kinds[2] == GLYPH
+    assert chunk.item_types[0] == chunk.item_types[2] == GLYPH
     sent = Intake.read(msgpack.unpackb(msgpack.packb(chunk.write())))
     if sent.labels is not None and sent.labels[1] is not None:
         assert 0 <= sent.labels[1] < MAX_LABEL
@@ -187,7 +187,7 @@ def test_a_generator_is_read_in_constant_memory() -> None:
     def peak(count: int) -> int:
         tracemalloc.start()
         try:
-            for _ in chunks(stream(count), job="7", collection="c", labels=None, attributes=None, normalise=True):
+            for _ in chunks(stream(count), JobOptions(job=JOB)):
                 pass
             return tracemalloc.get_traced_memory()[1]
         finally:
@@ -199,7 +199,7 @@ def test_a_generator_is_read_in_constant_memory() -> None:
 def test_no_more_is_read_than_the_next_chunk_needs() -> None:
     read: list[int] = []
     stream = ((f"key {read.append(at) or at}", ZEROS) for at in range(3 * MAX_CHUNK_ITEMS))
-    next(chunks(stream, job="7", collection="c", labels=None, attributes=None, normalise=True))
+    next(chunks(stream, JobOptions(job=JOB)))
     assert len(read) == MAX_CHUNK_ITEMS + 1
 
 

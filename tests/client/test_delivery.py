@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
@@ -16,7 +17,6 @@ from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import end_job, failures_of, receipts_of
 from tasks.query import look_up
-from tasks.requests import job_id
 from tests.makers import Ledger, counts, failures, register, stored, vectors
 from training.pictures import sandbox
 from training.pictures.sandbox import Decoder
@@ -32,6 +32,7 @@ from twinvec_client import (
     UnknownKey,
     WorkerError,
 )
+from twinvec_client.connection import Connection
 from twinvec_client.contract.messages import Cancel, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
 from twinvec_client.errors import revive
 from worker.runtime import Runtime
@@ -42,7 +43,7 @@ WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
     FailuresOf: failures_of,
     Cancel: end_job,
     Nearest: look_up,
-    StatusOf: lambda request, runtime: runtime.transact(jobs.status, job_id(request.job)),
+    StatusOf: lambda request, runtime: asdict(runtime.transact(jobs.status, uuid.UUID(request.job))),
 }
 
 
@@ -50,14 +51,10 @@ def over_the_wire(message: Any) -> Any:
     return msgpack.unpackb(msgpack.packb(message))
 
 
-class Direct(Twinvec):
-    """A client whose broker and worker are a function call, and whose luck is `deliver`: chunk -> times it arrives."""
-
-    resend_after = 0.01
-    accept_timeout = 5.0
+class Direct(Connection):
+    """Its broker and worker are a function call, and its luck is `deliver`: chunk -> times it arrives."""
 
     def __init__(self, runtime: Runtime, deliver: Callable[[Intake], int] = lambda chunk: 1) -> None:
-        super().__init__("redis://nowhere")
         self.runtime, self.deliver = runtime, deliver
         self.sent: list[int] = []
         self.failures: dict[str, str] = {}  # by message
@@ -84,6 +81,13 @@ class Direct(Twinvec):
         while due := self.runtime.transact(rescue.take_due, "embed", republish_after=0, in_flight=64):
             for batch, _ in due:
                 embed(batch, self.runtime)
+
+
+def client_of(direct: Direct) -> Twinvec:
+    """An impatient client over it."""
+    client = Twinvec(connection=direct)
+    client.resend_after, client.accept_timeout = 0.01, 5.0
+    return client
 
 
 def picture(seed: int) -> np.ndarray[Any, Any]:
@@ -116,15 +120,15 @@ def test_every_picture_is_embedded_and_its_vector_is_its_own(
     runtime: Runtime, ledger: Ledger, small_chunks: None
 ) -> None:
     tower = register(ledger)
-    client = Direct(runtime)
-    job = client.embed(stream(205), labels=lambda key: int(key[-1]))
-    client.work()
+    direct = Direct(runtime)
+    job = client_of(direct).embed(stream(205), labels=lambda key: int(key[-1]))
+    direct.work()
     outcome = job.wait(timeout=5)
     assert (outcome.state, outcome.succeeded) == ("finished", 205)
     found = vectors(ledger, tower)
     for at in (0, 9, 10, 204):
         assert found[f"key {at:03}"] == pytest.approx(runtime.towers[tower](picture(at))[0])
-    assert client.sent == list(range(21))
+    assert direct.sent == list(range(21))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -132,7 +136,7 @@ def test_chunks_that_are_lost_or_repeated_are_accepted_once(
     runtime: Runtime, ledger: Ledger, small_chunks: None, seed: int
 ) -> None:
     luck = np.random.default_rng(seed)
-    client = Direct(runtime, lambda chunk: int(luck.integers(0, 3)))
+    client = client_of(Direct(runtime, lambda chunk: int(luck.integers(0, 3))))
     job = client.embed(stream(205))
     assert counts(ledger, uuid.UUID(job.id)) == {"accepted": 205}
     assert {key: pixels for key, pixels in stored(ledger).items()} == {
@@ -141,16 +145,17 @@ def test_chunks_that_are_lost_or_repeated_are_accepted_once(
 
 
 def test_the_client_gives_up_where_nothing_is_ever_accepted(runtime: Runtime) -> None:
-    client = Direct(runtime, lambda chunk: 0)
+    client = client_of(Direct(runtime, lambda chunk: 0))
     client.accept_timeout = 0.1
     with pytest.raises(NoAnswer, match="intake"):
         client.embed(stream(1))
 
 
 def test_the_client_that_gives_up_says_what_kept_its_chunks_from_being_accepted(runtime: Runtime) -> None:
-    client = Direct(runtime, lambda chunk: 0)
+    direct = Direct(runtime, lambda chunk: 0)
+    client = client_of(direct)
     client.accept_timeout = 0.1
-    client.failures = {"chunk 0": "No space left on device"}
+    direct.failures = {"chunk 0": "No space left on device"}
     with pytest.raises(NoAnswer, match="No space left on device"):
         client.embed(stream(1))
 
@@ -200,7 +205,7 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
                 raise NoAnswer from error
 
     pictures = {"good": picture(1), "bad": culprit, "empty": b"", "fine": png(2)}
-    job = Mortal(runtime).embed(pictures if counted else iter(pictures.items()))
+    job = client_of(Mortal(runtime)).embed(pictures if counted else iter(pictures.items()))
     assert deaths == 1
     assert failures(ledger, uuid.UUID(job.id)) == {"bad": "poison", "empty": "empty"}
     assert set(stored(ledger)) == {"good", "fine"}
@@ -210,12 +215,13 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
 def test_a_job_of_too_many_pictures_is_refused(
     runtime: Runtime, small_chunks: None, monkeypatch: pytest.MonkeyPatch, counted: bool
 ) -> None:
-    monkeypatch.setattr("twinvec_client.client.FEW", 0)
+    monkeypatch.setattr("twinvec_client.delivery.FEW", 0)
     runtime.settings = runtime.settings.model_copy(update={"job_pictures": 20})
-    client = Direct(runtime)
+    direct = Direct(runtime)
+    client = client_of(direct)
     with pytest.raises(InvalidRequest, match="at most 20"):
         client.embed(dict(stream(21)) if counted else stream(21))
-    assert client.sent == ([] if counted else [0, 1])
+    assert direct.sent == ([] if counted else [0, 1])
     client.embed(stream(20))
 
 
@@ -223,9 +229,10 @@ def test_the_same_pictures_under_the_same_idempotency_key_are_the_same_job(
     runtime: Runtime, ledger: Ledger, small_chunks: None
 ) -> None:
     register(ledger)
-    client = Direct(runtime)
+    direct = Direct(runtime)
+    client = client_of(direct)
     first = client.embed(stream(25), idempotency_key="monday")
-    client.work()
+    direct.work()
     again = client.embed(stream(25), idempotency_key="monday")
     assert again.id == first.id
     assert counts(ledger, uuid.UUID(first.id)) == {"accepted": 25, "succeeded": 25}
@@ -236,7 +243,7 @@ def test_the_same_pictures_under_the_same_idempotency_key_are_the_same_job(
 def test_other_pictures_under_a_used_idempotency_key_are_refused_and_change_nothing(
     runtime: Runtime, ledger: Ledger, small_chunks: None, count: int
 ) -> None:
-    client = Direct(runtime)
+    client = client_of(Direct(runtime))
     job = client.embed(stream(25), idempotency_key="monday")
     before = client.embed(stream(25), idempotency_key="monday").status()
     with pytest.raises(IdempotencyConflict):
@@ -251,7 +258,7 @@ def test_a_stream_that_breaks_off_can_be_sent_again(runtime: Runtime, ledger: Le
         yield from stream(35)
         raise ConnectionResetError("the scanner is gone")
 
-    client = Direct(runtime)
+    client = client_of(Direct(runtime))
     with pytest.raises(ConnectionResetError) as broke_off:
         client.embed(broken(), idempotency_key="monday")
     assert "idempotency_key" in broke_off.value.__notes__[0]
@@ -277,7 +284,7 @@ def test_the_client_waits_while_the_backlog_is_full(runtime: Runtime, ledger: Le
                 self.work()
             return answer
 
-    client = Watched(runtime)
+    client = client_of(Watched(runtime))
     client.window = 1
     client.embed(stream(105))
     assert 40 <= deepest <= 50
@@ -287,7 +294,6 @@ def test_large_pictures_wait_while_many_bytes_are_under_way(runtime: Runtime, le
     under_way: dict[int, int] = {}
 
     class Weighing(Direct):
-        window_bytes = 5_000
         most = 0
 
         def send(self, message: Message) -> str:
@@ -302,15 +308,15 @@ def test_large_pictures_wait_while_many_bytes_are_under_way(runtime: Runtime, le
                 under_way.pop(seq, None)
             return answer
 
-    client = Weighing(runtime)
-    client.chunk = 1
+    client = client_of(Weighing(runtime))
+    client.chunk, client.window_bytes = 1, 5_000
     job = client.embed((f"key {seed}", png(seed)) for seed in range(40))
     assert counts(ledger, uuid.UUID(job.id)) == {"accepted": 40}
     assert 4_000 < Weighing.most <= 5_000 + 2 * len(png(0))
 
 
 def test_a_retry_leaves_out_what_gave_way_to_another_picture(runtime: Runtime, ledger: Ledger) -> None:
-    client = Direct(runtime)
+    client = client_of(Direct(runtime))
     first = client.embed({"a": picture(1), "b": b"no picture"})
     client.embed({"a": picture(2)})
     assert failures(ledger, uuid.UUID(first.id)) == {"a": "superseded", "b": "not_a_picture"}
@@ -320,7 +326,7 @@ def test_a_retry_leaves_out_what_gave_way_to_another_picture(runtime: Runtime, l
 
 
 def test_bad_pictures_are_listed_and_the_rest_goes_on(runtime: Runtime, ledger: Ledger) -> None:
-    job = Direct(runtime).embed(
+    job = client_of(Direct(runtime)).embed(
         {"good": picture(1), "empty": b"", "odd": Digit(picture(2), label=-1), "gone": "/no such file", "": picture(3)}
     )
     reasons = {failure.key: failure.reason for failure in job.failures()}
@@ -333,12 +339,12 @@ def test_failures_of_many_pages_come_once_each(
     runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twinvec_client.job._PAGE", 5)
-    job = Direct(runtime).embed((f"key {at:02}", b"") for at in range(20))
+    job = client_of(Direct(runtime)).embed((f"key {at:02}", b"") for at in range(20))
     assert [failure.key for failure in job.failures()] == [f"key {at:02}" for at in range(20)]
 
 
 def test_a_cancelled_job_says_so(runtime: Runtime, ledger: Ledger) -> None:
-    job = Direct(runtime).embed(stream(3))
+    job = client_of(Direct(runtime)).embed(stream(3))
     assert job.cancel().state == "cancelled"
     assert job.wait(timeout=5).cancelled == 3
     assert stored(ledger) == {}
@@ -346,10 +352,11 @@ def test_a_cancelled_job_says_so(runtime: Runtime, ledger: Ledger) -> None:
 
 def test_neighbours_carry_what_was_sent_with_them(runtime: Runtime, ledger: Ledger) -> None:
     register(ledger)
-    client = Direct(runtime)
+    direct = Direct(runtime)
+    client = client_of(direct)
     odd = {"mass": 1e25, "count": 10**30, "path": "C:\\u0000", "deep": [{"née": None}]}
     client.embed({"a": picture(1), "b": picture(2)}, labels={"a": 7}, attributes={"a": odd}, collection="cheques")
-    client.work()
+    direct.work()
     answer = client.nearest(picture(1), k=2)
     first, second = answer
     assert (first.key, first.collection, first.label) == ("a", "cheques", 7)
@@ -362,7 +369,7 @@ def test_neighbours_carry_what_was_sent_with_them(runtime: Runtime, ledger: Ledg
 
 
 def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger: Ledger) -> None:
-    client = Direct(runtime)
+    client = client_of(Direct(runtime))
     with pytest.raises(NoTower):
         client.nearest(picture(1))
     register(ledger)
@@ -394,4 +401,4 @@ def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger
 @pytest.mark.parametrize("collection", ["", "c" * 129, "nul\0", "\ud800", None, 7])
 def test_what_is_no_collection_is_refused(runtime: Runtime, collection: Any) -> None:
     with pytest.raises(InvalidRequest):
-        Direct(runtime).embed({}, collection=collection)
+        client_of(Direct(runtime)).embed({}, collection=collection)

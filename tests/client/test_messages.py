@@ -1,82 +1,175 @@
-"""Every message survives the wire, and what is no message is refused."""
+"""Every message survives the wire, and a payload that does not have its form is refused by its task and field."""
 
-import types
-import typing
-from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import msgpack
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import inspect
 
+from twinvec_client import Callback as PublicCallback
+from twinvec_client import InvalidRequest, errors
 from twinvec_client.contract.broker import LANES
-from twinvec_client.contract.limits import holds_nul
-from twinvec_client.contract.messages import MESSAGES, BadMessage, Message
-
-LEAVES: dict[Any, st.SearchStrategy[Any]] = {
-    str: st.text(max_size=20),
-    int: st.integers(-(2**63), 2**64 - 1),
-    bytes: st.binary(max_size=20),
-    bool: st.booleans(),
-    type(None): st.none(),
-    Any: st.one_of(st.none(), st.text(max_size=5), st.binary(max_size=5), st.floats(allow_nan=False)),
-}
+from twinvec_client.contract.limits import MAX_NAME_CHARS, holds_nul
+from twinvec_client.contract.messages import (
+    ENCODED,
+    GLYPH,
+    MESSAGES,
+    REFUSED,
+    BadMessage,
+    Callback,
+    Intake,
+    Message,
+    Query,
+    StartTraining,
+)
 
 
 def values(declared: Any) -> st.SearchStrategy[Any]:
-    """Values of a field's declared type, as msgpack gives them back: sequences are lists."""
-    if declared in LEAVES:
-        return LEAVES[declared]
-    kind, of = typing.get_origin(declared), typing.get_args(declared)
-    if kind in (list, Sequence):
-        return st.lists(values(of[0]), max_size=3)
-    if kind is tuple:
-        return st.tuples(*map(values, of)).map(list)
-    if kind is dict:
-        return st.dictionaries(values(of[0]), values(of[1]), max_size=3)
-    assert kind is types.UnionType, declared
-    return st.one_of(*map(values, of))
+    """Values of a field's declared type and limits, as msgpack gives them back: sequences are lists."""
+    match declared:
+        case inspect.StrType(min_length=least, max_length=most, pattern=None):
+            return st.text(min_size=least or 0, max_size=min(most or 20, 20))
+        case inspect.StrType(min_length=least, max_length=most, pattern=pattern):
+            strings = st.from_regex(pattern)
+            return strings.filter(lambda text: (least or 0) <= len(text) <= (most or 1000))
+        case inspect.IntType(ge=least, le=most, lt=below):
+            return st.integers(-(2**63) if least is None else least, most or (2**63 if below is None else below) - 1)
+        case inspect.BytesType(min_length=least, max_length=most):
+            return st.binary(min_size=least or 0, max_size=min(most or 20, max(20, least or 0)))
+        case inspect.FloatType(ge=least, le=most):
+            return st.floats(least, most)
+        case inspect.BoolType():
+            return st.booleans()
+        case inspect.NoneType():
+            return st.none()
+        case inspect.LiteralType(values=each):
+            return st.sampled_from(each)
+        case inspect.TupleType(item_types=of):
+            return st.tuples(*map(values, of)).map(list)
+        case inspect.ListType(item_type=of, min_length=least):
+            return st.lists(values(of), min_size=least or 0, max_size=max(3, least or 0))
+        case inspect.UnionType(types=each):
+            return st.one_of(*map(values, each))
+        case inspect.StructType(cls=cls) if cls is Query:
+            return queries(declared)
+        case inspect.StructType():
+            return fields(declared)
+    raise AssertionError(f"no values are known for {declared}")
 
 
-def messages(kind: type[Message]) -> st.SearchStrategy[Message]:
-    declared = typing.get_type_hints(kind)
-    return st.builds(kind, **{field.name: values(declared[field.name]) for field in fields(kind)})
+def fields(declared: inspect.StructType) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({field.encode_name: values(field.type) for field in declared.fields})
+
+
+def queries(declared: inspect.StructType) -> st.SearchStrategy[dict[str, Any]]:
+    """One of its forms, its collection aside."""
+    forms = [
+        st.fixed_dictionaries({field.name: values(field.type).filter(lambda value: value is not None)})
+        for field in declared.fields
+        if field.name != "collection"
+    ]
+    return st.one_of(*forms)
+
+
+def agreeing(chunk: dict[str, Any], types: bytes) -> dict[str, Any]:
+    """A chunk's fields, with as many of each as `types` says."""
+    return chunk | {
+        "keys": [f"key {at}" for at in range(len(types))],
+        "item_types": types,
+        "encoded": [b"file"] * types.count(ENCODED),
+        "refused": [["unreadable", "gone"]] * types.count(REFUSED),
+        "labels": None if chunk["labels"] is None else [7] * len(types),
+        "attributes": None if chunk["attributes"] is None else [None] * len(types),
+        "total": None if chunk["total"] is None else len(types) + chunk["total"],
+    }
+
+
+def payloads(kind: type[Message]) -> st.SearchStrategy[dict[str, Any]]:
+    declared = inspect.type_info(kind)
+    assert isinstance(declared, inspect.StructType)
+    if kind is not Intake:
+        return fields(declared)
+    types = st.lists(st.sampled_from([GLYPH, ENCODED, REFUSED]), max_size=5).map(bytes)
+    return st.builds(agreeing, fields(declared), types)
+
+
+def example(kind: type[Message]) -> dict[str, Any]:
+    """The plainest payload."""
+    plain: dict[str, Any] = {
+        "job": "00000000-0000-4000-8000-000000000001", "seq": 0, "collection": "c", "keys": [], "item_types": b"",
+        "glyphs": b"", "encoded": [], "refused": [], "labels": None, "attributes": None, "normalise": True,
+        "callback": None, "resent": False, "digest": b"d", "total": 0, "batch": 1, "recipe": "quick", "queries": [],
+        "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0,
+    }  # fmt: skip
+    payload = {name: plain[name] for name in kind.__struct_fields__}
+    return payload | {"after": ""} if kind.task == "twinvec.failures" else payload
 
 
 each_message = pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
 
 
 @each_message
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_message_comes_back_from_the_wire_as_it_was(kind: type[Message], data: st.DataObject) -> None:
-    message = data.draw(messages(kind))
+    message = kind.read(data.draw(payloads(kind)))
     assert kind.read(msgpack.unpackb(msgpack.packb(message.write()))) == message
 
 
 @each_message
 def test_a_message_with_an_unknown_field_is_refused(kind: type[Message]) -> None:
-    payload: dict[str, Any] = {field.name: None for field in fields(kind)}
-    kind.read(payload)
-    with pytest.raises(BadMessage, match=kind.task):
-        kind.read(payload | {"newer": 1})
+    kind.read(example(kind))
+    with pytest.raises(BadMessage, match=rf"^{kind.task}: .*newer"):
+        kind.read(example(kind) | {"newer": 1})
 
 
 @pytest.mark.parametrize(
-    ("kind", "missing"),
-    [(kind, field.name) for kind in MESSAGES for field in fields(kind)],
+    ("kind", "field"),
+    [(kind, name) for kind in MESSAGES for name in kind.__struct_fields__],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-def test_a_message_with_a_missing_field_is_refused(kind: type[Message], missing: str) -> None:
-    payload = {field.name: None for field in fields(kind) if field.name != missing}
-    with pytest.raises(BadMessage, match=missing):
-        kind.read(payload)
+def test_a_message_with_a_missing_field_or_one_of_another_type_is_refused(kind: type[Message], field: str) -> None:
+    payload = example(kind)
+    with pytest.raises(BadMessage, match=rf"^{kind.task}: .*{field}"):
+        kind.read({name: value for name, value in payload.items() if name != field})
+    for junk in (object(), 1.5, {"a": 1}, [object()]):
+        with pytest.raises(BadMessage, match=rf"^{kind.task}: {field}"):
+            kind.read(payload | {field: junk})
+
+
+@pytest.mark.parametrize("payload", [None, [], 7, "text", b"bytes"])
+def test_what_is_not_a_dict_of_fields_is_refused(payload: Any) -> None:
+    with pytest.raises(BadMessage):
+        StartTraining.read(payload)
 
 
 def test_messages_have_tasks_of_their_own_and_lanes_that_exist() -> None:
     assert len({message.task for message in MESSAGES}) == len(MESSAGES)
     assert {message.lane for message in MESSAGES} == set(LANES)
+
+
+def test_what_a_message_may_be_refused_with_are_errors_of_the_client() -> None:
+    for message in MESSAGES:
+        for name in message.refusals:
+            assert type(errors.revive(name, "a sentence")) is getattr(errors, name)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "twinvec:embed", "x" * (MAX_NAME_CHARS + 1), None, 7])
+def test_what_cannot_be_called_back_is_refused_on_both_sides(name: Any) -> None:
+    for given_names in ((name, "queue"), ("task", name)):
+        with pytest.raises(InvalidRequest):
+            PublicCallback(*given_names)
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(dict(zip(("task", "queue"), given_names, strict=True)), Callback)
+
+
+def test_a_callback_travels_as_the_contract_has_it() -> None:
+    request = StartTraining(job=example(StartTraining)["job"], recipe="quick", seed=0, callback=PublicCallback("a"))
+    assert request.write()["callback"] == {"task": "a", "queue": "celery"}
+    assert StartTraining.read(request.write()).callback == Callback("a", "celery")
 
 
 @pytest.mark.parametrize(

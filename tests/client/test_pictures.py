@@ -98,7 +98,7 @@ def test_a_picture_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path
     assert encode(bytes(MAX_PICTURE_BYTES))[0] == ENCODED
 
 
-@pytest.mark.parametrize("picture", [None, 7, 1.5, [], {}, object()], ids=repr)
+@pytest.mark.parametrize("picture", [None, 7, 1.5, [], {}, object()], ids=lambda picture: type(picture).__name__)
 def test_what_is_no_picture_is_refused(picture: Any) -> None:
     assert reason(picture) == "bad_picture"
 

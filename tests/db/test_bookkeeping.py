@@ -5,6 +5,7 @@ A model in plain Python says what the ledger must hold after every step.
 
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -16,6 +17,7 @@ from db.errors import LeaseLost
 from db.queue import leases
 from db.queue.cancel import cancel_job
 from db.queue.failures import FailedItem
+from db.queue.intake import Item
 from db.queue.leases import Lease
 from db.tables import Batch
 from db.vectors import towers
@@ -49,7 +51,7 @@ class Sent:
     pictures: int = 0
     closed: bool = False
     cancelled: bool = False
-    last: tuple | None = None  # the chunk that was sent last, to send it again
+    last: tuple[list[Item], dict[str, Any]] | None = None  # the chunk that was sent last, to send it again
 
 
 class Bookkeeping(RuleBasedStateMachine):
@@ -96,8 +98,8 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 2))
     def again(self, at: int) -> None:
-        if self.jobs[at].last is not None:
-            items, fields = self.jobs[at].last
+        if (last := self.jobs[at].last) is not None:
+            items, fields = last
             send(self.ledger, *items, **fields)
 
     @rule(choice=st.integers(0))
@@ -187,7 +189,7 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @invariant()
     def vectors_are_those_of_the_stored_pixels(self) -> None:
-        (tower,) = (row["id"] for row in self.ledger(towers.all_of_them))
+        (tower,) = (row.id for row in self.ledger(towers.all_of_them))
         digits = stored(self.ledger)
         found = vectors(self.ledger, tower)
         seeds = {glyph(seed): seed for seed in range(3)}

@@ -9,26 +9,7 @@ from db.errors import NotRescuable, UnknownBatch
 from db.queue import dead, jobs, trainings
 from db.queue.cancel import cancel_job
 from db.vectors import backfill, towers
-from tests.makers import (
-    MAX_ATTEMPTS,
-    Ledger,
-    bury,
-    counts,
-    embed,
-    failures,
-    item,
-    register,
-    send,
-    status,
-    stored,
-    vectors,
-)
-
-
-@pytest.fixture
-def tower(ledger: Ledger) -> int:
-    """A live tower."""
-    return register(ledger)
+from tests.makers import MAX_ATTEMPTS, Ledger, bury, counts, embed, failures, item, send, status, stored, vectors
 
 
 def test_a_dead_batch_is_listed_with_its_attempts_and_who_held_it_last(ledger: Ledger, tower: int) -> None:
@@ -36,9 +17,9 @@ def test_a_dead_batch_is_listed_with_its_attempts_and_who_held_it_last(ledger: L
     batch = send(ledger, item("a", 1), job=job)
     bury(ledger, batch)
     (listed,) = ledger(dead.page, limit=10)
-    assert (listed["id"], listed["job"], listed["kind"], listed["digits"]) == (batch, str(job), "embed", 1)
-    assert (listed["attempts"], listed["worker"]) == (MAX_ATTEMPTS, "worker")
-    assert "died 3 times" in listed["message"]
+    assert (listed.id, listed.job, listed.kind, listed.digits) == (batch, str(job), "embed", 1)
+    assert (listed.attempts, listed.worker) == (MAX_ATTEMPTS, "worker")
+    assert "died 3 times" in listed.message
 
 
 def test_a_dead_batch_is_embedded_when_it_is_queued_again(ledger: Ledger, tower: int) -> None:
@@ -79,21 +60,21 @@ def test_buried_digits_are_stored_and_not_owed(ledger: Ledger, tower: int) -> No
     bury(ledger, send(ledger, item("a", 1)))
     assert list(stored(ledger)) == ["a"]
     assert ledger(backfill.queue_due) == 0
-    assert ledger(towers.all_of_them)[0]["due"] == 0
+    assert ledger(towers.all_of_them)[0].due == 0
 
 
 def test_a_fill_of_the_live_tower_is_taken_up_again(ledger: Ledger, tower: int) -> None:
     send(ledger, item("a", 1))
     ledger(lambda session: session.execute(text("UPDATE batches SET state = 'done'")))
     assert ledger(backfill.queue_due) == 1
-    (fill,) = (job for job in ledger(jobs.latest, limit=9) if job["kind"] == "backfill")
+    (fill,) = (job for job in ledger(jobs.latest, limit=9) if job.kind == "backfill")
     batch = ledger(lambda session: session.execute(text("SELECT max(id) FROM batches")).scalar_one())
     bury(ledger, batch)
-    assert status(ledger, uuid.UUID(fill["id"]))["state"] == "failed"
+    assert status(ledger, uuid.UUID(fill.id))["state"] == "failed"
     ledger(dead.requeue, batch)
     embed(ledger, batch)
     ledger(backfill.end_finished)
-    assert status(ledger, uuid.UUID(fill["id"]))["state"] == "finished"
+    assert status(ledger, uuid.UUID(fill.id))["state"] == "finished"
     assert list(vectors(ledger, tower)) == ["a"]
 
 

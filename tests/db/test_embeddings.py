@@ -9,27 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sqlalchemy import select, text
 from sqlalchemy.exc import DataError
+from sqlalchemy.orm import Session
 
 from db import digits
 from db.bulk import copy_embeddings
 from db.errors import BadVectors, NotEmbedded, UnknownKey
 from db.tables import Embedding
 from db.vectors import embeddings, search
-from tests.makers import (
-    Array,
-    Ledger,
-    claim,
-    embed,
-    finish,
-    glyph,
-    item,
-    picked,
-    register,
-    send,
-    stored,
-    together,
-    vector,
-)
+from tests.makers import Array, Ledger, claim, embed, finish, glyph, item, picked, send, stored, together, vector
 
 FINITE = arrays.arrays(np.float32, 128, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 DISTANT = 1e-3  # relative: pgvector adds up float32
@@ -37,12 +24,6 @@ DISTANT = 1e-3  # relative: pgvector adds up float32
 same_ledger = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # each example stores more in the one ledger
-
-
-@pytest.fixture
-def tower(ledger: Ledger) -> int:
-    """A live tower."""
-    return register(ledger)
 
 
 def brute_force(ledger: Ledger, tower: int, query: Array, collection: str | None = None) -> list[tuple[str, float]]:
@@ -57,7 +38,7 @@ def brute_force(ledger: Ledger, tower: int, query: Array, collection: str | None
 
 def nearest(ledger: Ledger, tower: int, query: Array, **given: object) -> list[tuple[str, float]]:
     rows = ledger(search.nearest, tower, query, **given)
-    return [(row["key"], row["distance"]) for row in rows]
+    return [(row.key, row.distance) for row in rows]
 
 
 @same_ledger
@@ -69,7 +50,7 @@ def test_every_finite_float32_comes_back_bit_by_bit(
     rows, first = np.stack(vectors), tower_of_nothing()
     ids = np.arange(first, first + len(rows), dtype=np.int64)
 
-    def there_and_back(session):
+    def there_and_back(session: Session) -> Array:
         copy_embeddings(session, 1, ids, rows)
         query = select(Embedding.vector).where(Embedding.tower == 1, Embedding.digit >= first).order_by(Embedding.digit)
         return np.stack([np.asarray(vector, np.float32) for vector in session.execute(query).scalars()])
@@ -90,7 +71,7 @@ def test_the_extremes_of_float32_come_back_bit_by_bit(ledger: Ledger, tower: int
     extremes = np.array([info.max, info.min, info.tiny, info.smallest_subnormal, -0.0, 0.0], np.float32)
     row = np.resize(extremes, (1, 128))
 
-    def there_and_back(session):
+    def there_and_back(session: Session) -> Array:
         copy_embeddings(session, tower, np.array([2**62]), row)
         return np.asarray(session.execute(select(Embedding.vector)).scalar_one(), np.float32)
 

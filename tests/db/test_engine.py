@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -129,7 +130,7 @@ def test_a_bulk_copy_whose_connection_is_killed_is_run_again_and_takes_effect_on
     def work(session: Session) -> None:
         tries.append(backend(session))
 
-        def rows():
+        def rows() -> Iterator[tuple[Any, ...]]:
             for id in range(1, 3000):
                 if id == 2500 and len(tries) < 3:
                     kill(operator, tries[-1])

@@ -8,31 +8,12 @@ from sqlalchemy import select
 from db.queue.cancel import cancel_job
 from db.queue.failures import FailedItem
 from db.tables import Digit
-from tests.makers import (
-    Ledger,
-    counts,
-    embed,
-    failures,
-    glyph,
-    item,
-    register,
-    send,
-    states,
-    status,
-    stored,
-    vector,
-    vectors,
-)
-
-
-@pytest.fixture
-def tower(ledger: Ledger) -> int:
-    """A live tower."""
-    return register(ledger)
+from tests.makers import Ledger, counts, embed, failures, glyph, item, send, states, status, stored, vector, vectors
 
 
 def digit(ledger: Ledger, key: str) -> Digit:
-    return ledger(lambda session: session.execute(select(Digit).where(Digit.key == key)).scalar_one())
+    found: Digit = ledger(lambda session: session.execute(select(Digit).where(Digit.key == key)).scalar_one())
+    return found
 
 
 def test_a_chunk_sent_twice_is_stored_once(ledger: Ledger) -> None:

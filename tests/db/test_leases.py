@@ -1,21 +1,18 @@
-"""A batch is one holder's at a time, its effect happens once, and nothing in it is lost between holders."""
+"""A batch is one holder's at a time, and its effect happens once."""
 
 import uuid
 from functools import partial
 
 import numpy as np
 import pytest
-from sqlalchemy import delete, select
 
 from db import digits
 from db.errors import LeaseLost, TowersChanged
-from db.queue import intake, leases, trainings
+from db.queue import leases
 from db.queue.cancel import cancel_job
-from db.queue.failures import FailedItem
 from db.queue.finish import finish as finish_batches
 from db.queue.leases import Lease
-from db.queue.rescue import take_due
-from db.tables import Batch, Digit, Embedding, Failure
+from db.tables import Batch
 from tests.makers import (
     MAX_ATTEMPTS,
     Ledger,
@@ -27,7 +24,6 @@ from tests.makers import (
     expire,
     failures,
     finish,
-    glyph,
     item,
     picked,
     register,
@@ -36,29 +32,9 @@ from tests.makers import (
     send,
     states,
     status,
-    stored,
     vector,
     vectors,
 )
-
-
-@pytest.fixture
-def tower(ledger: Ledger) -> int:
-    """A live tower."""
-    return register(ledger)
-
-
-def to_ring(ledger: Ledger, *, republish_after: float = 30, in_flight: int = 64) -> list[tuple[int, str]]:
-    return [
-        rung
-        for kind in leases.KINDS
-        for rung in ledger(partial(take_due, kind=kind, republish_after=republish_after, in_flight=in_flight))
-    ]
-
-
-def unring(ledger: Ledger) -> None:
-    """As if no bell had been rung for any batch."""
-    ledger(lambda session: session.query(Batch).update({"published_at": None}))
 
 
 def test_a_claimed_batch_cannot_be_claimed_again(ledger: Ledger, tower: int) -> None:
@@ -224,209 +200,12 @@ def test_seconds_by_stage_add_to_those_of_intake(ledger: Ledger, tower: int) -> 
     assert seconds == {"decode": 0.25, "tower": 0.5}
 
 
-# --- cancel ---
-
-
-def test_cancelling_fences_the_holder_and_forgets_what_has_no_vector(ledger: Ledger, tower: int) -> None:
-    job = uuid.uuid4()
-    embed(ledger, send(ledger, item("done", 1), job=job, open=True))
-    lease = claim(ledger, send(ledger, item("held", 2), job=job, seq=1, open=True))
-    send(ledger, item("queued", 3), job=job, seq=2, total=3)
-    ledger(cancel_job, job)
-    assert lease is not None
-    with pytest.raises(LeaseLost):
-        finish(ledger, lease)
-    assert counts(ledger, job) == {"accepted": 3, "succeeded": 1, "cancelled": 2}
-    assert set(stored(ledger)) == set(vectors(ledger, tower)) == {"done"}
-    assert status(ledger, job)["state"] == "cancelled"
-
-
-def test_cancelling_a_job_keeps_what_another_job_waits_for(ledger: Ledger, tower: int) -> None:
-    first, second = uuid.uuid4(), uuid.uuid4()
-    send(ledger, item("shared", 1), item("own", 2), job=first)
-    waiting = send(ledger, item("shared", 1), job=second)
-    ledger(cancel_job, first)
-    assert embed(ledger, waiting) == 1
-    assert counts(ledger, second) == {"accepted": 1, "succeeded": 1}
-    assert set(stored(ledger)) == set(vectors(ledger, tower)) == {"shared"}
-
-
-def test_the_last_of_two_cancelled_jobs_forgets_what_both_waited_for(ledger: Ledger, tower: int) -> None:
-    first, second = uuid.uuid4(), uuid.uuid4()
-    for job in (first, second):
-        send(ledger, item("shared", 1), job=job)
-    for job in (first, second):
-        ledger(lambda session, job=job: cancel_job(session, job))
-    assert stored(ledger) == {}
-
-
-def test_cancelling_a_job_keeps_a_finished_jobs_digit_whose_vector_was_lost(ledger: Ledger, tower: int) -> None:
-    embed(ledger, send(ledger, item("a", 1)))
-    ledger(lambda session: session.execute(delete(Embedding).where(Embedding.tower == tower)))
-    job = uuid.uuid4()
-    send(ledger, item("a", 1), job=job)
-    ledger(cancel_job, job)
-    assert set(stored(ledger)) == {"a"}
-
-
-def test_cancelling_a_finished_job_changes_nothing(ledger: Ledger, tower: int) -> None:
-    job = uuid.uuid4()
-    embed(ledger, send(ledger, item("a", 1), job=job))
-    before = status(ledger, job)
-    ledger(cancel_job, job)
-    assert status(ledger, job) == before
-
-
-def test_the_clock_of_a_cancelled_job_stands_still(ledger: Ledger) -> None:
-    job = uuid.uuid4()
-    send(ledger, item("a", 1), job=job, open=True)
-    ledger(cancel_job, job)
-    assert status(ledger, job)["seconds"] == status(ledger, job)["seconds"]
-
-
-# --- the sweep ---
-
-
-def test_an_expired_lease_is_queued_again_and_its_holder_fenced(ledger: Ledger, tower: int) -> None:
-    job = uuid.uuid4()
-    batch = send(ledger, item("a", 1), job=job)
-    lease = claim(ledger, batch)
-    expire(ledger, batch)
-    rescue(ledger)
-    assert states(ledger, job) == ["queued"]
-    assert lease is not None
-    with pytest.raises(LeaseLost):
-        finish(ledger, lease)
-    assert embed(ledger, batch) == 1
-
-
-def test_a_lease_that_has_not_run_out_is_left_alone(ledger: Ledger, tower: int) -> None:
-    job = uuid.uuid4()
-    claim(ledger, send(ledger, item("a", 1), job=job))
-    rescue(ledger)
-    assert states(ledger, job) == ["leased"]
-
-
-@pytest.mark.parametrize("culprits", [{5}, {0, 12}, {3, 4, 11}], ids=str)
-def test_poison_is_split_down_to_the_culprits_and_buried_with_its_pixels(
-    ledger: Ledger, tower: int, culprits: set[int]
-) -> None:
-    """Whoever holds a culprit dies."""
-    job = uuid.uuid4()
-    send(ledger, *(item(f"key {seed}", seed) for seed in range(13)), job=job)
-    poison = {glyph(seed) for seed in culprits}
-    deaths = 0
-    while open_batches := ledger(
-        lambda session: session.execute(select(Batch).where(Batch.state == "queued").order_by(Batch.id)).scalars().all()
-    ):
-        for batch in open_batches:
-            pixels = {stored(ledger)[key] for key in keys_of(ledger, batch)}
-            if pixels & poison:
-                die_on(ledger, batch.id)
-                deaths += 1
-            else:
-                embed(ledger, batch.id)
-        rescue(ledger)
-    assert counts(ledger, job) == {"accepted": 13, "succeeded": 13 - len(culprits), "failed": len(culprits)}
-    assert failures(ledger, job) == {f"key {seed}": "poison" for seed in culprits}
-    kept = ledger(lambda session: session.execute(select(Failure.picture)).scalars().all())
-    assert set(kept) == poison
-    assert deaths <= MAX_ATTEMPTS + 3 * len(culprits), "13 -> 4 -> 1: a death of the part, two of what stands alone"
-    assert len(vectors(ledger, tower)) == 13 - len(culprits)
-    assert len(stored(ledger)) == 13, "what is buried stays stored"
-    assert status(ledger, job)["state"] == "finished_with_failures"
-
-
-def keys_of(ledger: Ledger, batch: Batch) -> list[str]:
-    query = select(Digit.key).where(Digit.id.in_(batch.digits))
-    return list(ledger(lambda session: session.execute(query).scalars().all()))
-
-
-def test_poison_is_a_failure_of_the_job_it_killed_for(ledger: Ledger, tower: int) -> None:
-    """Another job that waits for the same picture tries for itself."""
-    first, second = uuid.uuid4(), uuid.uuid4()
-    batch = send(ledger, item("a", 1), job=first)
-    waiting = send(ledger, item("a", 1), item("b", 2), job=second)
-    for _ in range(MAX_ATTEMPTS):
-        die_on(ledger, batch)
-        rescue(ledger)
-    embed(ledger, waiting)
-    assert failures(ledger, first) == {"a": "poison"}
-    assert counts(ledger, first) == {"accepted": 1, "failed": 1}
-    assert counts(ledger, second) == {"accepted": 2, "succeeded": 2}
-
-
-def test_a_buried_picture_adds_to_those_refused_with_it(ledger: Ledger, tower: int) -> None:
-    job = uuid.uuid4()
-    batch = send(ledger, item("a", 1), job=job, failures=[FailedItem("bad", "damaged", "half a file", None)])
-    for _ in range(MAX_ATTEMPTS):
-        die_on(ledger, batch)
-        rescue(ledger)
-    assert counts(ledger, job) == {"accepted": 2, "failed": 2}
-    assert failures(ledger, job) == {"a": "poison", "bad": "damaged"}
-
-
-def test_a_bell_is_rung_once_until_it_is_due_again(ledger: Ledger, tower: int) -> None:
-    batch = send(ledger, item("a", 1))
-    assert to_ring(ledger) == [], "submit's caller rings for it"
-    unring(ledger)
-    assert to_ring(ledger) == [(batch, "embed")]
-    assert to_ring(ledger) == []
-    assert to_ring(ledger, republish_after=0) == [(batch, "embed")]
-
-
-def test_bells_that_are_out_stay_below_the_cap(ledger: Ledger, tower: int) -> None:
-    sent = [send(ledger, item(f"key {seed}", seed)) for seed in range(5)]
-    unring(ledger)
-    assert to_ring(ledger, in_flight=2) == [(batch, "embed") for batch in sent[:2]]
-    assert to_ring(ledger, in_flight=2) == []
-    embed(ledger, sent[0])
-    assert to_ring(ledger, in_flight=2) == [(sent[2], "embed")]
-
-
-def test_trainings_that_nobody_hears_silence_no_other_lane(ledger: Ledger, tower: int) -> None:
-    _, training = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
-    batch = send(ledger, item("a", 1))
-    unring(ledger)
-    assert to_ring(ledger, in_flight=1) == [(batch, "embed"), (training, "train")]
-
-
 @pytest.mark.parametrize("kinds", [("train",), ("backfill", "train")])
 def test_a_batch_of_another_kind_is_not_to_be_had(ledger: Ledger, tower: int, kinds: tuple[str, ...]) -> None:
     batch = send(ledger, item("a", 1)) or 0
     attempt = partial(leases.claim, batch=batch, worker="worker", lease=60, max_attempts=MAX_ATTEMPTS)
     assert ledger(partial(attempt, kinds=kinds)) is None
     assert ledger(partial(attempt, kinds=("embed",))) is not None
-
-
-def test_nothing_is_rung_for_without_a_tower_but_a_training(ledger: Ledger) -> None:
-    batch = send(ledger, item("a", 1))
-    _, training = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
-    unring(ledger)
-    assert to_ring(ledger) == [(training, "train")]
-    register(ledger)
-    assert to_ring(ledger) == [(batch, "embed")]
-
-
-def test_the_backlog_counts_what_callers_wait_for(ledger: Ledger, tower: int) -> None:
-    sent = send(ledger, item("a", 1), item("b", 2))
-    claim(ledger, send(ledger, item("c", 3)))
-    assert ledger(intake.backlog) == 3
-    embed(ledger, sent)
-    assert ledger(intake.backlog) == 1
-
-
-def test_receipts_name_each_accepted_chunk_once(ledger: Ledger, tower: int) -> None:
-    job = uuid.uuid4()
-    for seq in range(4):
-        send(ledger, item(f"a{seq}", seq), item(f"b{seq}", seq), job=job, seq=seq, open=True)
-    first = ledger(lambda session: session.execute(select(Batch.id).where(Batch.seq == 0)).scalar_one())
-    for _ in range(MAX_ATTEMPTS):
-        die_on(ledger, first)
-        rescue(ledger)
-    assert states(ledger, job)[0] == "split"
-    assert [seq for seq, _ in ledger(intake.receipts, job, after=-1)] == [0, 1, 2, 3]
-    assert [seq for seq, _ in ledger(intake.receipts, job, after=1)] == [2, 3]
 
 
 def small_ones(ledger: Ledger, lease: Lease) -> list[Lease]:

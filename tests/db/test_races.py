@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
 
 from db.engine import transact_once
 from db.errors import LeaseLost, TowersChanged
@@ -41,12 +42,6 @@ from tests.makers import (
 
 
 @pytest.fixture
-def tower(ledger: Ledger) -> int:
-    """A live tower."""
-    return register(ledger)
-
-
-@pytest.fixture
 def ledger(engine: Engine) -> Ledger:
     """Nobody is told to try again: a transaction that fails fails its test."""
     return partial(transact_once, engine)
@@ -64,7 +59,7 @@ def deadlocks(servers: Servers) -> Iterator[None]:
 
 
 def shuffled(keys: list[str], seed: int) -> list[str]:
-    return np.random.default_rng(seed).permutation(keys).tolist()
+    return [str(key) for key in np.random.default_rng(seed).permutation(keys)]
 
 
 def embed_all(ledger: Ledger) -> None:
@@ -195,7 +190,7 @@ def test_a_cancel_waits_for_a_chunk_that_is_being_accepted(ledger: Ledger, tower
     inside, go_on = threading.Event(), threading.Event()
 
     def slow_submit() -> None:
-        def work(session) -> None:
+        def work(session: Session) -> None:
             submit(session, chunk(item("b", 2), job=job, seq=1))
             inside.set()
             assert go_on.wait(10)
@@ -226,7 +221,8 @@ def test_a_tower_registered_while_batches_finish_misses_no_digit(ledger: Ledger,
     """A finish before the registration is filled, one after it must embed under both."""
     leases = [claim(ledger, send(ledger, item(f"key {number}", number))) for number in range(12)]
 
-    def finish_one(number: int, lease: Lease) -> None:
+    def finish_one(number: int, lease: Lease | None) -> None:
+        assert lease is not None
         ids, found = computed(ledger, lease)
         try:
             ledger(finish_batches, [lease], ids, found, {})

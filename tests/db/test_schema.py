@@ -41,3 +41,28 @@ def test_an_empty_database_is_not_current(empty_database_url: str) -> None:
     with engine.connect() as connection:
         assert not is_current(connection)
     engine.dispose()
+
+
+def test_what_was_stored_before_the_words_changed_is_there_after_it(empty_database_url: str) -> None:
+    """A backfill that was under way goes on: its batch is due for publishing, and its job is of the new kind."""
+    engine = connect(empty_database_url)
+    migrate(engine, to="0001")
+    job = "5d1d4a52-0d5c-4a8f-9c9c-0d6a7e6f1b11"
+    with engine.begin() as connection:
+        for statement in (
+            f"INSERT INTO jobs (id, kind, parameters, ended) VALUES ('{job}', 'fill', '{{}}', '2026-01-01')",
+            f"INSERT INTO batches (job, state, digits, rung) VALUES ('{job}', 'queued', '{{7}}', now())",
+            "SELECT open_space(3)",
+            "INSERT INTO embeddings VALUES (3, 7, array_fill(0.5, ARRAY[128])::vector)",
+        ):
+            connection.execute(text(statement))
+    migrate(engine)
+    with engine.connect() as connection:
+        (found,) = connection.execute(text("SELECT kind, ended_at::date::text AS day FROM jobs"))
+        assert (found.kind, found.day) == ("backfill", "2026-01-01")
+        assert connection.execute(text("SELECT published_at FROM batches")).scalars().all() == [None]
+        assert connection.execute(text("SELECT digit FROM embeddings WHERE tower = 3")).scalars().all() == [7]
+    with engine.begin() as connection:
+        connection.execute(text("SELECT drop_partition(3)"))
+        assert connection.execute(text("SELECT count(*) FROM embeddings")).scalar_one() == 0
+    engine.dispose()

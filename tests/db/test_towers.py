@@ -49,8 +49,8 @@ def embed_all(ledger: Ledger) -> int:
 def promote(ledger: Ledger) -> int | None:
     """One round of upkeep; the tower that went live in it."""
     ledger(backfill.end_finished)
-    tower = ledger(lifecycle.promote_ready)
-    return None if tower is None else tower.id
+    decision = ledger(lifecycle.promote_ready)
+    return None if decision is None or decision.rejected_because else decision.tower
 
 
 def lose_vectors(ledger: Ledger, tower: int, count: int) -> None:
@@ -73,7 +73,7 @@ def fills(ledger: Ledger) -> list[uuid.UUID]:
 
 def has_space(ledger: Ledger, tower: int) -> bool:
     query = text("SELECT to_regclass(:name) IS NOT NULL")
-    return ledger(lambda session: session.execute(query, {"name": f"embeddings_{tower}"}).scalar_one())
+    return bool(ledger(lambda session: session.execute(query, {"name": f"embeddings_{tower}"}).scalar_one()))
 
 
 @pytest.fixture
@@ -284,12 +284,10 @@ def test_towers_do_not_see_each_other(ledger: Ledger, digits: int) -> None:
     newer = register(ledger, "newer")
     embed_all(ledger)
     for tower, other in ((digits, newer), (newer, digits)):
-        own = ledger(lambda session, tower=tower: search.nearest(session, tower, vector(tower, 2), k=5))
-        assert (own[0]["key"], own[0]["distance"]) == ("key 2", pytest.approx(0))
-        foreign = ledger(
-            lambda session, tower=tower, other=other: search.nearest(session, tower, vector(other, 2), k=5)
-        )
-        assert all(neighbour["distance"] > 1 for neighbour in foreign)
+        own = ledger(search.nearest, tower, vector(tower, 2), k=5)
+        assert (own[0].key, own[0].distance) == ("key 2", pytest.approx(0))
+        foreign = ledger(search.nearest, tower, vector(other, 2), k=5)
+        assert all(neighbour.distance > 1 for neighbour in foreign)
     ledger(partitions.drop_partition, newer)
     assert len(vectors(ledger, digits)) == 5
 
@@ -298,8 +296,8 @@ def test_a_list_of_towers_counts_what_is_embedded_and_owed(ledger: Ledger, digit
     register(ledger, "newer")
     send(ledger, item("new", 9))
     newest, oldest = ledger(towers.all_of_them)
-    assert (newest["embedded"], newest["due"]) == (0, 6)
-    assert (oldest["embedded"], oldest["due"]) == (5, 1)
+    assert (newest.embedded, newest.due) == (0, 6)
+    assert (oldest.embedded, oldest.due) == (5, 1)
 
 
 def test_a_fill_larger_than_a_batch_is_cut_by_id(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, digits: int) -> None:

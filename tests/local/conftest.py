@@ -10,7 +10,7 @@ from local.servers import Servers
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def folder(costly: None) -> Iterator[Path]:
     """A folder that is not pytest's: each start of pytest closes its own to all but their owner, and root's
     PostgreSQL runs as another user."""
     with tempfile.TemporaryDirectory(prefix="twinvec-") as folder:

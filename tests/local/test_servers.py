@@ -23,7 +23,7 @@ def write(servers: Servers, value: str) -> None:
 
 
 def read(servers: Servers) -> tuple[str, list[str]]:
-    note = redis.Redis.from_url(servers.broker_url, decode_responses=True).get("note")
+    note = str(redis.Redis.from_url(servers.broker_url, decode_responses=True).get("note"))
     with psycopg.connect(servers.database_url) as connection:
         return note, [value for (value,) in connection.execute("SELECT value FROM notes")]
 

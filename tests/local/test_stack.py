@@ -17,7 +17,7 @@ from tests.stack.conftest import SAMPLE, Stack, make_stack, until
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
+def stack(costly: None) -> Iterator[Stack]:
     """A home in which nothing runs yet; not pytest's, which another run of pytest closes to root's PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="twinvec-") as folder:
         stack = make_stack(Path(folder) / "home")

@@ -16,7 +16,7 @@ from db.schema import migrate
 from local.servers import Servers
 from tests.cli.conftest import twinvec  # noqa: F401  # a fixture
 from tests.security.documented import acl_commands, statements
-from tests.security.tls import Authority, Terminator
+from tests.security.tls import Authority, Terminator, Upstream
 
 SECRET = "Zq7xVw"  # in every password, so that a part of one is found as well
 
@@ -120,11 +120,11 @@ def database_tls(authority: Authority, roles: URL) -> Iterator[Terminator]:
     terminator.close()
 
 
-def to_broker(users: Users) -> "partial[object]":
+def to_broker(users: Users) -> Upstream:
     return partial(asyncio.open_connection, "127.0.0.1", urlsplit(users.url).port)
 
 
-def to_database(roles: URL) -> "partial[object]":
+def to_database(roles: URL) -> Upstream:
     where = parse_qs(urlsplit(roles.render_as_string(hide_password=False)).query)
     return partial(asyncio.open_unix_connection, Path(where["host"][0]) / f".s.PGSQL.{where['port'][0]}")
 

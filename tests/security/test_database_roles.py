@@ -75,7 +75,7 @@ def fills_and_promotes(ledger: Ledger, name: str) -> None:
         assert kind == "backfill"
         makers.embed(ledger, batch)
     ledger(backfill.end_finished)
-    assert ledger(lifecycle.promote_ready).id == tower
+    assert ledger(lifecycle.promote_ready).tower == tower
     assert set(makers.vectors(ledger, tower)) == {"a", "b"}
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from cli import exit_codes
 from tests.cli.conftest import Twinvec
+from worker.celeryconfig import celery_config
 from worker.settings import OpenBroker, Settings
 
 GUARDED = [
@@ -36,8 +37,8 @@ def test_a_broker_that_is_local_encrypted_or_has_a_password_is_taken(url: str) -
 @pytest.mark.parametrize("url", OPEN)
 def test_an_open_broker_is_refused_unless_it_is_meant(url: str) -> None:
     with pytest.raises(OpenBroker, match="TWINVEC_OPEN_BROKER=1"):
-        Settings(broker_url=url).celery()
-    assert Settings(broker_url=url, open_broker=True).celery()["broker_url"] == url
+        celery_config(Settings(broker_url=url))
+    assert celery_config(Settings(broker_url=url, open_broker=True))["broker_url"] == url
 
 
 @pytest.mark.parametrize("command", ["worker", "beat", "up"])

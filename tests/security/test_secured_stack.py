@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ class Secured:
 
     def log(self, kind: str) -> str:
         return (self.stack.home / "logs" / f"{kind}.log").read_text()
+
+    def logged(self, kind: str, line: str) -> bool:
+        return line in self.log(kind)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +99,9 @@ def test_what_a_dead_worker_held_in_redis_comes_back_under_the_least_rights(
     request = StartTraining(job="00000000-0000-4000-8000-000000000001", recipe="notebook", seed=2, callback=None)
     elsewhere = sender(secured, prefix=f"{KEY_PREFIX}elsewhere:")
     elsewhere.send_task(request.task, kwargs=request.write(), queue="control")
-    message = json.loads(admin.rpop(f"{KEY_PREFIX}elsewhere:control"))
+    popped = admin.rpop(f"{KEY_PREFIX}elsewhere:control")
+    assert isinstance(popped, bytes)
+    message = json.loads(popped)
     with admin.pipeline() as pipe:
         pipe.hset(f"{KEY_PREFIX}unacked", "tag", json.dumps([message, "", "control"]))
         pipe.zadd(f"{KEY_PREFIX}unacked_index", {"tag": time.time() - 3600})
@@ -177,7 +183,7 @@ def test_no_password_is_said_or_written_whatever_fails(
     fails_with(secured, BrokerUnavailable, "invalid username-password")
     assert secured.command("health") == 4
     for kind in KINDS:
-        until(lambda kind=kind: "invalid username-password" in secured.log(kind), f"a line in {kind}.log")
+        until(partial(secured.logged, kind, "invalid username-password"), f"a line in {kind}.log")
     broker_tls.close()
     fails_with(secured, BrokerUnavailable, "refused")
     assert secured.command("jobs") == 4

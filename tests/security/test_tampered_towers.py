@@ -29,7 +29,7 @@ def test_another_file_is_not_even_opened(ledger: Ledger, runtime: Runtime) -> No
     id = register(ledger)
     store(ledger, id, file=b"what would run code if it were opened")
     with pytest.raises(TowerCorrupt, match="digest"):
-        TowerCache(runtime)[id]
+        TowerCache(runtime.transact)[id]
 
 
 def test_other_weights_are_refused_although_their_digest_was_replaced_as_well(
@@ -38,10 +38,10 @@ def test_other_weights_are_refused_although_their_digest_was_replaced_as_well(
     id, file = register(ledger), save(tower)
     store(ledger, id, file=file, file_digest=hashlib.sha256(file).digest())
     with pytest.raises(TowerCorrupt, match="fingerprint"):
-        TowerCache(runtime)[id]
+        TowerCache(runtime.transact)[id]
 
 
 def test_what_was_registered_is_loaded(ledger: Ledger, runtime: Runtime, tower: Any) -> None:
     id, file = register(ledger), save(tower)
     store(ledger, id, file=file, file_digest=hashlib.sha256(file).digest(), fingerprint=fingerprint(tower))
-    assert TowerCache(runtime)[id] is not None
+    assert TowerCache(runtime.transact)[id] is not None

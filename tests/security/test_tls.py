@@ -16,6 +16,7 @@ from db.engine import connect
 from tests.security.conftest import Users, tls_broker_url, tls_database_url, to_broker, to_database
 from tests.security.tls import Authority, Terminator
 from twinvec_client import BrokerUnavailable, NoAnswer, Twinvec
+from worker.celeryconfig import celery_config
 from worker.settings import Settings
 
 
@@ -28,7 +29,7 @@ def ways_in(url: str) -> list[str]:
     except CommandError:
         pass
     worker = Celery(set_as_current=False)
-    worker.conf.update(Settings(broker_url=url).celery())
+    worker.conf.update(celery_config(Settings(broker_url=url)))
     try:
         with worker.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0)

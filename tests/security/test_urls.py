@@ -8,6 +8,7 @@ from tests.cli.conftest import Twinvec
 from twinvec_client import InvalidRequest
 from twinvec_client import Twinvec as Client
 from twinvec_client.contract.broker import safe_url
+from worker.celeryconfig import celery_config
 from worker.settings import Settings
 
 URLS = {
@@ -55,4 +56,4 @@ def test_the_command_refuses_it_as_well(twinvec: Twinvec) -> None:
 )
 def test_certificates_are_checked_unless_the_url_says_otherwise(url: str, safe: str) -> None:
     assert safe_url(url) == safe
-    assert Settings(broker_url=url, open_broker=True).celery()["result_backend"] == safe
+    assert celery_config(Settings(broker_url=url, open_broker=True))["result_backend"] == safe

@@ -77,7 +77,7 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Broker, database and all workers, training on a small real sample. It has no tower at first."""
     stack = make_stack(tmp_path_factory.mktemp("stack"))
     stack.up()

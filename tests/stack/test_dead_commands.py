@@ -17,7 +17,7 @@ CREW = {"front": "control,intake", "embedder": "embed,backfill", "beat": ""}
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
+def fleet(costly: None) -> Iterator[Fleet]:
     with Fleet(CREW) as fleet:
         yield fleet
 
@@ -52,7 +52,7 @@ def test_a_dead_batch_is_listed_queued_again_and_embedded(fleet: Fleet, operator
 
     queued = operator.command("requeue", str(batch)).stdout
     assert queued == f"batch {batch} is queued again, of job {listed['job']}\n"
-    fleet.settled(listed["job"])
+    fleet.ledger.settled(listed["job"])
 
     job = json.loads(operator.command("job", listed["job"], "--json").stdout)
     assert (job["state"], job["succeeded"], job["failed"]) == ("finished", 1, 0)
@@ -70,8 +70,8 @@ def test_a_batch_that_is_not_dead_is_refused_in_a_sentence(fleet: Fleet, operato
 
 
 def test_a_corrupt_picture_that_is_sent_again_fails_again_in_a_job_of_its_own(fleet: Fleet, operator: Stack) -> None:
-    first = fleet.embed({**noise(1, prefix="good/"), "bad": b"no picture"}, collection="corrupt")
-    fleet.settled(first)
+    first = fleet.application.embed({**noise(1, prefix="good/"), "bad": b"no picture"}, collection="corrupt")
+    fleet.ledger.settled(first)
 
     retried = operator.command("retry", first, "--json", check=False)
     again = json.loads(retried.stdout)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from local.servers.process import alive
-from tests.chaos.fleet import Fleet, Member, send
+from tests.chaos.fleet import Fleet
+from tests.chaos.member import Member, send
 from tests.chaos.oracle import judge
 from tests.chaos.pictures import Pictures, digests, noise
 
@@ -22,7 +23,7 @@ COUNT = 128  # pictures of two batches
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
+def fleet(costly: None) -> Iterator[Fleet]:
     """All but embedders, with a lease that outlasts every test."""
     hasty = {"hasty": {"TWINVEC_LEASE": str(SHORT_LEASE)}}
     with Fleet(CREW, settings={"TWINVEC_LEASE": str(LEASE)}, of_member=hasty) as fleet:
@@ -44,14 +45,16 @@ def embedder(fleet: Fleet, name: str) -> Iterator[Member]:
 
 def submit(fleet: Fleet, collection: str) -> tuple[str, Pictures]:
     pictures = noise(COUNT, seed=len(collection), prefix=f"{collection}/")
-    return fleet.embed(pictures, collection=collection), pictures
+    return fleet.application.embed(pictures, collection=collection), pictures
 
 
 def batches(fleet: Fleet, job: str) -> list[tuple[str, int]]:
     """(state, attempt) of each batch of a job."""
     return [
         (row.state, row.attempt)
-        for row in fleet.rows("SELECT state, attempt FROM batches WHERE job = CAST(:job AS uuid) ORDER BY id", job=job)
+        for row in fleet.ledger.rows(
+            "SELECT state, attempt FROM batches WHERE job = CAST(:job AS uuid) ORDER BY id", job=job
+        )
     ]
 
 
@@ -68,17 +71,17 @@ def await_exit(fleet: Fleet, member: Member, family: list[Any]) -> None:
 def assert_another_finishes(fleet: Fleet, job: str, pictures: Pictures, *, within: float = 20) -> None:
     """Another worker embeds what is left: each picture once, none of them a failure."""
     collection = next(iter(pictures)).partition("/")[0]
-    fleet.slow_down(0)
+    fleet.injection.slow_down(0)
     with embedder(fleet, "successor"):
-        fleet.settled(job, within=within)
+        fleet.ledger.settled(job, within=within)
     verdict = judge(fleet, digests(pictures), collection=collection)
     assert (verdict.embedded, verdict.failed) == (COUNT, 0)
     assert not (verdict.lost or verdict.duplicated or verdict.wrong or verdict.faults), verdict
-    assert fleet.client().job(job).status().state == "finished"
+    assert fleet.application.client().job(job).status().state == "finished"
 
 
 def test_a_worker_that_is_told_to_stop_finishes_its_batch_or_gives_it_back(fleet: Fleet) -> None:
-    fleet.slow_down(GRACE / 2)
+    fleet.injection.slow_down(GRACE / 2)
     with embedder(fleet, "leaving") as member:
         job, pictures = submit(fleet, "brief")
         await_claim(fleet, job)
@@ -91,7 +94,7 @@ def test_a_worker_that_is_told_to_stop_finishes_its_batch_or_gives_it_back(fleet
 
 
 def test_a_batch_that_outlasts_the_grace_is_given_back_at_once_and_its_attempt_is_not_counted(fleet: Fleet) -> None:
-    fleet.slow_down(LEASE / 4)
+    fleet.injection.slow_down(LEASE / 4)
     with embedder(fleet, "leaving") as member:
         job, pictures = submit(fleet, "lengthy")
         await_claim(fleet, job)
@@ -104,7 +107,7 @@ def test_a_batch_that_outlasts_the_grace_is_given_back_at_once_and_its_attempt_i
 
 
 def test_a_worker_that_is_told_twice_to_stop_loses_nothing(fleet: Fleet) -> None:
-    fleet.slow_down(LEASE / 4)
+    fleet.injection.slow_down(LEASE / 4)
     with embedder(fleet, "leaving") as member:
         job, pictures = submit(fleet, "twice")
         await_claim(fleet, job)
@@ -118,7 +121,7 @@ def test_a_worker_that_is_told_twice_to_stop_loses_nothing(fleet: Fleet) -> None
 
 
 def test_a_worker_that_is_killed_while_it_stops_loses_nothing(fleet: Fleet) -> None:
-    fleet.slow_down(LEASE / 4)
+    fleet.injection.slow_down(LEASE / 4)
     with embedder(fleet, "hasty") as member:
         job, pictures = submit(fleet, "killed")
         await_claim(fleet, job)

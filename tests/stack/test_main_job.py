@@ -57,7 +57,11 @@ def test_every_picture_has_one_vector_and_the_same_job_again_changes_nothing(
     tv = stack.client()
     images, labels = digits
     pictures = {f"{n}": images[n] for n in range(300)}
-    sent = {"collection": "once", "labels": {key: int(labels[int(key)]) for key in pictures}, "idempotency_key": "once"}
+    sent: dict[str, Any] = {
+        "collection": "once",
+        "labels": {key: int(labels[int(key)]) for key in pictures},
+        "idempotency_key": "once",
+    }
     first = tv.embed(pictures, **sent)
     assert first.wait(timeout=60).succeeded == 300
 

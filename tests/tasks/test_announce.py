@@ -16,7 +16,7 @@ from tasks.intake import take_in
 from tasks.jobs import end_job
 from tasks.upkeep import sweep
 from tests.makers import MAX_ATTEMPTS, die_on, glyph, register, rescue
-from twinvec_client.contract.messages import GLYPH, Cancel, Intake
+from twinvec_client.contract.messages import GLYPH, Callback, Cancel, Intake
 from twinvec_client.contract.packing import pack
 from worker.runtime import Runtime
 
@@ -35,14 +35,14 @@ def chunk(job: uuid.UUID, *seeds: int, seq: int = 0, total: int | None = None) -
         seq=seq,
         collection="default",
         keys=[f"key {seed}" for seed in seeds],
-        kinds=bytes([GLYPH] * len(seeds)),
+        item_types=bytes([GLYPH] * len(seeds)),
         glyphs=pack(b"".join(map(glyph, seeds))),
         encoded=[],
         refused=[],
         labels=None,
         attributes=None,
         normalise=True,
-        callback=("their.task", QUEUE),
+        callback=Callback("their.task", QUEUE),
         resent=False,
         digest=b"digest",
         total=total,

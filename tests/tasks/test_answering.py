@@ -10,12 +10,11 @@ import twinvec_client as client
 from db import errors
 from db.engine import connect, transact
 from db.queue.failures import FailedItem
-from tasks.answering import answering
+from tasks.answering import InvalidRequest, answering
 from tasks.jobs import failures_of, receipts_of
-from tasks.requests import InvalidRequest, job_id
 from tests.makers import Ledger, item, send
 from training.errors import PictureError
-from twinvec_client.contract.messages import BadMessage, FailuresOf, Receipts
+from twinvec_client.contract.messages import BadMessage, FailuresOf, Receipts, StatusOf
 from twinvec_client.errors import revive
 from worker.runtime import Runtime
 from worker.settings import Settings
@@ -75,7 +74,8 @@ def test_a_database_that_is_down_is_said_in_one_line(database_url: str) -> None:
 def test_an_error_of_the_database_carries_no_statement(ledger: Ledger) -> None:
     @answering
     def work() -> dict[str, Any]:
-        return ledger(lambda session: session.execute(text("SELECT secret FROM nowhere")).scalar_one())
+        found: dict[str, Any] = ledger(lambda session: session.execute(text("SELECT secret FROM nowhere")).scalar_one())
+        return found
 
     answer = work()
     assert type(revive(answer["error"], answer["message"])) is client.WorkerError
@@ -93,10 +93,10 @@ def test_a_worker_without_a_database_says_how_to_get_one(tmp_path: Any) -> None:
     assert "TWINVEC_DATABASE_URL" in answer["message"]
 
 
-@pytest.mark.parametrize("text", ["", "7", "no-id", "nul\0", None, 7, b"x", ["a"]])
-def test_what_is_no_job_id_is_an_unknown_job(text: Any) -> None:
-    with pytest.raises(errors.UnknownJob):
-        job_id(text)
+@pytest.mark.parametrize("text", ["", "7", "no-id", "nul\0", None, 7, b"x", ["a"], str(uuid.UUID(int=7)) + "\n"])
+def test_a_request_for_what_is_not_a_job_id_is_refused(text: Any) -> None:
+    with pytest.raises(BadMessage, match="job"):
+        StatusOf.read({"job": text})
 
 
 def test_receipts_of_a_job_nobody_sent_are_empty(runtime: Runtime) -> None:

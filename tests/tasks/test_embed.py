@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import select, update
 
 from db.queue import dead
+from db.queue.leases import Lease
 from db.tables import Batch
 from tasks.embed import embed
 from tasks.jobs import end_job
 from tests.makers import (
     Array,
     PickedPixels,
+    batch_of,
     claim,
     counts,
     eventually,
@@ -63,7 +65,7 @@ def tower(runtime: Runtime) -> int:
 
 def test_a_batch_is_embedded_under_every_tower_that_is_live_or_being_filled(runtime: Runtime, tower: int) -> None:
     newer = register(runtime.transact, "newer")
-    batch = send(runtime.transact, item("a", 1), item("b", 2))
+    batch = batch_of(runtime.transact, item("a", 1), item("b", 2))
     embed(batch, runtime)
     for each in (tower, newer):
         found = vectors(runtime.transact, each)
@@ -73,14 +75,14 @@ def test_a_batch_is_embedded_under_every_tower_that_is_live_or_being_filled(runt
 
 def test_a_bell_for_a_batch_that_is_done_changes_nothing(runtime: Runtime, tower: int) -> None:
     job = uuid.uuid4()
-    batch = send(runtime.transact, item("a", 1), job=job)
+    batch = batch_of(runtime.transact, item("a", 1), job=job)
     for _ in range(3):
         embed(batch, runtime)
     assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
 
 
 def test_a_tower_that_comes_up_while_another_computes_is_embedded_under_as_well(runtime: Runtime, tower: int) -> None:
-    batch = send(runtime.transact, item("a", 1), item("b", 2))
+    batch = batch_of(runtime.transact, item("a", 1), item("b", 2))
     new: list[int] = []
     runtime.towers = Interrupted(lambda: new.append(register(runtime.transact, "newer")))
     embed(batch, runtime)
@@ -90,7 +92,7 @@ def test_a_tower_that_comes_up_while_another_computes_is_embedded_under_as_well(
 
 def test_a_worker_that_lost_its_lease_drops_its_work(runtime: Runtime, tower: int) -> None:
     job = uuid.uuid4()
-    batch = send(runtime.transact, item("a", 1), job=job)
+    batch = batch_of(runtime.transact, item("a", 1), job=job)
 
     def another_takes_it() -> None:
         expire(runtime.transact, batch)
@@ -106,9 +108,9 @@ def test_a_worker_that_lost_its_lease_drops_its_work(runtime: Runtime, tower: in
 
 def test_a_picture_replaced_while_it_is_computed_gets_its_own_vector(runtime: Runtime, tower: int) -> None:
     old = uuid.uuid4()
-    new: list[int | None] = []
-    batch = send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(6)), job=old)
-    runtime.towers = Interrupted(lambda: new.append(send(runtime.transact, item("key 2", 22), item("key 4", 44))))
+    new: list[int] = []
+    batch = batch_of(runtime.transact, *(item(f"key {seed}", seed) for seed in range(6)), job=old)
+    runtime.towers = Interrupted(lambda: new.append(batch_of(runtime.transact, item("key 2", 22), item("key 4", 44))))
     embed(batch, runtime)
     embed(new[0], runtime)
     found = vectors(runtime.transact, tower)
@@ -119,7 +121,7 @@ def test_a_picture_replaced_while_it_is_computed_gets_its_own_vector(runtime: Ru
 
 def test_work_that_fails_is_given_back_for_another_try(runtime: Runtime, tower: int) -> None:
     job = uuid.uuid4()
-    batch = send(runtime.transact, item("a", 1), job=job)
+    batch = batch_of(runtime.transact, item("a", 1), job=job)
 
     def fail() -> None:
         raise MemoryError("no room on the card")
@@ -136,7 +138,7 @@ def test_work_that_fails_is_given_back_for_another_try(runtime: Runtime, tower: 
 
 def test_a_lease_is_renewed_while_the_work_lasts(runtime: Runtime, tower: int) -> None:
     runtime.lease_renewer = LeaseRenewer(runtime._renew, every=0.02)
-    batch = send(runtime.transact, item("a", 1))
+    batch = batch_of(runtime.transact, item("a", 1))
 
     def leased_until() -> Any:
         return runtime.transact(
@@ -156,14 +158,19 @@ def test_a_lease_is_renewed_while_the_work_lasts(runtime: Runtime, tower: int) -
 
 def test_a_lease_is_not_renewed_after_the_work(runtime: Runtime, tower: int) -> None:
     renewed: list[int] = []
-    heart = LeaseRenewer(lambda lease: renewed.append(lease.batch) or True, every=0.01)
-    batches = [send(runtime.transact, item(key, 1)) for key in "ab"]
+
+    def renew(lease: Lease) -> bool:
+        renewed.append(lease.batch)
+        return True
+
+    renewer = LeaseRenewer(renew, every=0.01)
+    batches = [batch_of(runtime.transact, item(key, 1)) for key in "ab"]
     first, second = (claim(runtime.transact, batch) for batch in batches)
     assert first is not None
     assert second is not None
-    with heart.renewing(first):
+    with renewer.renewing(first):
         eventually(lambda: bool(renewed), "the first lease is renewed")
-    with heart.renewing(second):
+    with renewer.renewing(second):
         eventually(lambda: second.batch in renewed, "the second lease is renewed")
         after = renewed.index(second.batch)
         eventually(lambda: len(renewed) > after + 3, "it is renewed again")
@@ -186,7 +193,7 @@ def test_a_heart_goes_on_when_a_renewal_fails(runtime: Runtime, tower: int) -> N
 
 
 def test_shuffled_ids_in_a_batch_change_no_pairing(runtime: Runtime, tower: int) -> None:
-    batch = send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(30)))
+    batch = batch_of(runtime.transact, *(item(f"key {seed}", seed) for seed in range(30)))
     ids = runtime.transact(lambda session: session.execute(select(Batch.digits)).scalar_one())
     order = np.random.default_rng(3).permutation(ids).tolist()
     runtime.transact(lambda session: session.execute(update(Batch).values(digits=order)))
@@ -215,23 +222,23 @@ class Spoilt(PickedPixels):
 def test_a_picture_that_comes_to_nan_costs_only_itself(runtime: Runtime, tower: int) -> None:
     job = uuid.uuid4()
     runtime.towers = Spoilt(tower, 2, 5)
-    batch = send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(6)), job=job)
+    batch = batch_of(runtime.transact, *(item(f"key {seed}", seed) for seed in range(6)), job=job)
     embed(batch, runtime)
     assert counts(runtime.transact, job) == {"accepted": 6, "succeeded": 4, "failed": 2}
     assert failures(runtime.transact, job) == {"key 2": "not_finite", "key 5": "not_finite"}
     assert sorted(vectors(runtime.transact, tower)) == ["key 0", "key 1", "key 3", "key 4"]
     (aside,) = runtime.transact(dead.page, limit=9)
-    assert aside["digits"] == 2
+    assert aside.digits == 2
     runtime.towers = PickedPixels()
-    runtime.transact(dead.requeue, aside["id"])
-    embed(aside["id"], runtime)
+    runtime.transact(dead.requeue, aside.id)
+    embed(aside.id, runtime)
     assert counts(runtime.transact, job) == {"accepted": 6, "succeeded": 6}
 
 
 def test_a_batch_of_nothing_but_nan_ends(runtime: Runtime, tower: int) -> None:
     job = uuid.uuid4()
     runtime.towers = Spoilt(tower, 1, 2)
-    embed(send(runtime.transact, item("a", 1), item("b", 2), job=job), runtime)
+    embed(batch_of(runtime.transact, item("a", 1), item("b", 2), job=job), runtime)
     assert status(runtime.transact, job)["state"] == "finished_with_failures"
 
 
@@ -239,7 +246,7 @@ def test_a_candidate_that_gives_nan_is_given_up_and_costs_nothing(runtime: Runti
     candidate = register(runtime.transact, "newer")
     job = uuid.uuid4()
     runtime.towers = Spoilt(candidate, 1)
-    embed(send(runtime.transact, item("a", 1), item("b", 2), job=job), runtime)
+    embed(batch_of(runtime.transact, item("a", 1), item("b", 2), job=job), runtime)
     assert counts(runtime.transact, job) == {"accepted": 2, "succeeded": 2}
     assert tower_statuses(runtime.transact) == {tower: "live", candidate: "rejected"}
     assert len(vectors(runtime.transact, tower)) == 2
@@ -248,7 +255,7 @@ def test_a_candidate_that_gives_nan_is_given_up_and_costs_nothing(runtime: Runti
 def test_small_jobs_share_a_call_of_the_tower_and_each_ends_by_itself(runtime: Runtime, tower: int) -> None:
     """One is cancelled and one holds NaN: neither costs the others anything."""
     named = {key: uuid.uuid4() for key in ("good", "cancelled", "spoilt", "fine")}
-    sent = [send(runtime.transact, item(key, at), job=job) for at, (key, job) in enumerate(named.items())]
+    sent = [batch_of(runtime.transact, item(key, at), job=job) for at, (key, job) in enumerate(named.items())]
     calls = 0
 
     class Shared(Spoilt):

@@ -4,17 +4,17 @@ import json
 from io import BytesIO
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from PIL import Image
 
 from db.errors import NotEmbedded, NoTower, UnknownKey
 from tasks.query import look_up
-from tasks.requests import InvalidRequest
 from tests.makers import embed, glyph, item, picked, register, send, vector
 from training.errors import PictureError
 from twinvec_client.contract.limits import MAX_K, MAX_QUERIES
-from twinvec_client.contract.messages import Nearest
+from twinvec_client.contract.messages import BadMessage, Nearest
 from worker.runtime import Runtime
 
 SEEDS = range(40)
@@ -31,8 +31,10 @@ def tower(runtime: Runtime) -> int:
 
 
 def ask(runtime: Runtime, *queries: Any, k: Any = 5, collection: Any = None) -> list[dict[str, Any]]:
-    request = Nearest(queries=list(queries), k=k, collection=collection, normalise=False)
-    return look_up(request, runtime)["answers"]
+    """As a message that came over the wire."""
+    payload = {"queries": list(queries), "k": k, "collection": collection, "normalise": False}
+    answers: list[dict[str, Any]] = look_up(Nearest.read(msgpack.unpackb(msgpack.packb(payload))), runtime)["answers"]
+    return answers
 
 
 def keys(answer: dict[str, Any]) -> list[str]:
@@ -116,18 +118,21 @@ NUMBERS = [0.0] * 128
         ({"key": "no such", "collection": None}, UnknownKey),
         ({"key": "key 1", "collection": "even"}, UnknownKey),
         ({"key": "nul\0", "collection": None}, UnknownKey),
-        ({"vector": NUMBERS[1:]}, InvalidRequest),
-        ({"vector": [*NUMBERS[1:], float("nan")]}, InvalidRequest),
-        ({"vector": [*NUMBERS[1:], float("inf")]}, InvalidRequest),
-        ({"vector": [*NUMBERS[1:], "one"]}, InvalidRequest),
-        ({"vector": None}, InvalidRequest),
-        ({"vector": {"a": 1}}, InvalidRequest),
-        ({"glyph": b"short"}, InvalidRequest),
-        ({"glyph": None}, InvalidRequest),
-        ({"encoded": "text"}, InvalidRequest),
+        ({"vector": NUMBERS[1:]}, BadMessage),
+        ({"vector": [*NUMBERS[1:], float("nan")]}, BadMessage),
+        ({"vector": [*NUMBERS[1:], float("inf")]}, BadMessage),
+        ({"vector": [*NUMBERS[1:], "one"]}, BadMessage),
+        ({"vector": [*NUMBERS[1:], 1e300]}, BadMessage),
+        ({"vector": None}, BadMessage),
+        ({"vector": NUMBERS, "glyph": bytes(784)}, BadMessage),
+        ({"glyph": bytes(784), "newer": 1}, BadMessage),
+        ({"vector": {"a": 1}}, BadMessage),
+        ({"glyph": b"short"}, BadMessage),
+        ({"glyph": None}, BadMessage),
+        ({"encoded": "text"}, BadMessage),
         ({"encoded": b"text"}, PictureError),
-        ({}, InvalidRequest),
-        (7, InvalidRequest),
+        ({}, BadMessage),
+        (7, BadMessage),
     ],
     ids=str,
 )
@@ -138,12 +143,12 @@ def test_what_cannot_be_looked_up_is_refused(runtime: Runtime, tower: int, query
 
 @pytest.mark.parametrize("k", [0, -1, MAX_K + 1, None, "5", 2.5])
 def test_k_has_its_limits(runtime: Runtime, tower: int, k: Any) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(BadMessage):
         ask(runtime, {"glyph": glyph(1)}, k=k)
 
 
 def test_too_many_queries_are_refused(runtime: Runtime, tower: int) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(BadMessage):
         ask(runtime, *[{"glyph": glyph(1)}] * (MAX_QUERIES + 1))
 
 

@@ -8,20 +8,20 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from db.errors import TrainingRunning
-from db.queue import jobs, trainings
+from db.queue import trainings
 from db.queue.cancel import cancel_job
+from db.tables import Batch
+from tasks.answering import InvalidRequest
 from tasks.lifecycle import retrain, start
-from tasks.requests import InvalidRequest
 from tasks.train import train
 from tests.makers import MAX_ATTEMPTS, expire, item, rescue, send, status, tower_statuses, trained
-from twinvec_client.contract.messages import RetrainOnSchedule, StartTraining
+from twinvec_client.contract.messages import BadMessage, RetrainOnSchedule, StartTraining
 from worker.runtime import Runtime
 from worker.settings import Settings
 
@@ -47,7 +47,7 @@ class Room:
         on_progress(Progress(1, 1, 1, 2, {"loss": 0.5}, 1.0, 1.0))
         self.meanwhile()
         on_progress(Progress(1, 1, 2, 2, {"loss": 0.1}, 2.0, 0.0))
-        return SimpleNamespace(**trained(f"{recipe.name} {seed}"))
+        return trained(f"{recipe.name} {seed}")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_training_registers_its_tower_and_ends_its_job_with_it(runtime: Runtim
 
 def test_digits_that_waited_are_rung_for_after_the_first_training(runtime: Runtime, room: Room, broker: Redis) -> None:
     send(runtime.transact, item("a", 1))
-    runtime.transact(lambda session: session.query(jobs.Batch).update({"published_at": None}))
+    runtime.transact(lambda session: session.query(Batch).update({"published_at": None}))
     train(started(runtime)[1], runtime)
     assert broker.llen("twinvec:embed") == 1
 
@@ -113,7 +113,8 @@ def test_a_training_without_its_data_says_so(
     runtime: Runtime, broker_url: str, database_url: str, tmp_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "training.fit.train", Room())
-    runtime.settings = Settings(broker_url=broker_url, database_url=database_url, **{setting: tmp_path / "nothing.npz"})
+    own: dict[str, Any] = {setting: tmp_path / "nothing.npz"}
+    runtime.settings = Settings(broker_url=broker_url, database_url=database_url, **own)
     job, batch = started(runtime)
     train(batch, runtime)
     found = status(runtime.transact, job)
@@ -186,8 +187,8 @@ def test_a_request_that_comes_twice_starts_one_training(runtime: Runtime) -> Non
     [("no such", 0), (["notebook"], 0), (None, 0), ("notebook", -1), ("notebook", 2**32), ("notebook", "1")],
 )
 def test_a_training_that_cannot_be_is_refused(runtime: Runtime, recipe: Any, seed: Any) -> None:
-    with pytest.raises(InvalidRequest):
-        start(asked(recipe, seed), runtime)
+    with pytest.raises((BadMessage, InvalidRequest)):
+        start(StartTraining.read(asked(recipe, seed).write()), runtime)
 
 
 def test_the_schedule_leaves_it_where_a_training_is_under_way(runtime: Runtime, broker: Redis) -> None:

@@ -11,6 +11,7 @@ from db.vectors import partitions
 from tasks.embed import embed
 from tasks.upkeep import queue_backfill, sweep
 from tests.makers import (
+    batch_of,
     claim,
     counts,
     expire,
@@ -50,7 +51,7 @@ def tower(runtime: Runtime) -> int:
 
 def test_what_a_dead_worker_left_is_rung_for_again_and_done(runtime: Runtime, broker: Redis, tower: int) -> None:
     job = uuid.uuid4()
-    batch = send(runtime.transact, item("a", 1), job=job)
+    batch = batch_of(runtime.transact, item("a", 1), job=job)
     claim(runtime.transact, batch)
     expire(runtime.transact, batch)
     sweep(runtime)
@@ -78,7 +79,7 @@ def test_digits_that_waited_for_a_tower_are_rung_for_when_it_comes(runtime: Runt
 
 
 def test_a_tower_is_filled_promoted_and_its_grandparent_dropped(runtime: Runtime, broker: Redis, tower: int) -> None:
-    embed(send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(5))), runtime)
+    embed(batch_of(runtime.transact, *(item(f"key {seed}", seed) for seed in range(5))), runtime)
     generations = [tower]
     for name in ("second", "third"):
         generations.append(register(runtime.transact, name))
@@ -95,7 +96,7 @@ def test_a_tower_is_filled_promoted_and_its_grandparent_dropped(runtime: Runtime
 
 
 def test_vectors_in_use_are_dropped_by_a_later_sweep(runtime: Runtime, tower: int) -> None:
-    embed(send(runtime.transact, item("a", 1)), runtime)
+    embed(batch_of(runtime.transact, item("a", 1)), runtime)
     register(runtime.transact, "second")
     register(runtime.transact, "third")
     with runtime.engine.connect() as reader:
@@ -118,7 +119,7 @@ def test_of_two_sweeps_at_once_one_goes_home(runtime: Runtime, broker: Redis, to
 
 
 def test_vectors_that_were_lost_are_filled(runtime: Runtime, broker: Redis, tower: int) -> None:
-    embed(send(runtime.transact, *(item(f"key {seed}", seed) for seed in range(5))), runtime)
+    embed(batch_of(runtime.transact, *(item(f"key {seed}", seed) for seed in range(5))), runtime)
     runtime.transact(lambda session: session.execute(text("DELETE FROM embeddings")))
     broker.flushdb()
     queue_backfill(runtime)
@@ -132,7 +133,7 @@ def test_vectors_that_were_lost_are_filled(runtime: Runtime, broker: Redis, towe
 
 def test_a_sweep_without_a_broker_still_keeps_the_ledger(runtime: Runtime, broker: Redis, tower: int) -> None:
     job = uuid.uuid4()
-    batch = send(runtime.transact, item("a", 1), job=job)
+    batch = batch_of(runtime.transact, item("a", 1), job=job)
     claim(runtime.transact, batch)
     expire(runtime.transact, batch)
     broker.config_set("maxmemory", 1)

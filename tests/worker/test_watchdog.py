@@ -1,6 +1,7 @@
 """A worker that has gone deaf is found out, and one that has not is left alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,6 @@ def test_messages_that_wait_for_an_idle_worker_give_it_away() -> None:
     ids=["nothing waits", "it is at work", "it did something"],
 )
 def test_one_sign_of_life_starts_the_count_again(saving: dict[str, list[int]]) -> None:
-    lost = {"waiting": [5] * LOOKS, "busy": [False] * LOOKS, "done": [9] * LOOKS}
-    story = {name: [*lost[name], *saving.get(name, lost[name][:1]), *lost[name][1:]] for name in lost}
+    lost: dict[str, list[int]] = {"waiting": [5] * LOOKS, "busy": [False] * LOOKS, "done": [9] * LOOKS}
+    story: dict[str, Any] = {name: [*lost[name], *saving.get(name, lost[name][:1]), *lost[name][1:]] for name in lost}
     assert not any(looks(**story)[: 2 * LOOKS])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-GLYPH_BYTES = 28 * 28  # one 28x28 uint8 picture
+SIDE = 28  # pixels of a glyph's side
+GLYPH_BYTES = SIDE * SIDE  # one 28x28 uint8 picture
+DIMENSIONS = 128  # of a vector
+MAX_FLOAT32 = 3.4028234663852886e38  # the largest number of a vector
 
 MAX_CHUNK_ITEMS = 4096
 MAX_CHUNK_BYTES = 2 * 1024 * 1024
@@ -15,13 +18,18 @@ MAX_ATTRIBUTES_BYTES = 4096  # of one digit's attributes as JSON
 MAX_ATTRIBUTES_DEPTH = 32  # of dicts and lists in each other
 MAX_LABEL = 2**31  # labels are below this
 MAX_NAME_CHARS = 255  # of a callback's task and queue
+MAX_SEQ = 2**31 - 1  # chunks of a job; SQL's integer holds their count
+MAX_DIGEST_BYTES = 64
+MAX_SEED = 2**32 - 1
+MAX_BATCH = 2**63 - 1  # SQL's bigint
+MAX_RECIPE_CHARS = 64
 MAX_K = 1000
 MAX_QUERIES = 1000  # of one `nearest_many`
 
 
 def holds_nul(json_text: str) -> bool:
     """Whether a string in JSON holds NUL, which PostgreSQL cannot store."""
-    return r"\u0000" in json_text.replace(r"\\", "")  # an escaped backslash before u0000 is none
+    return r"\u0000" in json_text.replace(r"\\", "")  # a backslash that is itself escaped escapes nothing
 
 
 def is_name(value: Any, limit: int) -> bool:

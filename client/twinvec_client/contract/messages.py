@@ -1,231 +1,342 @@
-"""The contract between applications and workers: every message, its task, its lane and its wire form.
+"""The contract between applications and workers: every message, its task, its lane, its fields and their limits.
 
 Workers import this module too, so the two sides cannot drift. Task names stand on a wire: they never change.
-A message is written as a dict of msgpack types and read back with its fields checked.
+A message is written as a dict of msgpack types, and read back with every field checked against its type here.
+`docs/contract.md` is written from these classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-GLYPH, ENCODED, REFUSED = 0, 1, 2  # the kinds of an item in a chunk
+import msgspec
+from msgspec import Meta
+
+from twinvec_client.contract import answers
+from twinvec_client.contract.broker import KEY_PREFIX
+from twinvec_client.contract.limits import (
+    DIMENSIONS,
+    GLYPH_BYTES,
+    MAX_ATTRIBUTES_BYTES,
+    MAX_BATCH,
+    MAX_CHUNK_ITEMS,
+    MAX_COLLECTION_CHARS,
+    MAX_DIGEST_BYTES,
+    MAX_FLOAT32,
+    MAX_K,
+    MAX_KEY_CHARS,
+    MAX_LABEL,
+    MAX_NAME_CHARS,
+    MAX_QUERIES,
+    MAX_RECIPE_CHARS,
+    MAX_SEED,
+    MAX_SEQ,
+)
+from twinvec_client.contract.reasons import SenderReason
+
+GLYPH, ENCODED, REFUSED = 0, 1, 2  # the types of an item in a chunk
+
+_UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_NO_NUL = r"^[^\x00]*$"
+
+JobId = Annotated[str, Meta(pattern=_UUID, max_length=36)]
+BatchId = Annotated[int, Meta(ge=1, le=MAX_BATCH)]
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS)]
+Collection = Annotated[str, Meta(min_length=1, max_length=MAX_COLLECTION_CHARS, pattern=_NO_NUL)]
+Glyph = Annotated[bytes, Meta(min_length=GLYPH_BYTES, max_length=GLYPH_BYTES)]
+Label = Annotated[int, Meta(ge=0, lt=MAX_LABEL)]
+Attributes = Annotated[str, Meta(max_length=MAX_ATTRIBUTES_BYTES)]  # a JSON object as text
+Float32 = Annotated[float, Meta(ge=-MAX_FLOAT32, le=MAX_FLOAT32)]  # neither NaN nor infinity
+Vector = Annotated[list[Float32], Meta(min_length=DIMENSIONS, max_length=DIMENSIONS)]
+Recipe = Annotated[str, Meta(min_length=1, max_length=MAX_RECIPE_CHARS)]
+PageSize = Annotated[int, Meta(ge=0)]
+CallbackName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=rf"^(?!{KEY_PREFIX})[^\x00]*$")]
 
 
 class BadMessage(ValueError):
     """A message on the wire does not have the form of its class. The sender is of another version."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """A message is its fields; a field holds only what msgpack can carry."""
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message is its fields.
+
+    answer: the type of what is answered; None where nothing is. refusals: what it may be refused with, by the class
+    names of the client's errors, besides `InvalidRequest` and `DatabaseUnavailable`.
+    """
 
     task: ClassVar[str]
     lane: ClassVar[str]
-    answered: ClassVar[bool] = True  # whether the sender waits for a result
+    answer: ClassVar[type | None] = None
+    refusals: ClassVar[tuple[str, ...]] = ()
 
     def write(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """As a dict of what msgpack can carry."""
+        fields: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
+        return fields
 
     @classmethod
     def read(cls, payload: dict[str, Any]) -> Self:
-        """Raises BadMessage where a field is missing or unknown."""
+        """Raises BadMessage where a field is missing, unknown, or out of its type or limits."""
         try:
-            return cls(**payload)
-        except TypeError as error:
-            raise BadMessage(f"{cls.task}: {error}") from error
+            message = msgspec.convert(payload, cls, builtin_types=(bytes,))
+        except msgspec.ValidationError as error:
+            raise BadMessage(f"{cls.task}: {_sentence(str(error))}") from None
+        message.check()
+        return message
+
+    def check(self) -> None:
+        """Raise BadMessage where fields that are right each by itself do not agree."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Intake(Message):
-    """A chunk of one job's pictures. (job, seq) names it: a chunk sent twice is accepted once."""
+class Callback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Celery task of a caller's, on a queue of the same broker, that is told when a job has ended."""
+
+    task: CallbackName
+    queue: CallbackName = "celery"
+
+    def write(self) -> dict[str, str]:
+        """As the ledger keeps it."""
+        return {"task": self.task, "queue": self.queue}
+
+
+class Intake(Message, frozen=True, kw_only=True):
+    """A chunk of one job's pictures. (job, seq) names it: a chunk sent twice is accepted once.
+
+    It is answered only where the sender waits; acceptance is read from SQL, by `Receipts`.
+    """
 
     task = "twinvec.intake"
     lane = "intake"
-    answered = False  # acceptance is read from SQL, by `Receipts`
+    answer = answers.Accepted
 
-    job: str
-    seq: int
-    collection: str
-    keys: list[str]
-    kinds: bytes  # one byte an item: GLYPH, ENCODED or REFUSED
+    job: JobId
+    seq: Annotated[int, Meta(ge=0, lt=MAX_SEQ)]
+    collection: Collection
+    keys: Annotated[list[Key], Meta(max_length=MAX_CHUNK_ITEMS)]
+    item_types: Annotated[bytes, Meta(max_length=MAX_CHUNK_ITEMS)]  # a byte an item: GLYPH, ENCODED or REFUSED
     glyphs: bytes  # the GLYPH items, 784 bytes each, in order, packed (see `packing`)
     encoded: list[bytes]  # the ENCODED items, in order
-    refused: list[tuple[str, str]]  # the REFUSED items' (reason, message), in order
-    labels: list[int | None] | None
-    attributes: list[str | None] | None  # JSON objects as text
+    refused: list[tuple[SenderReason, str]]  # the REFUSED items' (reason, message), in order
+    labels: list[Label | None] | None
+    attributes: list[Attributes | None] | None
     normalise: bool
-    callback: tuple[str, str] | None  # the (task, queue) that is told of the job's end
-    resent: bool  # whether it was sent before: whoever took it may have died of it
-    digest: bytes  # of the content: tells an honest repetition from a reused idempotency key
-    total: int | None  # items of the whole job; set on its last chunk only
+    callback: Callback | None
+    resent: bool  # whether it was sent before: the process that took it may have crashed over it
+    digest: Annotated[bytes, Meta(min_length=1, max_length=MAX_DIGEST_BYTES)]  # tells a repetition from other content
+    total: Annotated[int, Meta(ge=0)] | None  # items of the whole job; set on its last chunk only
+
+    def check(self) -> None:
+        count = len(self.keys)
+        for name in ("item_types", "labels", "attributes"):
+            values = getattr(self, name)
+            if values is not None and len(values) != count:
+                self._refuse(f"{len(values)} {name} for {count} keys")
+        glyphs, encoded, refused = map(self.item_types.count, (GLYPH, ENCODED, REFUSED))
+        if (encoded, refused) != (len(self.encoded), len(self.refused)):
+            self._refuse(
+                f"{len(self.encoded)} encoded and {len(self.refused)} refused items where item_types says "
+                f"{encoded} and {refused}"
+            )
+        if glyphs + encoded + refused != count:
+            self._refuse("an item_type that this version does not know")
+        if self.total is not None and self.total < count:
+            self._refuse(f"{count} keys, and {self.total} in the whole job")
+        if "\0" in "".join(self.keys):
+            self._refuse("a NUL in one of its keys")
+
+    def _refuse(self, why: str) -> None:
+        raise BadMessage(f"{self.task}: chunk {self.seq} has {why}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EmbedBatch(Message):
-    """The doorbell: batch `batch` may be ready. The row in SQL decides."""
+class EmbedBatch(Message, frozen=True, kw_only=True):
+    """Batch `batch` may be ready. The row in SQL decides."""
 
     task = "twinvec.embed"
     lane = "embed"
-    answered = False
 
-    batch: int
+    batch: BatchId
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackfillBatch(EmbedBatch):
-    """The doorbell of a batch that embeds stored digits under a new tower; it yields to new digits."""
+class BackfillBatch(Message, frozen=True, kw_only=True):
+    """As `EmbedBatch`, of stored digits that are embedded under a new tower; it yields to new digits."""
 
     task = "twinvec.backfill"
     lane = "backfill"
 
+    batch: BatchId
 
-@dataclass(frozen=True, kw_only=True)
-class TrainBatch(EmbedBatch):
-    """The doorbell of a training."""
+
+class TrainBatch(Message, frozen=True, kw_only=True):
+    """As `EmbedBatch`, of a training."""
 
     task = "twinvec.train"
     lane = "train"
 
+    batch: BatchId
 
-@dataclass(frozen=True, kw_only=True)
-class Sweep(Message):
-    """Put expired leases back, ring for what is queued, promote what is ready."""
+
+class Sweep(Message, frozen=True, kw_only=True):
+    """Put expired leases back, publish what is queued, promote what is ready."""
 
     task = "twinvec.sweep"
     lane = "control"
-    answered = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackfillDue(Message):
+class BackfillDue(Message, frozen=True, kw_only=True):
     """Queue the stored digits that have no vector under the live tower and wait in no batch."""
 
     task = "twinvec.backfill_due"
     lane = "control"
-    answered = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class RetrainOnSchedule(Message):
+class RetrainOnSchedule(Message, frozen=True, kw_only=True):
     """Start a training unless one is already under way."""
 
     task = "twinvec.retrain_on_schedule"
     lane = "control"
-    answered = False
 
-    recipe: str
+    recipe: Recipe
 
 
-@dataclass(frozen=True, kw_only=True)
-class Nearest(Message):
-    """Look up the k nearest stored digits of each query.
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One of a picture (`glyph` or `encoded`), a stored digit (`key`, in `collection` if given) and a vector."""
 
-    A query is one of {"key": str, "collection": str | None}, {"vector": 128 floats}, {"glyph": 784 bytes} or
-    {"encoded": bytes}. `collection` limits what is searched; None searches all.
-    """
+    glyph: Glyph | None = None  # taken as it is
+    encoded: bytes | None = None  # a file's
+    key: Key | None = None
+    collection: Collection | None = None
+    vector: Vector | None = None
+
+
+class Nearest(Message, frozen=True, kw_only=True):
+    """Look up the k nearest stored digits of each query. `collection` limits what is searched; None searches all."""
 
     task = "twinvec.nearest"
     lane = "query"
+    answer = answers.Answers
+    refusals = ("NoTower", "UnknownKey", "NotEmbedded", "PictureRefused")
 
-    queries: Sequence[dict[str, Any]]
-    k: int
-    collection: str | None
+    queries: Annotated[list[Query], Meta(max_length=MAX_QUERIES)]
+    k: Annotated[int, Meta(ge=1, le=MAX_K)]
+    collection: Collection | None
     normalise: bool
 
+    def check(self) -> None:
+        for at, query in enumerate(self.queries):
+            given = (query.glyph, query.encoded, query.key, query.vector)
+            if sum(each is not None for each in given) != 1:
+                raise BadMessage(f"{self.task}: queries[{at}] is not one of a glyph, an encoded, a key and a vector")
 
-@dataclass(frozen=True, kw_only=True)
-class Receipts(Message):
+
+class Receipts(Message, frozen=True, kw_only=True):
     """Which chunks of a job after `after` stand in SQL, and how deep the backlog is."""
 
     task = "twinvec.receipts"
     lane = "control"
+    answer = answers.Receipts
 
-    job: str
-    after: int
+    job: JobId
+    after: Annotated[int, Meta(ge=-1, lt=MAX_SEQ)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class StatusOf(Message):
+class StatusOf(Message, frozen=True, kw_only=True):
+    """Where a job stands."""
+
     task = "twinvec.status"
     lane = "control"
+    answer = answers.JobStatus
+    refusals = ("UnknownJob",)
 
-    job: str
+    job: JobId
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListJobs(Message):
+class ListJobs(Message, frozen=True, kw_only=True):
+    """The newest jobs, newest first."""
+
     task = "twinvec.jobs"
     lane = "control"
+    answer = answers.Jobs
 
-    limit: int
+    limit: PageSize
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailuresOf(Message):
+class FailuresOf(Message, frozen=True, kw_only=True):
     """One page of a job's failures, by key, after the key `after`; with what was sent, if `pictures`."""
 
     task = "twinvec.failures"
     lane = "control"
+    answer = answers.Failures
+    refusals = ("UnknownJob",)
 
-    job: str
-    after: str
-    limit: int
+    job: JobId
+    after: Annotated[str, Meta(max_length=MAX_KEY_CHARS, pattern=_NO_NUL)]
+    limit: PageSize
     pictures: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cancel(Message):
+class Cancel(Message, frozen=True, kw_only=True):
+    """Cancel what has not begun of a job."""
+
     task = "twinvec.cancel"
     lane = "control"
+    answer = answers.JobStatus
+    refusals = ("UnknownJob",)
 
-    job: str
+    job: JobId
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListDead(Message):
+class ListDead(Message, frozen=True, kw_only=True):
+    """The newest dead batches, newest first."""
+
     task = "twinvec.dead"
     lane = "control"
+    answer = answers.DeadBatches
 
-    limit: int
+    limit: PageSize
 
 
-@dataclass(frozen=True, kw_only=True)
-class Requeue(Message):
+class Requeue(Message, frozen=True, kw_only=True):
     """Try a dead batch again."""
 
     task = "twinvec.requeue"
     lane = "control"
+    answer = answers.JobOf
+    refusals = ("UnknownBatch", "NotRescuable")
 
-    batch: int
+    batch: BatchId
 
 
-@dataclass(frozen=True, kw_only=True)
-class StartTraining(Message):
+class StartTraining(Message, frozen=True, kw_only=True):
+    """Open a training, unless one is under way."""
+
     task = "twinvec.start_training"
     lane = "control"
+    answer = answers.JobOf
+    refusals = ("TrainingRunning",)
 
-    job: str  # its id, drawn by the sender: a request sent twice starts one training
-    recipe: str
-    seed: int
-    callback: tuple[str, str] | None
+    job: JobId  # drawn by the sender: a request sent twice starts one training
+    recipe: Recipe
+    seed: Annotated[int, Meta(ge=0, le=MAX_SEED)]
+    callback: Callback | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class StopTraining(Message):
+class StopTraining(Message, frozen=True, kw_only=True):
     """End a running training early; the tower is what it has learnt best so far."""
 
     task = "twinvec.stop_training"
     lane = "control"
+    answer = answers.JobStatus
+    refusals = ("UnknownJob",)
 
-    job: str
+    job: JobId
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListTowers(Message):
+class ListTowers(Message, frozen=True, kw_only=True):
+    """Every tower, newest first."""
+
     task = "twinvec.towers"
     lane = "control"
+    answer = answers.Towers
 
 
 MESSAGES: tuple[type[Message], ...] = (
@@ -248,3 +359,9 @@ MESSAGES: tuple[type[Message], ...] = (
     StopTraining,
     ListTowers,
 )
+
+
+def _sentence(error: str) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$.seq`", with the field first."""
+    reason, _, place = error.partition(" - at `$.")
+    return f"{place.rstrip('`')}: {reason[:1].lower()}{reason[1:]}" if place else reason[:1].lower() + reason[1:]

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-# Why a picture was not embedded: the codes that `failures` lists, and what each says.
-REASONS = {
+from typing import Literal
+
+SenderReason = Literal[  # found by the client; such a picture is not sent
+    "unreadable",
+    "bad_picture",
+    "bad_key",
+    "bad_label",
+    "bad_attributes",
+    "bad_array",
+    "too_many_bytes",
+]
+
+Reason = Literal[
+    SenderReason,
+    "too_many_pixels",
+    "empty",
+    "not_a_picture",
+    "damaged",
+    "unsupported_depth",
+    "blank",
+    "duplicate_key",
+    "superseded",
+    "poison",
+    "not_finite",
+]
+
+REASONS: dict[Reason, str] = {
     "unreadable": "the client could not read the file",
-    "bad_picture": "the client was given what is no picture, or one that cannot be written as PNG",
-    "bad_key": "no string of 1 to 512 characters without NUL; it is listed under its place in the stream",
-    "bad_label": "no integer from 0 to 2,147,483,647",
-    "bad_attributes": "no JSON object of at most 4,096 bytes and 32 levels",
-    "bad_array": "an array whose shape, dtype or values are no picture's",
+    "bad_picture": "the client was given something that is not a picture, or that cannot be written as PNG",
+    "bad_key": "not a string of 1 to 512 characters without NUL; it is listed under its place in the stream",
+    "bad_label": "not an integer from 0 to 2,147,483,647",
+    "bad_attributes": "not a JSON object of at most 4,096 bytes and 32 levels",
+    "bad_array": "an array whose shape, dtype or values are not a picture's",
     "too_many_bytes": "a file of more than 10 MiB",
     "too_many_pixels": "more than 24 million pixels, by its header: it was not decoded",
     "empty": "no bytes",
@@ -19,6 +44,6 @@ REASONS = {
     "blank": "no stroke stands out from the paper",
     "duplicate_key": "the key came before in the same job, with other pixels; the first ones were kept",
     "superseded": "other pixels came under the key before these were embedded",
-    "poison": "whoever decoded or embedded it died of it, more than once",
+    "poison": "it crashed the process that decoded or embedded it, more than once",
     "not_finite": "the tower gave it NaN or infinity",
 }

@@ -41,7 +41,7 @@ CREATE TABLE digits (
     created timestamptz NOT NULL DEFAULT now(),
     UNIQUE (key, collection)  -- key first: a key is also looked up without its collection
 );
--- No plan depends on what these hold, and to sample and sort them takes autovacuum longer than to store them.
+-- No query plan depends on these columns, and sampling and sorting them takes autovacuum longer than storing them.
 ALTER TABLE digits ALTER COLUMN pixels SET STATISTICS 0, ALTER COLUMN sha256 SET STATISTICS 0;
 
 -- No foreign key to digits: a check a row would double the cost of the bulk path. A writer of vectors holds the shared
@@ -137,7 +137,7 @@ BEGIN
     EXECUTE 'DROP TABLE IF EXISTS ' || quote_ident('embeddings_' || tower);
 END $$;
 
--- Whoever calls them cannot put objects of his own before ours.
+-- A caller cannot put objects of its own before ours in the search path.
 DO $$ BEGIN
     EXECUTE 'ALTER FUNCTION open_space(integer) SET search_path = ' || quote_ident(current_schema()) || ', pg_temp';
     EXECUTE 'ALTER FUNCTION close_space(integer) SET search_path = ' || quote_ident(current_schema()) || ', pg_temp';

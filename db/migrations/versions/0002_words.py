@@ -1,4 +1,7 @@
-"""The field's words: times end in `_at`, a backfill is called one, and a tower's vectors are its partition."""
+"""Renames only: times end in `_at`, the kind `fill` becomes `backfill`, spaces become partitions.
+
+Workers of the version before do not know these names: stop them, migrate, start the new ones.
+"""
 
 from alembic import op
 
@@ -23,7 +26,7 @@ ALTER TABLE jobs DROP CONSTRAINT jobs_kind_check;
 UPDATE jobs SET kind = 'backfill' WHERE kind = 'fill';
 ALTER TABLE jobs ADD CONSTRAINT jobs_kind_check CHECK (kind IN ('embed', 'backfill', 'train'));
 
--- Messages of the old names die with the old workers: what they stood for is published anew.
+-- Messages with the old task names are never run: every queued batch is published again under the new names.
 UPDATE batches SET published_at = NULL WHERE state = 'queued';
 
 ALTER FUNCTION open_space(integer) RENAME TO create_partition;

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 REFUSED = 78  # exit status: an injection does not fit the product
 EXITED = 9  # exit status: at an armed point
@@ -51,7 +51,7 @@ def exit_if_armed(point: str) -> None:
         os._exit(EXITED)
 
 
-def refuse(what: str) -> None:
+def refuse(what: str) -> NoReturn:
     (FOLDER / "refused").write_text(what)
     sys.stderr.write(f"chaos: {what}\n")
     sys.stderr.flush()
@@ -61,7 +61,7 @@ def refuse(what: str) -> None:
 def wrap(module: ModuleType, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Replace a module's function by what `wrapper` makes of it."""
     original = getattr(module, name, None)
-    if not callable(original):
+    if original is None or not callable(original):
         refuse(f"{module.__name__} has no function {name} to inject at")
     setattr(module, name, functools.wraps(original)(wrapper(original)))
 
@@ -157,7 +157,8 @@ class Loader(importlib.abc.Loader):
         self._loader, self._inject = loader, inject
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
@@ -191,7 +192,7 @@ def shift_clock(seconds: float) -> None:
         def __instancecheck__(cls, value: Any) -> bool:
             return isinstance(value, right)
 
-    class Wrong(right, metaclass=Kind):
+    class Wrong(datetime.datetime, metaclass=Kind):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return right.now(tz) + wrong_by

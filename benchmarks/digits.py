@@ -1,0 +1,62 @@
+"""Digits without end: MNIST, then MNIST shifted, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from io import BytesIO
+from itertools import product
+
+import numpy as np
+from PIL import Image
+
+from training.data import mnist
+from training.data.dataset import Bytes
+
+BLOCK = 1_000  # digits that are made at a time
+# By how many rows and columns MNIST is shifted each time it begins anew: none, then ever more.
+SHIFTS = sorted(product(range(-4, 5), repeat=2), key=lambda shift: (abs(shift[0]) + abs(shift[1]), shift))
+
+
+@cache
+def originals() -> Bytes:
+    """MNIST's 70,000 digits, (70000, 28, 28) uint8."""
+    data = mnist.load()
+    return np.concatenate([data.train_images, data.test_images])
+
+
+def digits(start: int, stop: int) -> Bytes:
+    """Digits `start` to `stop` of a long row: MNIST, then MNIST shifted, and so on; (n, 28, 28) uint8."""
+    images = originals()
+    count = len(images)
+    turns = range(start // count, (stop - 1) // count + 1)
+    return np.concatenate(
+        [
+            np.roll(images[max(start - turn * count, 0) : stop - turn * count], SHIFTS[turn], axis=(1, 2))
+            for turn in turns
+        ]
+    )
+
+
+def blocks(count: int, size: int = BLOCK, *, name: str = "digit") -> Iterator[tuple[list[str], Bytes]]:
+    """The first `count` digits with their keys, `size` at a time: any number in constant memory."""
+    for start in range(0, count, size):
+        stop = min(start + size, count)
+        yield [f"{name}/{index:07}" for index in range(start, stop)], digits(start, stop)
+
+
+def stream(count: int, *, name: str = "digit") -> Iterator[tuple[str, Bytes]]:
+    """The first `count` digits as the client takes them: (key, (28, 28) uint8)."""
+    for keys, images in blocks(count, name=name):
+        yield from zip(keys, images, strict=True)
+
+
+def encoded(count: int) -> list[tuple[str, bytes]]:
+    """The first `count` digits as PNG files, all made at once, so that whoever times their reading times only that."""
+    return [(key, _png(image)) for key, image in stream(count)]
+
+
+def _png(image: Bytes) -> bytes:
+    file = BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()

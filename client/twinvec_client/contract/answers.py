@@ -1,0 +1,233 @@
+"""What workers answer with: the dict of each answer, and the frozen records that a client reads from it.
+
+A record reads its fields and leaves out those that a newer worker has added.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, Self, TypedDict
+
+from twinvec_client.contract.reasons import Reason
+from twinvec_client.contract.states import FINAL, JobKind, JobState, TowerStatus
+
+_JSON = {"wire": "string: a JSON object"}  # of a field that travels as text: msgpack lacks some of JSON's numbers
+
+
+class _Record:
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
+        return cls(**{name: value for name, value in answer.items() if name in known})
+
+
+@dataclass(frozen=True)
+class Neighbour(_Record):
+    """A stored digit and its Euclidean distance to the query, in the tower's own units."""
+
+    key: str
+    collection: str
+    distance: float
+    label: int | None
+    attributes: dict[str, Any] | None = field(metadata=_JSON)
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        return super().read({**answer, "attributes": _object(answer["attributes"])})
+
+
+@dataclass(frozen=True)
+class Answer(_Record):
+    """The nearest stored digits of one query, nearest first.
+
+    tower: the fingerprint of the tower whose space was searched. exact: whether every stored vector was compared
+    (True), or an approximate index was trusted (False).
+    """
+
+    tower: str
+    exact: bool
+    neighbours: list[Neighbour]
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        return iter(self.neighbours)
+
+    def __len__(self) -> int:
+        return len(self.neighbours)
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        return cls(
+            tower=answer["tower"],
+            exact=answer["exact"],
+            neighbours=[Neighbour.read(neighbour) for neighbour in answer["neighbours"]],
+        )
+
+
+@dataclass(frozen=True)
+class Failure(_Record):
+    """A picture that was not embedded: its key, a stable reason code, a sentence, and how often it was tried.
+
+    picture: what was sent, where `failures(pictures=True)` asked for it and it was kept: the bytes of a file, or
+    784 pixels where `is_glyph`.
+    """
+
+    key: str
+    reason: Reason
+    message: str
+    attempts: int
+    label: int | None = None
+    attributes: dict[str, Any] | None = field(default=None, metadata=_JSON)
+    is_glyph: bool = False
+    picture: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        return super().read({**answer, "attributes": _object(answer["attributes"])})
+
+
+@dataclass(frozen=True)
+class DeadBatch(_Record):
+    """A batch that is not tried any more: why, after how many attempts, and which worker held it last.
+
+    kind: of its job. digits: how many it holds. died_at: ISO 8601.
+    """
+
+    id: int
+    job: str
+    kind: JobKind
+    digits: int
+    attempts: int
+    worker: str | None
+    message: str | None
+    died_at: str
+
+
+@dataclass(frozen=True)
+class TrainingProgress(_Record):
+    """How far a training is.
+
+    epoch and step count from 1. metrics: of the epoch so far, by Keras's names. seconds: since its start; remaining:
+    as it goes now, without the evaluation. attempt: above 1, a worker was lost and another one started over.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    metrics: dict[str, float]
+    seconds: float
+    remaining: float
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class JobStatus(_Record):
+    """Where a job stands, read from SQL at one moment.
+
+    Counts are of pictures; they add up to `total` once the state is final. `total` is None until the last chunk has
+    arrived. `progress` and `outcome` are a training's. `created_at` is ISO 8601; `seconds` runs from the first chunk
+    to the end, or to now.
+    """
+
+    id: str
+    kind: JobKind
+    collection: str | None
+    state: JobState
+    total: int | None
+    accepted: int
+    succeeded: int
+    unchanged: int
+    failed: int
+    cancelled: int
+    created_at: str
+    seconds: float
+    message: str | None
+    progress: TrainingProgress | None
+    outcome: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        progress = answer["progress"]
+        return super().read({**answer, "progress": progress and TrainingProgress.read(progress)})
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def settled(self) -> int:
+        """Pictures that are accounted for."""
+        return self.succeeded + self.unchanged + self.failed + self.cancelled
+
+
+@dataclass(frozen=True)
+class Tower(_Record):
+    """A trained tower. `embedded` counts the vectors stored under it, `due` those that are still to come."""
+
+    id: int
+    fingerprint: str
+    status: TowerStatus
+    recipe: str
+    seed: int
+    metrics: dict[str, Any]
+    threshold: float
+    created_at: str
+    embedded: int
+    due: int
+
+
+class Accepted(TypedDict):
+    """The digest that a chunk stands in SQL with: its own, or that of the chunk that came before under its seq."""
+
+    digest: bytes
+
+
+class Receipts(TypedDict):
+    """accepted: (seq, digest) of each chunk. backlog: digits accepted and not yet embedded; beyond the limit clients
+    wait. job_limit: pictures that a job may have."""
+
+    accepted: list[tuple[int, bytes]]
+    backlog: int
+    backlog_limit: int
+    job_limit: int
+
+
+class Answers(TypedDict):
+    """One of each query, in their order."""
+
+    answers: list[Answer]
+
+
+class Jobs(TypedDict):
+    jobs: list[JobStatus]
+
+
+class JobOf(TypedDict):
+    """The id of the job that goes on, or begins."""
+
+    job: str
+
+
+class Failures(TypedDict):
+    failures: list[Failure]
+
+
+class DeadBatches(TypedDict):
+    batches: list[DeadBatch]
+
+
+class Towers(TypedDict):
+    towers: list[Tower]
+
+
+class Refusal(TypedDict):
+    """The class of the client's error, and its sentence."""
+
+    error: str
+    message: str
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else json.loads(text)

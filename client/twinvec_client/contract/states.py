@@ -1,0 +1,32 @@
+"""Every state and kind that a worker answers with, once. The ledger has the same words; a test holds both equal."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+JobKind = Literal[
+    "embed",  # pictures of a caller's
+    "backfill",  # stored digits that lack a vector under one tower
+    "train",  # a new tower
+]
+
+JobState = Literal[
+    "receiving",  # chunks are still to come
+    "waiting_for_tower",  # all is stored, and there is no tower to embed under
+    "queued",  # no batch was claimed yet
+    "running",  # batches are being worked on
+    "finished",  # every item is accounted for, and none failed
+    "finished_with_failures",  # every item is accounted for, some as failures
+    "failed",  # a training or a backfill that ended with an error
+    "cancelled",  # by its caller
+]
+
+FINAL: Final[frozenset[JobState]] = frozenset({"finished", "finished_with_failures", "failed", "cancelled"})
+
+TowerStatus = Literal[
+    "candidate",  # new digits are embedded under it, and stored ones are backfilled
+    "live",  # answers queries
+    "previous",  # was live before; its vectors stay
+    "retired",  # was live once; its vectors are dropped
+    "rejected",  # never went live; its vectors are dropped
+]

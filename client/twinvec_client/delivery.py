@@ -1,0 +1,238 @@
+"""Delivers a stream of pictures as a job: each chunk is kept until it is accepted, and sent again if that takes long.
+
+Knows when chunks are sent and accepted; how a stream is cut into them is `chunks`' affair.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
+
+from twinvec_client import bars
+from twinvec_client.chunks import JobOptions, chunks
+from twinvec_client.connection import Connection
+from twinvec_client.contract.limits import MAX_CHUNK_ITEMS
+from twinvec_client.contract.messages import Intake, Receipts
+from twinvec_client.errors import IdempotencyConflict, InvalidRequest, NoAnswer
+from twinvec_client.outage import TRANSIENT, Outage
+
+FEW = 100  # pictures that are sent without asking first whether a worker answers: that would take as long as sending
+_JOBS = uuid.UUID("6f0e9c62-8a0b-5ad0-9e1c-2f5c1f0d7a11")  # the namespace of idempotency keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How much is sent at a time, and how long is waited for it.
+
+    chunk: pictures sent at a time, and embedded as a batch. window: chunks sent and not yet accepted, which bounds
+    the memory here and in Redis. window_bytes: of them, before more wait, because chunks of large pictures are larger.
+    resend_after: seconds without acceptance before a chunk is sent again, doubled each time. accept_timeout: seconds
+    without any acceptance before the client gives up. outage: seconds that broker or database may be away while a
+    call is under way.
+    """
+
+    chunk: int = MAX_CHUNK_ITEMS
+    window: int = 16
+    window_bytes: int = 16 * 2**20
+    resend_after: float = 20.0
+    accept_timeout: float = 180.0
+    outage: float = 60.0
+
+
+def new_job(idempotency_key: str | None = None) -> str:
+    """A job's id: the same for the same key, else a random one."""
+    return str(uuid.uuid4() if idempotency_key is None else uuid.uuid5(_JOBS, idempotency_key))
+
+
+def deliver(connection: Connection, pictures: Any, options: JobOptions, *, pace: Pace, progress: bool = False) -> None:
+    """Send a job's pictures; returns once every one of them stands in SQL.
+
+    Raises BrokerUnavailable, NoAnswer, DatabaseUnavailable, IdempotencyConflict, InvalidRequest, and what the stream
+    itself raises.
+    """
+    total = len(pictures) if isinstance(pictures, Sized) else None
+    try:
+        stream = chunks(pictures, options, most=pace.chunk)
+        with bars.bar(progress, "send", total=total) as bar:
+            _Delivery(connection, options.job, pace, bar).run(stream, total)
+    except BaseException as error:
+        error.add_note(
+            f"Job {options.job} keeps what was accepted. Send the same pictures with the same idempotency_key to go "
+            f"on, or cancel it."
+        )
+        raise
+
+
+class Window:
+    """The chunks that were sent and are not yet accepted, oldest first, and whether more may follow.
+
+    chunks, size: how many of them, and bytes of them, may be under way.
+    """
+
+    def __init__(self, chunks: int, size: int) -> None:
+        self.chunks, self.size = chunks, size
+        self.backlogged = False  # whether the workers' backlog of digits to embed is full
+        self._sent: dict[int, _Sent] = {}  # by seq
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    @property
+    def first(self) -> int | None:
+        """The lowest seq under way."""
+        return min(self._sent, default=None)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self) >= self.chunks or self._bytes() > self.size or self.backlogged
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a quarter is free: with receipts asked for after every chunk, workers would do little but answer."""
+        return len(self) <= self.chunks * 3 // 4 and self._bytes() <= self.size * 3 // 4 and not self.backlogged
+
+    def add(self, chunk: Intake, resend_after: float) -> None:
+        self._sent[chunk.seq] = _Sent(chunk, resend_after)
+
+    def remove(self, seq: int) -> Intake | None:
+        """The chunk that was accepted; None where it is not under way."""
+        sent = self._sent.pop(seq, None)
+        return None if sent is None else sent.chunk
+
+    def overdue(self) -> list[Intake]:
+        """The chunks to send again now; each then waits twice as long as before."""
+        return [sent.chunk for sent in self._sent.values() if sent.overdue()]
+
+    def _bytes(self) -> int:
+        return sum(sent.size for sent in self._sent.values())
+
+
+class _Sent:
+    def __init__(self, chunk: Intake, timeout: float) -> None:
+        self.chunk, self.timeout, self.since = chunk, timeout, time.monotonic()
+        self.size = len(chunk.glyphs) + sum(map(len, chunk.encoded))  # bytes, about
+
+    def overdue(self) -> bool:
+        if time.monotonic() - self.since < self.timeout:
+            return False
+        self.since, self.timeout = time.monotonic(), self.timeout * 2
+        return True
+
+
+class _Delivery:
+    """One job under way."""
+
+    def __init__(self, connection: Connection, job: str, pace: Pace, bar: bars.Bar) -> None:
+        self.connection, self.job, self.pace, self.bar = connection, job, pace, bar
+        self.window = Window(pace.window, pace.window_bytes)
+        self.last_sent = -1
+        self.messages: deque[str] = deque(maxlen=pace.window)  # ids of those that were sent last, newest first
+        self.most: int | None = None  # pictures a job may have; known with the first receipts
+        self.pause = 0.02  # seconds between two requests for receipts; grows while none come
+        self.outage = Outage(pace.outage)
+        self.accepted_at = time.monotonic()  # when a chunk was last accepted, or none was due
+
+    def run(self, stream: Iterator[Intake], total: int | None) -> None:
+        if total is None or total > FEW:
+            self._collect()  # whether a worker answers, before the stream is touched
+            self._check(total or 0)
+        sent = 0
+        for chunk in stream:
+            sent += len(chunk.keys)
+            self._check(sent)
+            self.last_sent = chunk.seq
+            if total is not None and sent == total <= FEW:
+                if self._hand_over(chunk):
+                    self.bar.advance(sent)
+                    continue
+                chunk = replace(chunk, resent=True)
+            self._send(chunk)
+            self.window.add(chunk, self.pace.resend_after)
+            if self.window.is_full:
+                while not self.window.has_room:
+                    self._collect()
+        while self.window:
+            self._collect()
+
+    def _check(self, count: int) -> None:
+        if self.most is not None and count > self.most:
+            raise InvalidRequest(
+                f"{count:,} pictures in one job: at most {self.most:,} are taken, so send several jobs"
+            )
+
+    def _hand_over(self, chunk: Intake) -> bool:
+        """Send a small job's last chunk and wait for its acceptance; False where no answer comes in time.
+
+        One answer instead of requests for receipts. Raises where there is no broker, or no database behind it.
+        """
+        try:
+            answer = self.connection.ask(chunk, timeout=self.pace.resend_after)
+        except NoAnswer:  # it may have been accepted, or have ended the process that took it
+            return False
+        except TRANSIENT as error:
+            self.outage.endure(error)
+            return False
+        self.outage.over()
+        self._compare(chunk, answer["digest"])
+        return True
+
+    def _send(self, chunk: Intake) -> None:
+        """Send a chunk; what a broker that restarts does not take is sent again when it is overdue."""
+        try:
+            self.messages.appendleft(self.connection.send(chunk))
+        except TRANSIENT as error:
+            self.outage.endure(error)
+
+    def _collect(self) -> None:
+        """Read receipts; with none, wait a moment and send again what has waited too long."""
+        first = self.window.first
+        accepted_before = (self.last_sent + 1 if first is None else first) - 1
+        try:
+            answer = self.connection.ask(Receipts(job=self.job, after=accepted_before), timeout=self.outage.timeout)
+        except TRANSIENT as error:
+            self.outage.endure(error)
+            return
+        self.outage.over()
+        self.window.backlogged = answer["backlog"] >= answer["backlog_limit"]
+        self.most = answer["job_limit"]
+        accepted = sum(self._accept(seq, digest) for seq, digest in answer["accepted"])
+        self.bar.advance(accepted)
+        if accepted or not self.window:
+            self.accepted_at = time.monotonic()
+        elif time.monotonic() - self.accepted_at > self.pace.accept_timeout:
+            raise NoAnswer(f"no chunk was accepted for {self.pace.accept_timeout:g} s: {self._why()}")
+        self._wait(accepted)
+        for chunk in self.window.overdue():
+            self._send(replace(chunk, resent=True))
+
+    def _accept(self, seq: int, digest: bytes) -> int:
+        """How many pictures a receipt accepts."""
+        chunk = self.window.remove(seq)
+        if chunk is None:
+            return 0
+        self._compare(chunk, digest)
+        return len(chunk.keys)
+
+    def _compare(self, chunk: Intake, accepted: bytes) -> None:
+        if chunk.digest != accepted:
+            raise IdempotencyConflict(
+                f"chunk {chunk.seq} of job {self.job} was accepted before with other pictures, keys or labels"
+            )
+
+    def _wait(self, accepted: int) -> None:
+        if self.window.backlogged:
+            time.sleep(0.25)
+        elif self.window:
+            self.pause = 0.02 if accepted else min(self.pause * 1.5, 0.1)
+            time.sleep(self.pause)
+
+    def _why(self) -> str:
+        """What keeps chunks from being accepted, as far as a worker said it."""
+        failure = next(filter(None, map(self.connection.failure_of, self.messages)), None)
+        return "does a worker run on the lane `intake`?" if failure is None else f"the worker says: {failure}"
