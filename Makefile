@@ -1,7 +1,7 @@
 # Each target says what it does after `##`; `make help` prints that.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo check test coverage lint fmt bench chaos pins clean
+.PHONY: help env demo check test coverage lint fmt docs bench chaos pins clean
 
 PYTHON ?=
 CANDIDATES := python3.11 python3.12 python3.13 python3 python
@@ -39,6 +39,9 @@ lint: $(VENV)/.dev ## Check style, types and the direction of imports
 fmt: $(VENV)/.dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.run ## Write what is made of the code: the README's table of settings
+	$(BIN)/python -m worker.settings_table
 
 bench: $(VENV)/.bench ## Measure stages, bulk, latency and memory (20 minutes); ARGS="--write" puts the tables in docs/performance.md
 	@for name in stages bulk latency memory; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done

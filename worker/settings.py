@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     data: Path | None = Field(
         None,
         description="Glyphs to train on instead of MNIST: an `.npz`, a folder of IDX files or of class folders, "
-        "`fashion-mnist` or `kuzushiji-mnist`",
+        "`fashion-mnist` or `kuzushiji-mnist`. Unset: MNIST",
     )
     train_cron: str | None = Field(
         None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`. Unset: never"
