@@ -1,4 +1,7 @@
-"""Finds the command that was called, loads its module and no other, and says what went wrong in one sentence."""
+"""Finds the command that was called, loads its module and no other, and says what went wrong in one sentence.
+
+It must not import what is heavy: the list of commands and the shell's completion start here.
+"""
 
 from __future__ import annotations
 

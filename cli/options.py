@@ -1,4 +1,4 @@
-"""Options and arguments that several commands take, each declared once."""
+"""Options and arguments that several commands take, each declared once. It must not know what is done with them."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import psutil
 from local.processes import end, find_marked
 from local.servers import Servers
 from local.servers.logs import rotate_if_large
-from local.servers.process import ended, last_lines
+from local.servers.process import last_lines, wait_for_end
 from local.stack import GRACE, READY_WITHIN, StackError
 from worker.runfile import RunFile, run_file
 
@@ -97,16 +97,16 @@ def _ready(home: Path, pid: int) -> RunFile | None:
 def _end_supervisor(supervisor: psutil.Process, *, grace: float, immediate: Callable[[], bool]) -> None:
     """Let it stop its stack: one signal for in order, a second one for at once."""
     within = max(grace, _TAKEN_IN) if grace < GRACE else _LONGEST  # it gives GRACE by itself
-    start, hurried = time.monotonic(), False
+    start, told_twice = time.monotonic(), False
     try:
         supervisor.terminate()
-        while not ended(supervisor, 0.05):
+        while not wait_for_end(supervisor, 0.05):
             waited = time.monotonic() - start
             if waited > _LONGEST:
                 supervisor.kill()
-            elif not hurried and (waited > within or (waited > _TAKEN_IN and immediate())):
+            elif not told_twice and (waited > within or (waited > _TAKEN_IN and immediate())):
                 supervisor.terminate()
-                hurried = True
+                told_twice = True
     except psutil.NoSuchProcess:
         return
     except psutil.AccessDenied:

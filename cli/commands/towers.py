@@ -52,7 +52,7 @@ def _list(found: list[Tower]) -> None:
     if not found:
         err.print("no tower yet: train one with `twinvec train`")
         return
-    numbers = ("seed", "pairs", "1-NN", "MAP@R", "vectors", "owed")
+    numbers = ("seed", "pairs", "1-NN", "MAP@R", "vectors", "due")
     rows = table(
         "id",
         "fingerprint",
@@ -85,7 +85,7 @@ def _describe(tower: Tower) -> None:
         "status": _status(tower),
         "recipe": f"{escape(tower.recipe)}, seed {tower.seed}",
         "created": tower.created_at[:16].replace("T", " "),
-        "vectors": f"{tower.embedded:,}, {tower.due:,} owed",
+        "vectors": f"{tower.embedded:,}, {tower.due:,} due",
         "threshold": f"{tower.threshold:.3f}",
         "pairs, at 0.5": _rate(metrics, "pair_accuracy"),
     }

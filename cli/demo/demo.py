@@ -1,4 +1,7 @@
-"""`twinvec demo`: the main job on the real MNIST, as an operator and an application would do it."""
+"""`twinvec demo`: the main job on the real MNIST, as an operator and an application would do it.
+
+It must not do what they could not: it starts a stack, asks the client, and counts in SQL.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where the command writes: answers on stdout, everything about them on stderr."""
+"""Where the command writes: answers on stdout, everything about them on stderr.
+
+It must not know any command, nor load more than rich: the list of commands is shown through it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from rich.table import Table
 T = TypeVar("T")
 
 _ROOMY = 100  # columns; in a narrower terminal a table's own columns stand closer together
-_WIDE = 500  # columns where nobody looks: a table in a file or a pipe is not folded
+_WIDE = 500  # columns of a file or a pipe: tables in it are not folded
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

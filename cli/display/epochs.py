@@ -1,4 +1,4 @@
-"""A training's epochs as Keras prints them, from what the job's row says of it."""
+"""A training's epochs as Keras prints them, from what its status says. It must not know Keras, nor the ledger."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def doctor(json: Json = False) -> None:
     Example:
       twinvec doctor
     """
-    found = list(examined(Settings()))
+    found = list(examine(Settings()))
     show(found, _list, as_json=json)
     raise typer.Exit(exit_codes.REFUSED if _problems(found) else 0)
 
@@ -48,7 +48,7 @@ def _problems(found: list[Finding]) -> int:
     return sum(finding.level == PROBLEM for finding in found)
 
 
-def examined(settings: Settings) -> Iterator[Finding]:
+def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in order; the backend loads meanwhile."""
     backend = machine.Backend()
     yield machine.python()

@@ -69,7 +69,7 @@ class Servers:
             raise
 
     def stop(self, *, immediate: bool = False) -> None:
-        """Stop both servers, whoever started them, and let go of the home. The data stays.
+        """Stop both servers, whichever process started them, and release the home. The data stays.
 
         immediate: at once, without the last writes; what was committed is still there at the next start.
         """
@@ -90,7 +90,7 @@ class Servers:
         return [server.log.stem for server in died]
 
     def processes(self) -> list[psutil.Process]:
-        """The servers that run in this home, whoever started them."""
+        """The servers that run in this home, whichever process started them."""
         return [process for process in (self._valkey.process(), self._postgres.process()) if process is not None]
 
     def __enter__(self) -> Self:

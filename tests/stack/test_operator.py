@@ -15,7 +15,7 @@ Digits = tuple[np.ndarray, np.ndarray]
 
 @pytest.fixture
 def folder(digits: Digits, tmp_path: Path) -> Path:
-    """A folder `7` with three digits, and beside it a file that is no picture."""
+    """A folder `7` with three digits, and beside it a file that is not a picture."""
     images, _labels = digits
     (tmp_path / "7").mkdir()
     for index in range(3):
