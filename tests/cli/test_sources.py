@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,8 +45,8 @@ def test_a_folder_named_as_a_number_is_the_label(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [("images", "labels"), ("x", "y"), ("x_test", "y_test")])
 def test_arrays_come_with_their_labels_in_order(tmp_path: Path, names: tuple[str, str]) -> None:
     file = tmp_path / "digits.npz"
-    images, labels = names
-    np.savez(file, allow_pickle=False, **{images: IMAGES, labels: LABELS})
+    arrays: dict[str, Any] = dict(zip(names, (IMAGES, LABELS), strict=True))
+    np.savez(file, **arrays)
     found = list(pictures([file]))
     assert [key for key, _digit in found] == [f"{file}#{index}" for index in range(3)]
     assert [digit.label for _key, digit in found] == [7, 2, 1]
