@@ -40,8 +40,9 @@ fmt: $(VENV)/.dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.run ## Write docs/contract.md from the messages
+docs: $(VENV)/.run ## Write what is made of the code: docs/contract.md and the README's table of settings
 	$(BIN)/python -m twinvec_client.contract.document > docs/contract.md
+	$(BIN)/python -m worker.settings_table
 
 bench: $(VENV)/.bench ## Measure stages, bulk, latency and memory (20 minutes); ARGS="--write" puts the tables in docs/performance.md
 	@for name in stages bulk latency memory; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done

@@ -1,4 +1,4 @@
-"""The broker of this call, checked, and the client made from it."""
+"""The broker of this call, checked, and the client made from its URL. It must not know what the client is asked."""
 
 from __future__ import annotations
 

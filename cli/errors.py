@@ -25,7 +25,7 @@ class CommandError(Exception):
 def explain(error: Exception) -> tuple[str, int]:
     """(one sentence, exit status), the sentence safe to print as rich markup.
 
-    An error that nobody expected is named by its class, with how to see its traceback.
+    An unexpected error is named by its class, with how to see its traceback.
     """
     for kind in type(error).__mro__:
         teller = EXPECTED.get(f"{kind.__module__}.{kind.__qualname__}")
@@ -64,7 +64,7 @@ def _database(error: Any) -> str:
 
 
 def _url(error: Any) -> str:
-    return f"TWINVEC_DATABASE_URL is no database URL: {masked(str(error))}"
+    return f"TWINVEC_DATABASE_URL is not a database URL: {masked(str(error))}"
 
 
 EXPECTED: dict[str, Callable[[Any], str]] = {

@@ -1,4 +1,4 @@
-"""What the command's exit status tells a script."""
+"""What the command's exit status tells a script. It must not change: scripts rely on it."""
 
 REFUSED = 1  # refused or failed; one sentence on stderr says why
 USAGE = 2  # the command line was not understood

@@ -1,4 +1,7 @@
-"""Finds the command that was called, loads its module and no other, and says what went wrong in one sentence."""
+"""Finds the command that was called, loads its module and no other, and says what went wrong in one sentence.
+
+It must not import what is heavy: the list of commands and the shell's completion start here.
+"""
 
 from __future__ import annotations
 
@@ -16,30 +19,37 @@ from cli import exit_codes
 from cli.display.console import err
 from cli.errors import explain
 
-# name -> (the module that holds a function of that name, what the list of commands says)
-COMMANDS = {
-    "demo": ("cli.demo.demo", "Show the whole of Twinvec on the real MNIST, then stop all it started."),
-    "up": ("cli.commands.up", "Start broker, database and workers here."),
-    "down": ("cli.commands.down", "Stop what `up` started; the data stays."),
-    "train": ("cli.commands.train", "Train a tower and follow its epochs."),
-    "embed": ("cli.commands.embed", "Store and embed pictures, folders, .npz and IDX files."),
-    "nearest": ("cli.commands.nearest", "Find the nearest stored digits of a picture or a key."),
-    "show": ("cli.commands.show", "Show the 28x28 digit that is made of a picture."),
-    "towers": ("cli.commands.towers", "List the towers that were trained, or show one."),
-    "jobs": ("cli.commands.jobs", "List the latest jobs."),
-    "job": ("cli.commands.jobs", "Show or follow one job."),
-    "failures": ("cli.commands.jobs", "List the pictures of a job that were not embedded, and why."),
-    "retry": ("cli.commands.jobs", "Send the failed pictures of a job again."),
-    "dead": ("cli.commands.dead", "List the batches that nobody tries any more."),
-    "requeue": ("cli.commands.dead", "Try dead batches again."),
-    "cancel": ("cli.commands.jobs", "Cancel what has not begun of a job."),
-    "stop": ("cli.commands.jobs", "End a training early, with the best tower so far."),
-    "worker": ("cli.commands.worker", "Run one worker in the foreground."),
-    "beat": ("cli.commands.beat", "Run the scheduler in the foreground."),
-    "health": ("cli.commands.health", "Check that broker and database answer."),
-    "doctor": ("cli.doctor.doctor", "Check the machine and the installation, and say what to do."),
-    "migrate": ("cli.commands.migrate", "Create or upgrade the database's tables."),
+# who needs it -> name -> (the module that holds a function of that name, what the list of commands says)
+PANELS = {
+    "For applications and users": {
+        "embed": ("cli.commands.embed", "Store and embed pictures, folders, .npz and IDX files."),
+        "nearest": ("cli.commands.nearest", "Find the nearest stored digits of a picture or a key."),
+        "show": ("cli.commands.show", "Show the 28x28 digit that is made of a picture."),
+        "jobs": ("cli.commands.jobs", "List the latest jobs."),
+        "job": ("cli.commands.jobs", "Show or follow one job."),
+        "failures": ("cli.commands.jobs", "List the pictures of a job that were not embedded, and why."),
+        "retry": ("cli.commands.jobs", "Send the failed pictures of a job again."),
+    },
+    "For operators": {
+        "train": ("cli.commands.train", "Train a tower and follow its epochs."),
+        "towers": ("cli.commands.towers", "List the towers that were trained, or show one."),
+        "dead": ("cli.commands.dead", "List the batches that are not tried any more."),
+        "requeue": ("cli.commands.dead", "Try dead batches again."),
+        "cancel": ("cli.commands.jobs", "Cancel what has not begun of a job."),
+        "stop": ("cli.commands.jobs", "End a training early, with the best tower so far."),
+        "doctor": ("cli.doctor.doctor", "Check the machine and the installation, and say what to do."),
+        "health": ("cli.commands.health", "Check that broker and database answer."),
+    },
+    "For the installation": {
+        "demo": ("cli.demo.demo", "Show the whole of Twinvec on the real MNIST, and leave it running."),
+        "up": ("cli.commands.up", "Start broker, database and workers here."),
+        "down": ("cli.commands.down", "Stop what `up` or `demo` started; the data stays."),
+        "worker": ("cli.commands.worker", "Run one worker in the foreground."),
+        "beat": ("cli.commands.beat", "Run the scheduler in the foreground."),
+        "migrate": ("cli.commands.migrate", "Create or upgrade the database's tables."),
+    },
 }
+COMMANDS = {name: command for panel in PANELS.values() for name, command in panel.items()}
 
 ABOUT = f"""
 Asynchronous embedding of handwritten digits.
@@ -48,17 +58,20 @@ Settings come from the environment: TWINVEC_BROKER_URL, TWINVEC_DATABASE_URL, TW
 
 \b
 Exit status:
-  {exit_codes.REFUSED}  refused or failed, in one sentence
-  {exit_codes.USAGE}  the command was not understood
-  {exit_codes.WITH_FAILURES}  finished, and some pictures were not embedded
-  {exit_codes.NO_ANSWER}  no broker or no worker answered
+  {exit_codes.REFUSED:>3}  refused or failed, in one sentence
+  {exit_codes.USAGE:>3}  the command was not understood
+  {exit_codes.WITH_FAILURES:>3}  finished, and some pictures were not embedded
+  {exit_codes.NO_ANSWER:>3}  no broker or no worker answered
+  {exit_codes.INTERRUPTED:>3}  interrupted by Ctrl-C
 """
+
+_COMPLETING = "_TWINVEC_COMPLETE"  # set by the shell's script when Tab is pressed
 
 
 def main() -> None:
-    """The console command. Exits with one of `cli.status`."""
+    """The console command. Exits with one of `cli.exit_codes`."""
     try:
-        app_for(sys.argv[1:])(prog_name="twinvec")
+        app_for(_typed())(prog_name="twinvec")
     except Exception as error:
         if os.environ.get("TWINVEC_DEBUG") == "1":
             raise
@@ -69,21 +82,30 @@ def main() -> None:
 
 def app_for(words: list[str]) -> typer.Typer:
     """All commands; the one that `words` call is real, the others are only listed."""
-    called = next((word for word in words if not word.startswith("-")), None)
+    called = next((word for word in words if not word.startswith("-")), "")
     app = typer.Typer(
         name="twinvec",
         help=ABOUT,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for name, (module, summary) in COMMANDS.items():
-        command: Callable[..., Any] = getattr(import_module(module), name) if name == called else _listed
-        app.command(name, help=_flowing(command.__doc__ or "") if name == called else summary)(command)
+    for panel, commands in PANELS.items():
+        for name, (module, summary) in commands.items():
+            command: Callable[..., Any] = getattr(import_module(module), name) if name == called else _listed
+            about = _flowing(command.__doc__ or "") if name == called else summary
+            app.command(name, help=about, rich_help_panel=panel)(command)
     return app
+
+
+def _typed() -> list[str]:
+    """The words after `twinvec`. A shell that completes them hands them over in the environment."""
+    if _COMPLETING not in os.environ:
+        return sys.argv[1:]
+    line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+    return line.split()[1:]
 
 
 def _flowing(text: str) -> str:

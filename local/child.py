@@ -1,4 +1,7 @@
-"""The processes of a running stack: one per kind of work, each with a log of its own."""
+"""The processes of a running stack: one per service, each with a log of its own, restarted when it dies.
+
+It must not know what they do: a service is the arguments of `twinvec`.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ SERVICES = {
     "trainer": ("worker", "--lanes", "train", "--name", "trainer"),
     "beat": ("beat",),
 }
-_LONGEST_PAUSE = 30.0  # seconds before a process that keeps dying is started again
-_HEALTHY = 60.0  # seconds of life after which an earlier death is forgotten
+_LONGEST_PAUSE = 30.0  # seconds before a process that keeps crashing is restarted
+_HEALTHY = 60.0  # seconds of running after which earlier crashes do not count
 
 
 class Child:
-    """One process of the stack, started again when it dies.
+    """One process of the stack, restarted when it dies.
 
     It has a session of its own: a Ctrl-C reaches the supervisor alone, which ends everything in order.
     """
@@ -74,8 +77,8 @@ class Child:
         status = None if self._process is None else self._process.poll()
         return None if status is None else f"{self.name} ended with status {status}: {last_lines(self.log)}"
 
-    def look_after(self) -> str | None:
-        """Start it again if it died, after a pause that doubles with every death; a line when it did so."""
+    def restart_if_dead(self) -> str | None:
+        """Restart it if it died, after a pause that doubles with every crash; what to tell the operator then."""
         if self.died() is None:
             return None
         now = time.monotonic()
@@ -84,18 +87,18 @@ class Child:
             self._again_at = now + self._pause
         if now < self._again_at:
             return None
-        line = f"{self.died()}; started again"
-        self._bury()
+        line = f"{self.died()}; restarted"
+        self._end_orphans()
         self.start()
         return line
 
-    def wait(self) -> None:
-        """Bury it after its end."""
+    def reap(self) -> None:
+        """Wait for its end, so that no zombie is left."""
         if self._process is not None:
             self._process.wait()
 
-    def _bury(self) -> None:
-        """End what the dead one's pool has left running: it would work on beside its successor."""
+    def _end_orphans(self) -> None:
+        """Kill the dead process's pool: it would work on beside its successor."""
         for process in psutil.process_iter():
             try:
                 if os.getsid(process.pid) == self.pid:

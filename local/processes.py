@@ -1,4 +1,4 @@
-"""The processes of a stack, found whatever became of their parents, and ended."""
+"""The processes of a stack, found whatever became of their parents, and ended. It must not know what they do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from local.servers.process import alive, ended
+from local.servers.process import alive, wait_for_end
 
 MARK = "TWINVEC_STACK"  # every process of a stack, and their children, carry the home folder under this name
 
@@ -25,7 +25,7 @@ def find_marked(home: Path) -> list[psutil.Process]:
         try:
             if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
                 found.append(process)
-        except (psutil.Error, OSError):  # it ended just now, or belongs to somebody else
+        except (psutil.Error, OSError):  # it ended just now, or belongs to another user
             continue
     return found
 
@@ -33,7 +33,7 @@ def find_marked(home: Path) -> list[psutil.Process]:
 def end(processes: list[psutil.Process], *, grace: float, immediate: Callable[[], bool] = lambda: False) -> None:
     """SIGTERM to those that none of the others started, so that each pool ends its own; then kill what is left.
 
-    grace: seconds. immediate: asked meanwhile; True ends the patience.
+    grace: seconds. immediate: polled; True stops waiting.
     """
     pids = {process.pid for process in processes}
     for process in processes:
@@ -49,4 +49,4 @@ def end(processes: list[psutil.Process], *, grace: float, immediate: Callable[[]
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     for process in left:
-        ended(process, 5)
+        wait_for_end(process, 5)

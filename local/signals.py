@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP as one thing: the first ends the work, a second one hurries the ending."""
+"""Ctrl-C, SIGTERM and SIGHUP as one thing: the first ends the work in order, a second one at once.
+
+It must not know what the work is.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
 
     def ending(self) -> None:
-        """From here on a signal only hurries."""
+        """From here on a signal only sets `immediate`."""
         self._ending = True
 
     def __enter__(self) -> Self:

@@ -1,4 +1,7 @@
-"""The embedded stack: servers, tables and workers, started together and stopped together."""
+"""The supervisor of one machine: servers, tables and workers, started together and stopped together.
+
+It must not know who called it, nor print: what an operator may want to know goes to `say`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
@@ -26,8 +28,8 @@ from worker.settings import Settings
 
 GRACE = 45.0  # seconds that workers have for what they are doing
 READY_WITHIN = 300.0  # seconds; TensorFlow loads slowly on a busy machine
-_LOOK = 0.2  # seconds between two looks at the processes
-_SERVERS_EVERY = 25  # looks
+_POLL = 0.2  # seconds between two looks at the processes
+_SERVERS_EVERY = 25  # polls
 
 
 class StackError(Exception):
@@ -69,10 +71,6 @@ class Stack:
         url = self._settings.database_url
         return url.get_secret_value() if url is not None else self._servers.database_url
 
-    @property
-    def logs(self) -> Path:
-        return self.home / "logs"
-
     @contextmanager
     def database(self) -> Iterator[Engine]:
         """The database, to look into it."""
@@ -93,28 +91,28 @@ class Stack:
         self._servers.start()
         self._started = True
         end(find_marked(self.home), grace=GRACE)  # those of a supervisor that was killed
-        self._note(ready=False)
-        _require_broker(self.broker_url)  # workers would try for ever, and silently
+        self._write_run_file(ready=False)
+        _require_broker(self.broker_url)  # workers would retry for ever, and silently
         with self.database() as engine:
             migrate(engine)
         self._children = [Child(name, self.home, self._environment()) for name in SERVICES]
         for child in self._children:
             child.start()
-        self._note(ready=False)
+        self._write_run_file(ready=False)
         self._await_ready()
-        self._note(ready=True)
+        self._write_run_file(ready=True)
 
     def supervise(self) -> None:
-        """Start again what dies, until `stop`. A signal's KeyboardInterrupt ends it too."""
-        looks = 0
-        while not self._ending.wait(_LOOK):
-            looks += 1
-            lines = self._revive_servers() if looks % _SERVERS_EVERY == 0 else []
-            lines += [line for child in self._children if (line := child.look_after()) is not None]
+        """Restart what dies, until `stop`. A signal's KeyboardInterrupt ends it too."""
+        polls = 0
+        while not self._ending.wait(_POLL):
+            polls += 1
+            lines = self._revive_servers() if polls % _SERVERS_EVERY == 0 else []
+            lines += [line for child in self._children if (line := child.restart_if_dead()) is not None]
             for line in lines:
                 self._say(line)
             if lines:
-                self._note(ready=True)
+                self._write_run_file(ready=True)
 
     def supervise_aside(self) -> None:
         """Supervise in a thread, so that the caller can work with the stack."""
@@ -122,7 +120,7 @@ class Stack:
         self._watch.start()
 
     def stop(self, interrupts: Interrupts, *, grace: float = GRACE) -> None:
-        """Stop workers, then servers; nothing is left running, and the data stays. A signal hurries it.
+        """Stop workers, then servers; nothing is left running, and the data stays. A signal stops the waiting.
 
         grace: seconds that workers have for what they are doing; what they do not finish is done after the next start.
         """
@@ -134,13 +132,13 @@ class Stack:
             self._watch.join()
         end(find_marked(self.home), grace=grace, immediate=lambda: interrupts.immediate)
         for child in self._children:
-            child.wait()
+            child.reap()
         self._servers.stop(immediate=interrupts.immediate)
         self._run_file.unlink(missing_ok=True)
 
     def _revive_servers(self) -> list[str]:
         try:
-            return [f"{name} had died; started again" for name in self._servers.revive()]
+            return [f"{name} had died; restarted" for name in self._servers.revive()]
         except EmbeddedError as error:  # its port may be free again at the next look
             return [str(error)]
 
@@ -163,7 +161,7 @@ class Stack:
                 raise StackError(f"{slow.name} is not ready after {READY_WITHIN:g} s; see {slow.log}")
             time.sleep(0.05)
 
-    def _note(self, *, ready: bool) -> None:
+    def _write_run_file(self, *, ready: bool) -> None:
         RunFile(
             broker_url=self.broker_url,
             database_url=self.database_url,

@@ -12,6 +12,11 @@ from pathlib import Path
 import psutil
 
 
+def run_file(home: Path) -> Path:
+    """Where the stack in `home` notes itself."""
+    return home / "run.json"
+
+
 @dataclass
 class RunFile:
     """`run.json`: written by the supervisor of the home folder's stack, read by every command."""

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from twinvec_client.contract.broker import safe_url
-from worker.runfile import RunFile
+from worker.runfile import RunFile, run_file
 
 
 class OpenBroker(Exception):
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     data: Path | None = Field(
         None,
         description="Glyphs to train on instead of MNIST: an `.npz`, a folder of IDX files or of class folders, "
-        "`fashion-mnist` or `kuzushiji-mnist`",
+        "`fashion-mnist` or `kuzushiji-mnist`. Unset: MNIST",
     )
     train_cron: str | None = Field(
         None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`. Unset: never"
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     @cached_property
     def run_file(self) -> Path:
         """Where a running stack notes its URLs and processes."""
-        return self.home / "run.json"
+        return run_file(self.home)
 
     def running(self) -> RunFile | None:
         """What the stack that runs in `home` notes of itself; None where none runs."""

@@ -9,7 +9,7 @@ from worker.settings import Settings
 def beat() -> None:
     """Run the scheduler in the foreground.
 
-    It rings for the sweep every few seconds, and for a retraining where TWINVEC_TRAIN_CRON is set. Run one per
+    It publishes the sweep every few seconds, and a retraining where TWINVEC_TRAIN_CRON is set. Run one per
     installation; two do no harm.
 
     \b

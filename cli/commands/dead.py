@@ -1,4 +1,4 @@
-"""`twinvec dead` and `requeue`: batches that killed whoever held them, and another try when the cause is gone."""
+"""`twinvec dead` and `requeue`: batches that crashed their worker too often, and another try once that is mended."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ import typer
 from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, out, print_json, table
+from cli.display.console import err, out, print_json, show, table
 from cli.errors import CommandError
 from cli.exit_codes import USAGE
-from twinvec_client import TwinvecError
+from cli.options import Json, Limit
+from twinvec_client import DeadBatch, TwinvecError
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
-def dead(
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many.")] = 100, json: Json = False
-) -> None:
-    """List the batches that nobody tries any more, newest first: why, after how many attempts, and who held them last.
+def dead(limit: Limit = 100, json: Json = False) -> None:
+    """List the batches that are not tried any more, newest first: why, after how many attempts, and on which worker.
 
     What they hold is stored, and listed by `twinvec failures`. Nothing is lost: `twinvec requeue` tries it again.
 
@@ -27,10 +24,10 @@ def dead(
     Example:
       twinvec dead
     """
-    found = client().dead_batches(limit=limit)
-    if json:
-        print_json(found)
-        return
+    show(client().dead_batches(limit=limit), _list, as_json=json)
+
+
+def _list(found: list[DeadBatch]) -> None:
     if not found:
         err.print("no dead batch")
         return
@@ -43,8 +40,9 @@ def dead(
 
 
 def requeue(
-    batches: Annotated[list[int] | None, typer.Argument(metavar="[BATCH]...", help="As `dead` lists them.")] = None,
+    batches: Annotated[list[int] | None, typer.Argument(metavar="BATCH", help="As `dead` lists them.")] = None,
     all: Annotated[bool, typer.Option("--all", help="Every dead batch.")] = False,
+    json: Json = False,
 ) -> None:
     """Try dead batches again, once what killed them is gone; their jobs go on until they are done.
 
@@ -55,15 +53,25 @@ def requeue(
     """
     if bool(batches) == all:
         raise CommandError("name the batches, or say --all", USAGE)
-    twinvec = client()
-    left = 0
-    for batch in batches or [batch.id for batch in twinvec.dead_batches(limit=1000)]:
+    tv = client()
+    tried = []
+    for batch in batches or [batch.id for batch in tv.dead_batches(limit=1000)]:
         try:
-            job = twinvec.requeue(batch)
+            job, fault = tv.requeue(batch).id, None
         except TwinvecError as error:
-            err.print(f"batch {batch}: {error}", markup=False)
-            left += 1
-        else:
-            out.print(f"batch {batch} is queued again, of job {job.id}", highlight=False)
+            job, fault = None, str(error)
+        tried.append({"batch": batch, "job": job, "error": fault})
+        if not json:
+            _tell(batch, job, fault)
+    if json:
+        print_json(tried)
+    left = sum(each["error"] is not None for each in tried)
     if left:
         raise CommandError(f"{left} could not be queued again")
+
+
+def _tell(batch: int, job: str | None, fault: str | None) -> None:
+    if fault is None:
+        out.print(f"batch {batch} is queued again, of job {job}", highlight=False)
+    else:
+        err.print(f"batch {batch}: {fault}", markup=False)

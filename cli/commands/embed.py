@@ -14,6 +14,7 @@ from cli.connect import client
 from cli.display.console import err, out, print_json
 from cli.errors import CommandError
 from cli.inputs.sources import pictures
+from cli.options import Collection, Json, Normalise
 from twinvec_client import EmbedJob, JobStatus
 
 _FIRST = 5  # failures that are shown at once
@@ -21,18 +22,16 @@ _FIRST = 5  # failures that are shown at once
 
 def embed(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Pictures, folders, .npz and IDX files.")],
-    collection: Annotated[str, typer.Option("-c", "--collection", help="The namespace of the keys.")] = "default",
+    collection: Collection = "default",
     label_from_folder: Annotated[
         bool, typer.Option("--label-from-folder", help="A picture in a folder `7` has the label 7.")
     ] = False,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key with the same pictures is the same job, however often sent.")
     ] = None,
-    normalise: Annotated[
-        bool, typer.Option("--normalise/--no-normalise", help="Make MNIST-like digits of pictures.")
-    ] = True,
+    normalise: Normalise = True,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until all are embedded.")] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Store and embed pictures; a key that is sent again with the same pixels is left as it is.
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from cli.connect import check_broker
-from cli.display.console import key_values, masked, out, print_json
+from cli.display.console import key_values, masked, out, show
 from cli.errors import CommandError
+from cli.options import Json
 from db.engine import connect
 from db.schema import is_current
 from worker.settings import Settings
 
 
-def health(
-    json: Annotated[bool, typer.Option("--json", help="Print what was reached as one JSON object.")] = False,
-) -> None:
+def health(json: Json = False) -> None:
     """Check that broker and database answer and that the tables are up to date; what a container's health check runs.
 
     \b
@@ -24,10 +19,9 @@ def health(
       twinvec health && echo ready
     """
     settings = Settings()
-    broker, database = settings.broker(), settings.database()
+    broker = settings.broker()
     check_broker(broker)
-    if database is None:
-        raise CommandError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
+    database = settings.require_database()
     engine = connect(database)
     try:
         with engine.connect() as connection:
@@ -35,7 +29,5 @@ def health(
                 raise CommandError("the database's tables are not up to date: run `twinvec migrate`")
     finally:
         engine.dispose()
-    if json:
-        print_json({"broker": masked(broker), "database": masked(database), "tables": "up to date"})
-    else:
-        out.print(key_values(broker=masked(broker), database=masked(database), tables="up to date"))
+    reached = {"broker": masked(broker), "database": masked(database), "tables": "up to date"}
+    show(reached, lambda reached: out.print(key_values(**reached)), as_json=json)

@@ -11,46 +11,45 @@ import typer
 from PIL import Image
 from rich.markup import escape
 
-from cli import exit_codes as exit_status
+from cli import exit_codes
 from cli.connect import client
-from cli.display.console import err, key_values, out, print_json, table
+from cli.display.console import err, key_values, out, print_json, show, table
 from cli.display.epochs import follow as follow_training
 from cli.errors import CommandError
+from cli.inputs.ids import find_job, shorten
+from cli.options import JobId, Json, Limit, Normalise
 from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob, TrainingProgress
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `twinvec jobs` lists it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 _COLOURS = {"finished": "green", "finished_with_failures": "yellow", "failed": "red", "waiting_for_tower": "yellow"}
+_WIDE = 120  # columns that a list with whole ids takes
 
 
-def jobs(
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many.")] = 20, json: Json = False
-) -> None:
+def jobs(limit: Limit = 20, json: Json = False) -> None:
     """List the latest jobs, newest first.
 
     \b
     Example:
       twinvec jobs -n 5
     """
-    latest = client().jobs(limit=limit)
-    if json:
-        print_json(latest)
-        return
+    show(client().jobs(limit=limit), _list, as_json=json)
+
+
+def _list(latest: list[JobStatus]) -> None:
     if not latest:
         err.print("no job yet: store pictures with `twinvec embed`")
         return
     numbers = ("pictures", "embedded", "failed", "seconds")
     rows = table("id", "kind", "collection", "state", *numbers, right=numbers, fold=("collection", "state"))
-    for job in latest:
+    ids = shorten([job.id for job in latest]) if out.width < _WIDE else [job.id for job in latest]
+    for id, job in zip(ids, latest, strict=True):
         counts = [job.total, job.succeeded, job.failed] if job.kind != "train" else [None] * 3
         cells = ["" if count is None else f"{count:,}" for count in counts]
-        rows.add_row(job.id, job.kind, escape(job.collection or ""), _state(job), *cells, f"{job.seconds:,.1f}")
+        rows.add_row(id, job.kind, escape(job.collection or ""), _state(job), *cells, f"{job.seconds:,.1f}")
     out.print(rows)
 
 
 def job(
-    id: Id,
+    id: JobId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for its end and show how it goes on.")] = False,
     json: Json = False,
 ) -> None:
@@ -60,21 +59,19 @@ def job(
 
     \b
     Example:
-      twinvec job 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1 --follow
+      twinvec job last --follow
+      twinvec job 0b9f3c52
     """
-    found = client().job(id)
+    found = find_job(client(), id)
     if follow:
         follow_training(found) if isinstance(found, TrainingJob) else found.wait(progress=not json)
     status = found.status()
-    if json:
-        print_json(status)
-    else:
-        _describe(status)
+    show(status, _describe, as_json=json)
     raise typer.Exit(exit_code(status))
 
 
 def failures(
-    id: Id,
+    id: JobId,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FOLDER", help="Write what was sent there, to look at.")
     ] = None,
@@ -84,16 +81,20 @@ def failures(
 
     \b
     Example:
-      twinvec failures 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1 --save bad/
+      twinvec failures 0b9f3c52 --save bad/
     """
-    job = client().job(id)
+    job = find_job(client(), id)
     found = list(job.failures(pictures=save is not None)) if isinstance(job, EmbedJob) else []
     if save is not None:
-        kept = [saved(failure, save) for failure in found if failure.picture is not None]
+        kept = [save_picture(failure, save) for failure in found if failure.picture is not None]
         err.print(f"{len(kept):,} of {len(found):,} pictures were kept and are in {save}", markup=False)
     if json:
         print_json([{**asdict(failure), "picture": None} for failure in found])
-        return
+    else:
+        _list_failures(found)
+
+
+def _list_failures(found: list[Failure]) -> None:
     if not found:
         err.print("no failures")
         return
@@ -104,8 +105,8 @@ def failures(
 
 
 def retry(
-    id: Id,
-    normalise: Annotated[bool, typer.Option(help="Set pictures as MNIST's digits were set.")] = True,
+    id: JobId,
+    normalise: Normalise = True,
     json: Json = False,
 ) -> None:
     """Send the failed pictures of a job again, as a new job; the old one keeps its list.
@@ -114,54 +115,45 @@ def retry(
 
     \b
     Example:
-      twinvec retry 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+      twinvec retry last
     """
-    job = client().job(id)
+    job = find_job(client(), id)
     if not isinstance(job, EmbedJob):
-        raise CommandError(f"job {id} is a training: start another with `twinvec train`")
+        raise CommandError(f"job {job.id} is a training: start another with `twinvec train`")
     again = job.retry(normalise=normalise, progress=not json)
     if again.status().state != "waiting_for_tower":
         again.wait(progress=not json)
     status = again.status()
-    if json:
-        print_json(status)
-    else:
-        _describe(status)
+    show(status, _describe, as_json=json)
     raise typer.Exit(exit_code(status))
 
 
-def cancel(id: Id, json: Json = False) -> None:
+def cancel(id: JobId, json: Json = False) -> None:
     """Cancel what has not begun of a job; what is done stays.
 
     \b
     Example:
-      twinvec cancel 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+      twinvec cancel 0b9f3c52
     """
-    status = client().job(id).cancel()
-    if json:
-        print_json(status)
-    else:
-        _describe(status)
+    status = find_job(client(), id).cancel()
+    show(status, _describe, as_json=json)
 
 
-def stop(id: Id, json: Json = False) -> None:
+def stop(id: JobId, json: Json = False) -> None:
     """End a training early: its tower is the best that it has learnt so far. `cancel` would keep none.
 
     \b
     Example:
-      twinvec stop 0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1
+      twinvec stop last
     """
-    found = client().job(id)
+    found = find_job(client(), id)
     if not isinstance(found, TrainingJob):
-        raise CommandError(f"job {id} is no training: `twinvec cancel {id}` ends it")
+        raise CommandError(f"job {found.id} is not a training: `twinvec cancel {found.id}` ends it")
     status = found.stop()
-    if json:
-        print_json(status)
-    else:
-        _describe(status)
+    show(status, _describe, as_json=json)
 
 
-def saved(failure: Failure, folder: Path) -> Path:
+def save_picture(failure: Failure, folder: Path) -> Path:
     """Write a kept picture into a folder, under its key made safe for any file system. Raises CommandError."""
     name = quote(failure.key, safe=" ()+,=@")[:150].lstrip(".") or "picture"
     picture = failure.picture or b""
@@ -181,8 +173,8 @@ def saved(failure: Failure, folder: Path) -> Path:
 def exit_code(status: JobStatus) -> int:
     """What a script is told of a job."""
     if status.state in ("failed", "cancelled"):
-        return exit_status.REFUSED
-    return exit_status.WITH_FAILURES if status.state == "finished_with_failures" else 0
+        return exit_codes.REFUSED
+    return exit_codes.WITH_FAILURES if status.state == "finished_with_failures" else 0
 
 
 def _describe(status: JobStatus) -> None:

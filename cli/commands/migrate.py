@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cli.display.console import out
-from cli.errors import CommandError
+from cli.display.console import masked, out, show
+from cli.options import Json
 from db.engine import connect
 from db.schema import migrate as bring_up_to_date
 from worker.settings import Settings
 
 
-def migrate() -> None:
+def migrate(json: Json = False) -> None:
     """Create or upgrade the database's tables; a database that is up to date is left as it is.
 
     `twinvec up` does this itself.
@@ -18,8 +18,7 @@ def migrate() -> None:
     Example:
       TWINVEC_DATABASE_URL=postgresql://localhost/twinvec twinvec migrate
     """
-    url = Settings().database()
-    if url is None:
-        raise CommandError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
+    url = Settings().require_database()
     bring_up_to_date(connect(url))
-    out.print("the database's tables are up to date")
+    done = {"database": masked(url), "tables": "up to date"}
+    show(done, lambda _done: out.print("the database's tables are up to date"), as_json=json)

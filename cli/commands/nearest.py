@@ -9,20 +9,20 @@ import typer
 from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, out, print_json, table
+from cli.display.console import err, out, show, table
+from cli.options import AnyCollection, Json, Normalise
+from twinvec_client import Answer
 
 
 def nearest(
-    picture: Annotated[Path | None, typer.Argument(metavar="[PICTURE]", help="A picture file.")] = None,
+    picture: Annotated[Path | None, typer.Argument(metavar="PICTURE", help="A picture file.")] = None,
     key: Annotated[str | None, typer.Option(help="A stored digit instead; it leaves itself out.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many neighbours.")] = 5,
-    collection: Annotated[str | None, typer.Option("-c", "--collection", help="Search this one only.")] = None,
-    normalise: Annotated[
-        bool, typer.Option("--normalise/--no-normalise", help="Make an MNIST-like digit of it.")
-    ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    collection: AnyCollection = None,
+    normalise: Normalise = True,
+    json: Json = False,
 ) -> None:
-    """Find the nearest stored digits of a picture or of a key.
+    """Find the nearest stored digits of a picture or of a key, in one collection or in all.
 
     Distances are Euclidean, in the space of the live tower.
 
@@ -34,9 +34,10 @@ def nearest(
     if (picture is None) == (key is None):
         raise typer.BadParameter("give a PICTURE or --key, one of the two")
     answer = client().nearest(picture, key=key, k=k, collection=collection, normalise=normalise)
-    if json:
-        print_json(answer)
-        return
+    show(answer, _list, as_json=json)
+
+
+def _list(answer: Answer) -> None:
     if not answer.neighbours:
         err.print("nothing is stored there yet")
         return

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from cli.display.console import out
+from cli.display.console import out, print_json
 from cli.display.terminal_digits import side_by_side
 from cli.errors import CommandError
+from cli.options import Json
 from training.pictures.read import read_picture
 
 
@@ -19,6 +20,7 @@ def show(
     output: Annotated[
         Path | None, typer.Option("-o", "--out", help="Also save the 28x28 digit, e.g. as a PNG.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Show the 28x28 digit that is made of a picture, beside its plain resize.
 
@@ -30,11 +32,15 @@ def show(
         data = picture.read_bytes()
     except OSError as error:
         raise CommandError(f"{picture}: {error.strerror}") from error
-    glyph = read_picture(data)
-    out.print(side_by_side({"normalised": glyph, "plainly resized": read_picture(data, normalise=False)}, out))
+    glyph, resized = read_picture(data), read_picture(data, normalise=False)
     if output is not None:
         try:
             Image.fromarray(glyph).save(output)
         except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
             raise CommandError(f"{output}: {error}") from error
+    if json:  # rows of 28 grey levels, 0 to 255
+        print_json({"normalised": glyph.tolist(), "resized": resized.tolist(), "saved": output})
+        return
+    out.print(side_by_side({"normalised": glyph, "plainly resized": resized}, out))
+    if output is not None:
         out.print(f"saved {output}", markup=False)

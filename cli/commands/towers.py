@@ -8,8 +8,9 @@ import typer
 from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, key_values, out, print_json, table
-from cli.errors import CommandError
+from cli.display.console import err, key_values, out, show, table
+from cli.inputs.ids import find_tower
+from cli.options import Json
 from twinvec_client import Tower
 
 # metric -> what it is called here
@@ -24,8 +25,11 @@ MEASURES = {
 
 
 def towers(
-    id: Annotated[int | None, typer.Argument(metavar="[ID]", help="Show this one, with all that was measured.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON array, or one object.")] = False,
+    tower: Annotated[
+        str | None,
+        typer.Argument(metavar="TOWER", help="Show this one: its id, the start of its fingerprint, or `last`."),
+    ] = None,
+    json: Json = False,
 ) -> None:
     """List the towers that were trained, newest first; or show one.
 
@@ -38,20 +42,27 @@ def towers(
       twinvec towers 3
     """
     found = client().towers()
-    if id is not None:
-        one = next((tower for tower in found if tower.id == id), None)
-        if one is None:
-            raise CommandError(f"no tower has the id {id}: `twinvec towers` lists them")
-        print_json(one) if json else _describe(one)
-        return
-    if json:
-        print_json(found)
-        return
+    if tower is not None:
+        show(find_tower(found, tower), _describe, as_json=json)
+    else:
+        show(found, _list, as_json=json)
+
+
+def _list(found: list[Tower]) -> None:
     if not found:
         err.print("no tower yet: train one with `twinvec train`")
         return
-    numbers = ("seed", "pairs", "1-NN", "MAP@R", "vectors", "owed")
-    rows = table("id", "fingerprint", "status", "recipe", *numbers, "created", right=numbers, fold=("recipe",))
+    numbers = ("seed", "pairs", "1-NN", "MAP@R", "vectors", "due")
+    rows = table(
+        "id",
+        "fingerprint",
+        "status",
+        "recipe",
+        *numbers,
+        "created",
+        right=numbers,
+        fold=("fingerprint", "recipe", "created"),
+    )
     for tower in found:
         rows.add_row(
             str(tower.id),
@@ -74,7 +85,7 @@ def _describe(tower: Tower) -> None:
         "status": _status(tower),
         "recipe": f"{escape(tower.recipe)}, seed {tower.seed}",
         "created": tower.created_at[:16].replace("T", " "),
-        "vectors": f"{tower.embedded:,}, {tower.due:,} owed",
+        "vectors": f"{tower.embedded:,}, {tower.due:,} due",
         "threshold": f"{tower.threshold:.3f}",
         "pairs, at 0.5": _rate(metrics, "pair_accuracy"),
     }

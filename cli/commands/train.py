@@ -11,6 +11,7 @@ import typer
 from cli.connect import client
 from cli.display.console import out, print_json
 from cli.display.epochs import follow
+from cli.options import Json
 
 
 def train(
@@ -20,7 +21,7 @@ def train(
     plots: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Draw the notebook's pictures of it into this folder.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+    json: Json = False,
 ) -> None:
     """Train a tower on a worker and follow its epochs.
 

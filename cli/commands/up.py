@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +9,11 @@ from typing import Annotated
 import typer
 
 from cli.display.console import err, key_values, masked, out, print_json
-from cli.errors import CommandError
-from local.servers.logs import rotate_if_large
-from local.servers.process import last_lines
+from cli.options import Json
+from local.detached import start_detached
 from local.signals import Interrupts
-from local.stack import READY_WITHIN, Stack
-from worker.runfile import RunFile
+from local.stack import Stack
+from worker.runfile import RunFile, run_file
 from worker.settings import Settings
 
 
@@ -26,7 +22,7 @@ def up(
     broker_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the embedded broker on 127.0.0.1; 0: a free one.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the URLs as one JSON object when ready.")] = False,
+    json: Json = False,
 ) -> None:
     """Start broker, database and workers here.
 
@@ -43,7 +39,8 @@ def up(
     settings = Settings()
     home = settings.home
     if detach:
-        _in_background(home, broker_port)
+        with err.status("starting broker, database and workers"):
+            start_detached(home, broker_port=broker_port)
         _show(home, started, json=json, stop="`twinvec down` stops it")
         return
     with Interrupts() as interrupts:
@@ -59,44 +56,8 @@ def up(
             stack.stop(interrupts)
 
 
-def _in_background(home: Path, broker_port: int | None) -> None:
-    """Run `up` in a session of its own; return when it is ready. Raises CommandError with its own reason."""
-    try:
-        log = rotate_if_large(home / "logs" / "up.log")
-        start = log.stat().st_size if log.exists() else 0
-        output = log.open("ab")
-    except OSError as error:
-        raise CommandError(
-            f"cannot write to {home}: {error.strerror}; set TWINVEC_HOME to a folder of your own"
-        ) from error
-    port = [] if broker_port is None else ["--broker-port", str(broker_port)]
-    with output:
-        stack = subprocess.Popen(
-            [sys.executable, "-P", "-m", "cli", "up", *port],
-            env=os.environ | {"COLUMNS": "10000"},  # its one sentence stays on one line
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + READY_WITHIN + 60
-    with err.status("starting broker, database and workers"):
-        while not _is_ready(home, stack.pid):
-            if stack.poll() is not None:
-                said = log.read_text()[start:].strip() and last_lines(log, 1)
-                raise CommandError((said or "the stack ended without a word").removeprefix("twinvec: "))
-            if time.monotonic() > deadline:
-                raise CommandError(f"the stack is not ready yet; see {log}, or stop it with `twinvec down`")
-            time.sleep(0.05)
-
-
-def _is_ready(home: Path, pid: int) -> bool:
-    run = RunFile.read(home / "run.json")
-    return run is not None and run.ready and run.supervisor == pid
-
-
 def _show(home: Path, started: float, *, json: bool, stop: str) -> None:
-    run = RunFile.read(home / "run.json")
+    run = RunFile.read(run_file(home))
     if run is None:  # it was stopped this very moment
         return
     if json:

@@ -36,8 +36,7 @@ def worker(
         raise CommandError(f"no lane {', '.join(unknown) or 'is named'}: there are {', '.join(LANES)}", USAGE)
     settings = Settings()
     settings.guarded_broker()
-    if settings.database() is None:
-        raise CommandError("no database: set TWINVEC_DATABASE_URL, or start the embedded one with `twinvec up`")
+    settings.require_database()
     count = processes or (settings.intake_processes if "intake" in wanted else 1)
     share_gpu()
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task

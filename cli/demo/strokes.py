@@ -1,4 +1,4 @@
-"""Digits that are not MNIST's: pen strokes on a sheet of paper, as a camera sees them."""
+"""Digits that are not MNIST's: pen strokes on a sheet of paper, as a camera sees them. It must not know the demo."""
 
 from __future__ import annotations
 

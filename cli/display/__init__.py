@@ -1,1 +1,1 @@
-"""How answers look in a terminal."""
+"""How answers look in a terminal. It must not ask for any."""

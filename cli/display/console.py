@@ -1,24 +1,38 @@
-"""Where the command writes: answers on stdout, everything about them on stderr."""
+"""Where the command writes: answers on stdout, everything about them on stderr.
+
+It must not know any command, nor load more than rich: the list of commands is shown through it.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-_WIDE = 500  # columns where nobody looks: a table in a file or a pipe is not folded
+T = TypeVar("T")
+
+_ROOMY = 100  # columns; in a narrower terminal a table's own columns stand closer together
+_WIDE = 500  # columns of a file or a pipe: tables in it are not folded
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 for console in (out, err):
     if not console.is_terminal:
         console.width = _WIDE
+
+
+def show(answer: T, describe: Callable[[T], None], *, as_json: bool) -> None:
+    """Print an answer as one JSON document, or let `describe` print it for people."""
+    if as_json:
+        print_json(answer)
+    else:
+        describe(answer)
 
 
 def print_json(answer: Any) -> None:
@@ -28,7 +42,7 @@ def print_json(answer: Any) -> None:
 
 def table(*headings: str, right: Iterable[str] = (), fold: Iterable[str] = ()) -> Table:
     """An empty table as all of ours look. right: columns aligned to the right; fold: those that may be broken."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=out.width < _ROOMY)
     for heading in headings:
         justify: JustifyMethod = "right" if heading in right else "left"
         made.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in fold)

@@ -1,4 +1,4 @@
-"""A training's epochs as Keras prints them, from what the job's row says of it."""
+"""A training's epochs as Keras prints them, from what its status says. It must not know Keras, nor the ledger."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import sys
 import time
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, TextIO
+from typing import IO, Self
 
 from twinvec_client import JobStatus, TrainingJob, TrainingOutcome, TrainingProgress
 
 _WIDTH = 20  # characters of the bar
 _BOLD, _GREEN, _GREY, _PLAIN, _CLEAR = "\x1b[1m", "\x1b[32m", "\x1b[37m", "\x1b[0m", "\r\x1b[2K"
-
-
 _LOOK = 0.2  # seconds; a training says where it is twice a second
 
 
-def follow(job: TrainingJob) -> TrainingOutcome:
-    """Print the epochs of a training until it ends. Raises TrainingFailed."""
-    with Epochs() as epochs:
+def follow(job: TrainingJob, stream: IO[str] | None = None) -> TrainingOutcome:
+    """Print the epochs of a training until it ends, on stdout if no stream is given. Raises TrainingFailed."""
+    with Epochs(stream or sys.stdout) as epochs:
         while True:
             status = job.status()
             epochs.show(status)
@@ -34,7 +32,7 @@ class Epochs:
     Elsewhere each epoch's line is printed once, when it is over.
     """
 
-    def __init__(self, stream: TextIO = sys.stdout) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._live = stream.isatty()
         self._at: TrainingProgress | None = None  # the progress that was seen last

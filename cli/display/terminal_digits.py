@@ -1,4 +1,4 @@
-"""Digits drawn in a terminal, two pixels to a character."""
+"""Digits drawn in a terminal, two pixels to a character. It must not know where they come from."""
 
 from __future__ import annotations
 

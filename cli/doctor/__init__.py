@@ -1,1 +1,1 @@
-"""`twinvec doctor`: checks, each with what it found and what to do."""
+"""`twinvec doctor`: checks, each with what it found and what to do. They must not change anything."""

@@ -19,7 +19,7 @@ START_BROKER = "start one with `twinvec up`, or set TWINVEC_BROKER_URL"
 
 
 def broker(url: str) -> Iterator[Finding]:
-    """The broker, and the lanes that workers hear."""
+    """The broker, and the lanes that workers listen on."""
     try:
         with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10) as server:
             server.ping()
@@ -57,12 +57,11 @@ def _server(server: Any, url: str) -> Iterator[Finding]:
 
 
 def _lanes(server: Any) -> Iterator[Finding]:
-    """A worker notes in the broker that it hears its lanes; the note fades within seconds after its end."""
-    heard = {lane: server.get(LISTENING + lane) is not None for lane in LANES}
-    deaf = [lane for lane in LANES if not heard[lane]]
-    if not deaf:
-        yield Finding("workers", OK, f"heard on every lane: {', '.join(LANES)}")
+    """A worker notes in the broker which lanes it listens on; the note expires within seconds after its end."""
+    unserved = [lane for lane in LANES if server.get(LISTENING + lane) is None]
+    if not unserved:
+        yield Finding("workers", OK, f"listening on every lane: {', '.join(LANES)}")
         return
-    waiting = ", ".join(f"{lane} ({server.llen(KEY_PREFIX + lane):,} waiting)" for lane in deaf)
-    advice = f"start one with `twinvec worker --lanes {','.join(deaf)}`, or all with `twinvec up`"
+    waiting = ", ".join(f"{lane} ({server.llen(KEY_PREFIX + lane):,} waiting)" for lane in unserved)
+    advice = f"start one with `twinvec worker --lanes {','.join(unserved)}`, or all with `twinvec up`"
     yield Finding("workers", PROBLEM, f"none on {waiting}", advice)

@@ -76,8 +76,8 @@ def _batches(connection: Connection) -> Iterator[Finding]:
     ).one()
     if failing.batches:
         found = f"{failing.batches:,} with {failing.digits:,} digits failed when last tried: {failing.message}"
-        yield Finding("batches", PROBLEM, found, "mend the cause: they are tried again by themselves")
+        yield Finding("batches", PROBLEM, found, "mend the cause: they are retried by themselves")
     dead = connection.execute(text("SELECT count(*) FROM batches WHERE state = 'dead'")).scalar_one()
     if dead:
         advice = "list them with `twinvec dead`, and try them again with `twinvec requeue`"
-        yield Finding("batches", WARNING, f"{dead:,} could not be rescued and are tried no more", advice)
+        yield Finding("batches", WARNING, f"{dead:,} dead: they are not tried any more", advice)

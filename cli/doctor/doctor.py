@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from cli import exit_codes
-from cli.display.console import err, out, print_json, table
+from cli.display.console import err, out, show, table
 from cli.doctor import broker, database, machine
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from cli.options import Json
 from worker.settings import OpenBroker, Settings
 
 _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 
 
-def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print what was found as a JSON array.")] = False,
-) -> None:
+def doctor(json: Json = False) -> None:
     """Check the machine and the installation, and say what to do.
 
     Looked at are packages, backend and device, the home folder, broker, workers, database, tables and the live tower.
@@ -30,23 +28,27 @@ def doctor(
     Example:
       twinvec doctor
     """
-    found = []
+    found = list(examine(Settings()))
+    show(found, _list, as_json=json)
+    raise typer.Exit(exit_codes.REFUSED if _problems(found) else 0)
+
+
+def _list(found: list[Finding]) -> None:
     rows = table("", "part", "found", fold=("found",))
-    for finding in examined(Settings()):
-        found.append(finding)
+    for finding in found:
         advice = f"\n[dim]->[/] {escape(finding.advice)}" if finding.advice else ""
         colour = _COLOURS[finding.level]
         rows.add_row(f"[{colour}]{finding.level}[/]", finding.part, escape(finding.found) + advice)
-    problems = sum(finding.level == PROBLEM for finding in found)
-    if json:
-        print_json(found)
-    else:
-        out.print(rows)
-        err.print(f"{problems} problem{'s' * (problems != 1)}" if problems else "no problem")
-    raise typer.Exit(exit_codes.REFUSED if problems else 0)
+    out.print(rows)
+    problems = _problems(found)
+    err.print(f"{problems} problem{'s' * (problems != 1)}" if problems else "no problem")
 
 
-def examined(settings: Settings) -> Iterator[Finding]:
+def _problems(found: list[Finding]) -> int:
+    return sum(finding.level == PROBLEM for finding in found)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in order; the backend loads meanwhile."""
     backend = machine.Backend()
     yield machine.python()

@@ -1,4 +1,4 @@
-"""Paths on the command line -> (key, picture) pairs, read one file at a time."""
+"""Paths on the command line -> keys with their pictures, read one file at a time. It must not decode a picture."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAMES = (
 def pictures(paths: Sequence[Path], *, label_from_folder: bool = False) -> Iterator[Item]:
     """Every picture under the paths: (key, picture with its label if it has one), in a stable order.
 
-    A file that is no picture is passed on all the same: it becomes a failure of the job, with its reason. Hidden
+    A file that is not a picture is passed on all the same: it becomes a failure of the job, with its reason. Hidden
     files are left out. Raises CommandError at once for a path that does not exist, and on the way for an array
     file that cannot be read.
     """
@@ -68,7 +68,7 @@ def _arrays(file: Path) -> Iterator[Item]:
         with np.load(file, allow_pickle=False) as held:
             arrays = dict(held)
     except (OSError, ValueError) as error:
-        raise CommandError(f"{file}: no array file: {error}") from error
+        raise CommandError(f"{file}: not an array file: {error}") from error
     sets = [(name, images, labels) for name, images, labels in _NAMES if images in arrays]
     if not sets:
         stacks = [name for name, array in arrays.items() if array.ndim >= 3]

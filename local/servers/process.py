@@ -1,4 +1,4 @@
-"""Server processes that outlive whoever started them, and are found again by the folder they work in."""
+"""Server processes that outlive the process that started them, and are found again by their working folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def spawn(command: Sequence[str | Path], *, folder: Path, log: Path, user: str |
             extra_groups=None if user is None else (),
         )
     process = psutil.Process(child.pid)
-    child.returncode = 0  # from here on it is waited for by its pid, by us or by whoever finds it later
+    child.returncode = 0  # from here on it is waited for by its pid, by us or by the process that finds it later
     return process
 
 
@@ -53,7 +53,7 @@ def working_in(folder: Path, name: str) -> list[psutil.Process]:
         try:
             if Path(process.cwd()) == folder and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except (psutil.Error, OSError):  # it ended just now, or belongs to somebody else
+        except (psutil.Error, OSError):  # it ended just now, or belongs to another user
             continue
     return sorted(found, key=lambda process: (process.info["create_time"], process.pid))
 
@@ -79,11 +79,11 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-def ended(process: psutil.Process, seconds: float) -> bool:
+def wait_for_end(process: psutil.Process, seconds: float) -> bool:
     """Wait at most so long for its end; whether it came.
 
-    Not `process.wait()`, which waits until a zombie is buried; its parent may be a container's first process,
-    which buries nobody.
+    Not `process.wait()`, which waits until a zombie is reaped; its parent may be a container's first process,
+    which reaps none.
     """
     deadline = time.monotonic() + seconds
     while alive(process):
@@ -91,7 +91,7 @@ def ended(process: psutil.Process, seconds: float) -> bool:
             return False
         time.sleep(0.01)
     with contextlib.suppress(psutil.TimeoutExpired):
-        process.wait(0)  # buries it where it is our child
+        process.wait(0)  # reaps it where it is our child
     return True
 
 

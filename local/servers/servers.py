@@ -30,7 +30,7 @@ class Servers:
     """
 
     def __init__(self, home: Path, broker_port: int = 0, *, broker: bool = True, database: bool = True) -> None:
-        self.home = home.expanduser().resolve()
+        self.home = home.resolve()
         self._valkey = Valkey(self.home / "valkey", self.home / "logs" / "valkey.log", broker_port)
         self._postgres = Postgres(self.home / "postgres", self.home / "logs" / "postgres.log")
         self._wanted = [server for server, asked in ((self._valkey, broker), (self._postgres, database)) if asked]
@@ -45,6 +45,10 @@ class Servers:
     def database_url(self) -> str:
         """For psycopg and SQLAlchemy, once started."""
         return self._postgres.url
+
+    def port_is_taken(self) -> bool:
+        """Whether another program has the broker's port, so that `start` would be refused."""
+        return self._valkey.is_shut_out()
 
     def start(self) -> None:
         """Hold the home and start what was asked for, or go on with what still runs there.
@@ -65,7 +69,7 @@ class Servers:
             raise
 
     def stop(self, *, immediate: bool = False) -> None:
-        """Stop both servers, whoever started them, and let go of the home. The data stays.
+        """Stop both servers, whichever process started them, and release the home. The data stays.
 
         immediate: at once, without the last writes; what was committed is still there at the next start.
         """
@@ -86,7 +90,7 @@ class Servers:
         return [server.log.stem for server in died]
 
     def processes(self) -> list[psutil.Process]:
-        """The servers that run in this home, whoever started them."""
+        """The servers that run in this home, whichever process started them."""
         return [process for process in (self._valkey.process(), self._postgres.process()) if process is not None]
 
     def __enter__(self) -> Self:

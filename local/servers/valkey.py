@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from local.servers.process import EmbeddedError, alive, await_ready, ended, spawn, working_in
+from local.servers.process import EmbeddedError, alive, await_ready, spawn, wait_for_end, working_in
 
 HOST = "127.0.0.1"
 _SYSTEMS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "arm64"}
@@ -34,12 +34,17 @@ class Valkey:
         return f"redis://{HOST}:{self.port}/0"
 
     def process(self) -> psutil.Process | None:
-        """The running server, whoever started it."""
+        """The running server, whichever process started it."""
         return next(iter(working_in(self.folder, "valkey-server")), None)
+
+    def is_shut_out(self) -> bool:
+        """Whether another program has the port."""
+        running = self.process()
+        return not (self.port == 0 or _bindable(self.port) or (running and _port_of(running) == self.port))
 
     def running(self) -> bool:
         """Whether the server that `start` started or found still runs."""
-        return self._server is not None and not ended(self._server, 0)
+        return self._server is not None and not wait_for_end(self._server, 0)
 
     def start(self) -> None:
         """Start it, or go on with the one that runs. Raises EmbeddedError where the port is taken."""
@@ -63,9 +68,9 @@ class Valkey:
         if server is None:
             return
         server.send_signal(signal.SIGKILL if immediate else signal.SIGTERM)
-        if not ended(server, 30):
+        if not wait_for_end(server, 30):
             server.kill()
-            ended(server, 5)
+            wait_for_end(server, 5)
 
     def _command(self) -> list[str | Path]:
         options = {
@@ -111,7 +116,7 @@ def _answers(port: int) -> bool:
 
 def _bindable(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Valkey does: TIME_WAIT is no obstacle
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Valkey does: TIME_WAIT is not an obstacle
         try:
             probe.bind((HOST, port))
         except OSError:

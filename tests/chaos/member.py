@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from local.servers.process import alive, ended
+from local.servers.process import alive, wait_for_end
 from tests.chaos.injected.sitecustomize import REFUSED
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def strike(processes: Iterable[psutil.Process | None]) -> None:
     send(victims, signal.SIGSTOP)
     send(victims, signal.SIGKILL)
     for process in victims:
-        ended(process, 10)
+        wait_for_end(process, 10)
 
 
 def send(processes: Iterable[psutil.Process], what: signal.Signals) -> None:

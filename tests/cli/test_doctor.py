@@ -135,7 +135,7 @@ def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger,
     bury(ledger, dying)
     tried, dead = of("batches", database.database(database_url))
     assert (tried.level, tried.found) == (PROBLEM, "1 with 2 digits failed when last tried: OSError: the card fell out")
-    assert (dead.level, dead.found) == (WARNING, "1 could not be rescued and are tried no more")
+    assert (dead.level, dead.found) == (WARNING, "1 dead: they are not tried any more")
     again = claim(ledger, failing)
     assert again is not None
     finish(ledger, again)

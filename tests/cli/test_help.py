@@ -6,7 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import COMMANDS, app_for
+from cli.main import COMMANDS, PANELS, app_for
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -21,6 +21,23 @@ def test_the_list_of_commands_is_complete_and_tells_the_exit_statuses() -> None:
     shown = CliRunner().invoke(app_for([]), ["--help"])
     assert all(name in shown.output for name in COMMANDS)
     assert "Exit status" in shown.output
+
+
+def test_the_commands_are_listed_by_who_needs_them() -> None:
+    shown = CliRunner().invoke(app_for([]), ["--help"]).output
+    places = [shown.index(heading) for heading in PANELS]
+    assert places == sorted(places)
+    assert places[0] < shown.index(" embed ") < places[1] < shown.index(" train ") < places[2] < shown.index(" up ")
+
+
+def test_every_command_that_answers_can_answer_in_json() -> None:
+    runs_on = {"worker", "beat"}  # in the foreground, until it is stopped
+    without = {
+        name
+        for name in COMMANDS
+        if "--json" not in CliRunner().invoke(app_for([name]), [name, "--help"], terminal_width=200).output
+    }
+    assert without == runs_on
 
 
 def test_listing_the_commands_loads_nothing_heavy() -> None:

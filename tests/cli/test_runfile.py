@@ -41,7 +41,7 @@ def test_what_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
         assert not psutil.pid_exists(process.pid)
 
 
-def test_hurry_ends_the_patience(tmp_path: Path) -> None:
+def test_immediate_stops_the_waiting(tmp_path: Path) -> None:
     with start(STUBBORN, tmp_path) as process:
         start_time = time.monotonic()
         end(find_marked(tmp_path), grace=30, immediate=lambda: True)

@@ -1,4 +1,4 @@
-"""Paths -> (key, picture) pairs."""
+"""Paths -> keys with their pictures."""
 
 import gzip
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_an_archive_without_pictures_says_what_it_holds(tmp_path: Path) -> None:
 
 def test_an_archive_with_pickled_objects_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", images=np.array([{}], dtype=object))
-    with pytest.raises(CommandError, match="no array file"):
+    with pytest.raises(CommandError, match="not an array file"):
         list(pictures([tmp_path / "bad.npz"]))
 
 

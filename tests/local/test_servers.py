@@ -123,6 +123,17 @@ def test_a_taken_port_is_named_and_nothing_is_left_running(home: Path) -> None:
     assert Servers(home).processes() == []
 
 
+def test_a_port_that_another_program_has_is_known_before_the_start(home: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert Servers(home, broker_port=other.getsockname()[1]).port_is_taken()
+    with Servers(home, database=False) as servers:
+        port = int(servers.broker_url.split(":")[-1].removesuffix("/0"))
+        assert not Servers(home, broker_port=port).port_is_taken()
+    assert not Servers(home, broker_port=port).port_is_taken()
+
+
 def test_a_home_below_a_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedError, match=r"cannot write to .*file/home: .*TWINVEC_HOME") as refusal:

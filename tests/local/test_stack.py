@@ -54,6 +54,16 @@ def test_what_was_stored_is_there_after_the_next_up_and_down_works_without_a_sup
     assert stack.processes() == []
 
 
+def test_an_interrupt_while_it_starts_in_the_background_leaves_nothing_running(stack: Stack) -> None:
+    command = [sys.executable, "-m", "cli", "up", "--detach", "--broker-port", "0"]
+    with subprocess.Popen(command, env=stack.environment, stderr=subprocess.DEVNULL) as up:
+        until((stack.home / "run.json").exists, "the start of the servers")
+        assert not json.loads((stack.home / "run.json").read_text())["ready"]
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) != 0
+    until(lambda: stack.processes() == [], "the end of the last process", within=10)
+
+
 def test_an_interrupt_in_the_terminal_stops_everything(stack: Stack) -> None:
     command = [sys.executable, "-m", "cli", "up", "--broker-port", "0", "--json"]
     with subprocess.Popen(

@@ -1,7 +1,8 @@
 """Dead batches and failed pictures in an operator's hands: listed, tried again, and refused where there is none."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -29,11 +30,14 @@ def operator(fleet: Fleet) -> Stack:
 
 
 def buried(fleet: Fleet, key: str) -> int:
-    """A batch of one digit that is dead before any worker hears of it."""
+    """A batch of one digit that is dead before it is published."""
 
     def work(session: Session) -> int | None:
-        batch = send(lambda within: within(session), item(key, 1), collection=key)
-        bury(lambda within: within(session), batch)
+        def ledger(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return step(session, *args, **kwargs)
+
+        batch = send(ledger, item(key, 1), collection=key)
+        bury(ledger, batch)
         return batch
 
     return transact(fleet.engine, work) or 0

@@ -15,7 +15,7 @@ Digits = tuple[np.ndarray, np.ndarray]
 
 @pytest.fixture
 def folder(digits: Digits, tmp_path: Path) -> Path:
-    """A folder `7` with three digits, and beside it a file that is no picture."""
+    """A folder `7` with three digits, and beside it a file that is not a picture."""
     images, _labels = digits
     (tmp_path / "7").mkdir()
     for index in range(3):
@@ -74,3 +74,16 @@ def test_an_unknown_job_is_one_sentence(stack: Stack, command: str) -> None:
 def test_cancelling_a_finished_job_leaves_it_as_it_is(stack: Stack, tower: Any, folder: Path) -> None:
     job = json.loads(stack.command("embed", str(folder / "7"), "-c", "done", "--json").stdout)["job"]
     assert json.loads(stack.command("cancel", job, "--json").stdout)["state"] == "finished"
+
+
+def test_a_job_is_meant_by_its_beginning_and_the_newest_as_last(stack: Stack, tower: Any, folder: Path) -> None:
+    job = json.loads(stack.command("embed", str(folder / "7"), "-c", "short", "--json").stdout)["job"]
+    assert json.loads(stack.command("job", job[:8], "--json").stdout)["id"] == job
+    newest = json.loads(stack.command("jobs", "-n", "1", "--json").stdout)[0]["id"]
+    assert json.loads(stack.command("job", "last", "--json").stdout)["id"] == newest
+    refused = stack.command("cancel", job[:3], check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "4 characters" in refused.stderr
+    fingerprint = tower["fingerprint"]
+    shown = json.loads(stack.command("towers", fingerprint[:12], "--json").stdout)
+    assert shown["fingerprint"] == fingerprint
