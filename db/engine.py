@@ -126,30 +126,35 @@ def transact_once(engine: Engine, work: Callable[Concatenate[Session, P], T], *a
     return _once(engine, work, *args, **kwargs)
 
 
-def transact_through_outage(
-    engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-) -> T:
-    """As `transact`, and keep trying for about two minutes while the database accepts no connections."""
-    return _retrying(is_unreachable, attempts=OUTAGE_ATTEMPTS)(partial(_once, engine, work, *args, **kwargs))
-
-
 def transact_long(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `transact`, for work that may touch very many rows: where a statement reaches its limit, it gets ten minutes.
 
     Only then: that limit is the server's answer, so the server is there, and a connection that has fallen silent is
     still noticed as fast as everywhere else.
     """
+    return _with_minutes_if_needed(partial(transact, engine), lambda session: work(session, *args, **kwargs))
+
+
+def transact_through_outage(
+    engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """As `transact_long`, and keep trying for about two minutes while the database accepts no connections."""
+    retrying = _retrying(is_unreachable, attempts=OUTAGE_ATTEMPTS)
+    return _with_minutes_if_needed(partial(retrying, _once, engine), lambda session: work(session, *args, **kwargs))
+
+
+def _with_minutes_if_needed(run: Callable[[Callable[[Session], T]], T], work: Callable[[Session], T]) -> T:
     try:
-        return transact(engine, work, *args, **kwargs)
+        return run(work)
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != STATEMENT_CANCELLED:
             raise
 
     def with_minutes(session: Session) -> T:
         allow_minutes(session)
-        return work(session, *args, **kwargs)
+        return work(session)
 
-    return transact(engine, with_minutes)
+    return run(with_minutes)
 
 
 def _once(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
