@@ -132,7 +132,11 @@ def transact_long(engine: Engine, work: Callable[Concatenate[Session, P], T], *a
     Only then: that limit is the server's answer, so the server is there, and a connection that has fallen silent is
     still noticed as fast as everywhere else.
     """
-    return _with_minutes_if_needed(partial(transact, engine), lambda session: work(session, *args, **kwargs))
+
+    def once(session: Session) -> T:
+        return work(session, *args, **kwargs)
+
+    return _with_minutes_if_needed(once, lambda work: transact(engine, work))
 
 
 def transact_through_outage(
@@ -140,10 +144,14 @@ def transact_through_outage(
 ) -> T:
     """As `transact_long`, and keep trying for about two minutes while the database accepts no connections."""
     retrying = _retrying(is_unreachable, attempts=OUTAGE_ATTEMPTS)
-    return _with_minutes_if_needed(partial(retrying, _once, engine), lambda session: work(session, *args, **kwargs))
+
+    def once(session: Session) -> T:
+        return work(session, *args, **kwargs)
+
+    return _with_minutes_if_needed(once, lambda work: retrying(partial(_once, engine, work)))
 
 
-def _with_minutes_if_needed(run: Callable[[Callable[[Session], T]], T], work: Callable[[Session], T]) -> T:
+def _with_minutes_if_needed(work: Callable[[Session], T], run: Callable[[Callable[[Session], T]], T]) -> T:
     try:
         return run(work)
     except DBAPIError as error:
