@@ -104,13 +104,6 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
     return engine
 
 
-def allow_minutes(session: Session) -> None:
-    """Let the statements of this transaction take up to ten minutes: it plans work over very many rows."""
-    session.execute(text(f"SET LOCAL statement_timeout = '{_LONG_LIMIT:g}s'"))
-    connection: Any = session.connection().connection.driver_connection
-    connection.limit = _LONG_LIMIT + 2
-
-
 def transact(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `work(session, ...)` in a transaction of its own and commit; on a transient error, run all of it again.
 
@@ -132,11 +125,13 @@ def transact_long(engine: Engine, work: Callable[Concatenate[Session, P], T], *a
     Only then: that limit is the server's answer, so the server is there, and a connection that has fallen silent is
     still noticed as fast as everywhere else.
     """
-
-    def once(session: Session) -> T:
-        return work(session, *args, **kwargs)
-
-    return _with_minutes_if_needed(once, lambda work: transact(engine, work))
+    try:
+        return transact(engine, work, *args, **kwargs)
+    except DBAPIError as error:
+        if not _took_too_long(error):
+            raise
+        result: T = transact(engine, _with_minutes, work, *args, **kwargs)  # type: ignore[arg-type]  # two ParamSpecs
+        return result
 
 
 def transact_through_outage(
@@ -144,25 +139,26 @@ def transact_through_outage(
 ) -> T:
     """As `transact_long`, and keep trying for about two minutes while the database accepts no connections."""
     retrying = _retrying(is_unreachable, attempts=OUTAGE_ATTEMPTS)
-
-    def once(session: Session) -> T:
-        return work(session, *args, **kwargs)
-
-    return _with_minutes_if_needed(once, lambda work: retrying(partial(_once, engine, work)))
-
-
-def _with_minutes_if_needed(work: Callable[[Session], T], run: Callable[[Callable[[Session], T]], T]) -> T:
     try:
-        return run(work)
+        return retrying(partial(_once, engine, work, *args, **kwargs))
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != STATEMENT_CANCELLED:
+        if not _took_too_long(error):
             raise
+        again: Any = partial(_once, engine, _with_minutes, work)  # type: ignore[arg-type]  # two ParamSpecs
+        result: T = retrying(again, *args, **kwargs)
+        return result
 
-    def with_minutes(session: Session) -> T:
-        allow_minutes(session)
-        return work(session)
 
-    return run(with_minutes)
+def _took_too_long(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == STATEMENT_CANCELLED
+
+
+def _with_minutes(session: Session, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Do work whose statements take up to ten minutes."""
+    session.execute(text(f"SET LOCAL statement_timeout = '{_LONG_LIMIT:g}s'"))
+    connection: Any = session.connection().connection.driver_connection
+    connection.limit = _LONG_LIMIT + 2
+    return work(session, *args, **kwargs)
 
 
 def _once(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -64,7 +64,7 @@ class Settings(BaseSettings):
         5, gt=0, description="Seconds between two sweeps: expired leases, batches to publish again, callbacks"
     )
     republish_after: float = Field(
-        30, gt=0, description="Seconds after which a queued batch that was not claimed is published again"
+        15, gt=0, description="Seconds after which a queued batch that was not claimed is published again"
     )
     in_flight: int = Field(64, ge=1, description="Batches of a kind published and not yet claimed, at most")
     statement_timeout: float = Field(

@@ -49,26 +49,28 @@ class Connection:
             raise InvalidRequest(f"broker_url: {error}") from None
         self._line: _Line | None = None
 
-    def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+    def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
         """Send a message and wait for its answer, `timeout` seconds or the connection's own.
+
+        lane: where it is asked, if not on the message's own.
 
         What is not answered in a third of that time is asked once more, over a new connection: the worker that had
         taken it may have died, and so may the connection. Raises what the worker refused it with, BrokerUnavailable,
         NoAnswer.
         """
-        seconds = self.answer_timeout if timeout is None else timeout
+        seconds, lane = self.answer_timeout if timeout is None else timeout, lane or message.lane
         id = str(uuid.uuid4())
         answer = None
         for share in (1 / 3, 2 / 3) if message.repeatable else (1,):
-            answer = self._try(message, id, seconds * share)
+            answer = self._try(message, id, seconds * share, lane)
             if answer is not None:
                 break
         if answer is None:
             raise NoAnswer(
-                f"no worker answered on the lane `{message.lane}` within {seconds:g} s: is one running on this broker?"
+                f"no worker answered on the lane `{lane}` within {seconds:g} s: is one running on this broker?"
             )
         if not isinstance(answer, dict):  # an exception: it ended the worker's process
-            raise NoAnswer(f"no worker answered on the lane `{message.lane}`: {answer}")
+            raise NoAnswer(f"no worker answered on the lane `{lane}`: {answer}")
         if "error" in answer:
             raise revive(answer["error"], answer["message"])
         return answer
@@ -76,7 +78,7 @@ class Connection:
     def send(self, message: Message) -> str:
         """Send a message that is not answered; its id. Raises BrokerUnavailable."""
         id = str(uuid.uuid4())
-        self._use(lambda line: line.post(message, id, ignore_result=True))
+        self._use(lambda line: line.post(message, id, message.lane, ignore_result=True))
         return id
 
     def failure_of(self, id: str) -> str | None:
@@ -88,11 +90,11 @@ class Connection:
             return None
         return next(iter(str(found["result"]).strip().splitlines()), None)
 
-    def _try(self, message: Message, id: str, seconds: float) -> Any:
+    def _try(self, message: Message, id: str, seconds: float, lane: str) -> Any:
         """What a message was answered with; None where nothing came in time. Raises BrokerUnavailable."""
 
         def ask(line: _Line) -> Any:
-            result = line.post(message, id)
+            result = line.post(message, id, lane)
             try:
                 return result.get(timeout=seconds, interval=0.005, propagate=False)
             except celery.exceptions.TimeoutError:
@@ -140,12 +142,12 @@ class _Line:
         """Whether it is another process's, or was idle so long that a network may have forgotten it."""
         return self._process != os.getpid() or time.monotonic() - self.used_at > IDLE_LIMIT
 
-    def post(self, message: Message, id: str, **options: Any) -> Any:
+    def post(self, message: Message, id: str, lane: str, **options: Any) -> Any:
         with self._connections.acquire(block=True) as connection:
             return self.app.send_task(
                 message.task,
                 kwargs=message.write(),
-                queue=message.lane,
+                queue=lane,
                 task_id=id,
                 connection=connection,
                 **options,

@@ -112,7 +112,7 @@ def test_a_database_that_is_not_there_is_waited_for_through_an_outage(
     engine = connect(database_url.replace("port=5432", "port=5999"))
     tries = []
 
-    @event.listens_for(engine, "do_connect")
+    @event.listens_for(engine, "do_connect", insert=True)
     def connecting(*_: Any) -> None:
         tries.append(1)
 

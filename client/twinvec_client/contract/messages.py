@@ -349,6 +349,18 @@ class ListTowers(Message, frozen=True, kw_only=True):
     answer = answers.Towers
 
 
+class Probe(Message, frozen=True, kw_only=True):
+    """Show that a lane works: its worker reads from the database, and embeds a glyph where that is its work.
+
+    It may be sent on every lane.
+    """
+
+    task = "twinvec.probe"
+    lane = "control"
+    repeatable = False  # a second would wait behind the same work
+    answer = answers.Probed
+
+
 MESSAGES: tuple[type[Message], ...] = (
     Intake,
     EmbedBatch,
@@ -368,6 +380,7 @@ MESSAGES: tuple[type[Message], ...] = (
     StartTraining,
     StopTraining,
     ListTowers,
+    Probe,
 )
 
 
