@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from worker.watchdog import LISTENING, watch_consumer
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 
 
-def of(part: str, findings: Iterator[Finding]) -> list[Finding]:
+def of(part: str, findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.part == part]
 
 
@@ -148,7 +148,7 @@ def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger,
     again = claim(ledger, failing)
     assert again is not None
     finish(ledger, again)
-    assert of("batches", database.database(database_url)) == [dead]
+    assert of("batches", of_database(database_url)) == [dead]
 
 
 def test_packages_below_their_floors_are_named() -> None:
