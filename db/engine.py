@@ -144,7 +144,7 @@ def transact_through_outage(
     except DBAPIError as error:
         if not _took_too_long(error):
             raise
-        again: Any = partial(_once, engine, _with_minutes, work)  # type: ignore[arg-type]  # two ParamSpecs
+        again: Any = partial(_once, engine, _with_minutes, work)
         result: T = retrying(again, *args, **kwargs)
         return result
 
