@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Engine, create_engine
+import psycopg
+from psycopg.abc import RV, PQGen
+from psycopg.errors import _WaitTimeout
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -21,17 +24,84 @@ _TRANSIENT = {
     "55P03",  # lock not available
 }
 OUTAGE_ATTEMPTS = 60  # about two minutes of a database that is down, to store what took minutes to compute
-_SERVER_LIMITS = "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
+STATEMENT_CANCELLED = "57014"
+STATEMENT_LIMIT = 20.0  # seconds; `transact_long` allows more
+PING_LIMIT = 5.0  # seconds for a pooled connection to prove that it is alive
+_LONG_LIMIT = 600.0
+_SERVER_LIMITS = {  # so that the server, too, gives up on a client it has lost, and frees its locks
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "25s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20000",  # milliseconds
+}
+_KEEPALIVES = {  # libpq's: a peer that is gone is noticed within 20 s, also while nothing is sent
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+    "connect_timeout": 5,
+}
 
 
-def connect(url: str) -> Engine:
-    """An engine for one process. The pool tests a connection before lending it: a restarted server causes no error."""
-    return create_engine(
+class Silent(psycopg.OperationalError):
+    """The database did not answer in time. Its connection is closed, and the next one may fare better."""
+
+
+class LimitedConnection(psycopg.Connection[Any]):
+    """A connection that closes itself when an answer takes longer than `limit` seconds.
+
+    A network that swallows what is sent, without closing anything, is otherwise waited for without end: the kernel's
+    keepalives are answered by whatever stands in between.
+    """
+
+    limit = PING_LIMIT
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        try:
+            return super().wait(gen, interval, self.limit if timeout is None else timeout)
+        except _WaitTimeout:
+            if timeout is not None:
+                raise
+            self.pgconn.finish()
+            raise Silent(f"the database did not answer within {self.limit:g} s") from None
+
+
+def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
+    """An engine for one process. The pool tests a connection before lending it: a restarted server causes no error.
+
+    statement_limit: seconds that a statement may take, and that an answer is waited for. Options that the URL sets
+    itself are left as it sets them.
+    """
+    given = make_url(url).query
+    limits = _SERVER_LIMITS | {"statement_timeout": f"{statement_limit:g}s"}
+    own: dict[str, Any] = {"application_name": "twinvec", **_KEEPALIVES}
+    own["options"] = " ".join(
+        [*(f"-c {name}={value}" for name, value in limits.items()), str(given.get("options", ""))]
+    )
+    engine = create_engine(
         url,
         pool_pre_ping=True,
         pool_size=4,
-        connect_args={"options": _SERVER_LIMITS, "connect_timeout": 5, "application_name": "twinvec"},
+        connect_args={name: value for name, value in own.items() if name == "options" or name not in given},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def limited(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:
+        return LimitedConnection.connect(*arguments, **options)
+
+    @event.listens_for(engine, "checkout")  # after the ping
+    def lend(connection: LimitedConnection, *_: Any) -> None:
+        connection.limit = statement_limit + 2  # the server's own limit comes first: its error says which statement
+
+    @event.listens_for(engine, "checkin")
+    def take_back(connection: LimitedConnection | None, *_: Any) -> None:
+        if connection is not None:
+            connection.limit = PING_LIMIT
+
+    return engine
 
 
 def transact(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -49,11 +119,46 @@ def transact_once(engine: Engine, work: Callable[Concatenate[Session, P], T], *a
     return _once(engine, work, *args, **kwargs)
 
 
+def transact_long(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `transact`, for work that may touch very many rows: where a statement reaches its limit, it gets ten minutes.
+
+    Only then: that limit is the server's answer, so the server is there, and a connection that has fallen silent is
+    still noticed as fast as everywhere else.
+    """
+    try:
+        return transact(engine, work, *args, **kwargs)
+    except DBAPIError as error:
+        if not _took_too_long(error):
+            raise
+        result: T = transact(engine, _with_minutes, work, *args, **kwargs)  # type: ignore[arg-type]  # two ParamSpecs
+        return result
+
+
 def transact_through_outage(
     engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """As `transact`, and keep trying for about two minutes while the database accepts no connections."""
-    return _retrying(is_unreachable, attempts=OUTAGE_ATTEMPTS)(partial(_once, engine, work, *args, **kwargs))
+    """As `transact_long`, and keep trying for about two minutes while the database accepts no connections."""
+    retrying = _retrying(is_unreachable, attempts=OUTAGE_ATTEMPTS)
+    try:
+        return retrying(partial(_once, engine, work, *args, **kwargs))
+    except DBAPIError as error:
+        if not _took_too_long(error):
+            raise
+        again: Any = partial(_once, engine, _with_minutes, work)
+        result: T = retrying(again, *args, **kwargs)
+        return result
+
+
+def _took_too_long(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == STATEMENT_CANCELLED
+
+
+def _with_minutes(session: Session, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Do work whose statements take up to ten minutes."""
+    session.execute(text(f"SET LOCAL statement_timeout = '{_LONG_LIMIT:g}s'"))
+    connection: Any = session.connection().connection.driver_connection
+    connection.limit = _LONG_LIMIT + 2
+    return work(session, *args, **kwargs)
 
 
 def _once(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -22,15 +22,17 @@ from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
 
+TIME_LIMIT = 300  # seconds for a batch, after which its process is ended; 4,096 digits take one
+
 Array = np.ndarray[Any, Any]
 
 
-@app.task(name=EmbedBatch.task)
+@app.task(name=EmbedBatch.task, time_limit=TIME_LIMIT)
 def embed_batch(**payload: Any) -> None:
     embed(EmbedBatch.read(payload).batch, runtime())
 
 
-@app.task(name=BackfillBatch.task)
+@app.task(name=BackfillBatch.task, time_limit=TIME_LIMIT)
 def backfill_batch(**payload: Any) -> None:
     embed(BackfillBatch.read(payload).batch, runtime())
 

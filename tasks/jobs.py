@@ -90,7 +90,7 @@ def cancel(**payload: Any) -> dict[str, Any]:
 def end_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     """Cancel a job; its status afterwards. Raises UnknownJob."""
     job = UUID(request.job)
-    runtime.transact(cancel_job, job)
+    runtime.transact_long(cancel_job, job)
     announce_job(runtime, job)
     return asdict(runtime.transact(jobs.status, job))
 
@@ -110,6 +110,6 @@ def requeue(**payload: Any) -> dict[str, Any]:
 
 def requeue_batch(request: Requeue, runtime: Runtime) -> str:
     """Queue a dead batch again and publish it; its job's id. Raises UnknownBatch, NotRescuable."""
-    job, kind = runtime.transact(dead.requeue, request.batch)
+    job, kind = runtime.transact_long(dead.requeue, request.batch)
     publish([(request.batch, kind)])
     return job

@@ -18,10 +18,11 @@ from twinvec_client.contract.messages import Nearest, Query
 from worker.app import app
 from worker.runtime import Runtime, runtime
 
+TIME_LIMIT = 120  # seconds for a request, after which its process is ended
 Vector = np.ndarray[Any, Any]
 
 
-@app.task(name=Nearest.task, ignore_result=False)
+@app.task(name=Nearest.task, ignore_result=False, time_limit=TIME_LIMIT)
 @answering
 def nearest(**payload: Any) -> dict[str, Any]:
     return look_up(Nearest.read(payload), runtime())

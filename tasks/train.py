@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TIME_LIMIT = 7 * 24 * 3600  # seconds: longer than any training
 
-@app.task(name=TrainBatch.task)
+
+@app.task(name=TrainBatch.task, time_limit=TIME_LIMIT)
 def train_batch(**payload: Any) -> None:
     train(TrainBatch.read(payload).batch, runtime())
 

@@ -91,7 +91,7 @@ def run_exclusively(
     def exclusive(session: Session) -> T | None:
         return step(session, *args, **kwargs) if locks.try_sweep(session) else None
 
-    return runtime.transact(exclusive)
+    return runtime.transact_long(exclusive)
 
 
 def drop_partitions(runtime: Runtime) -> None:
@@ -112,6 +112,6 @@ def drop_partitions(runtime: Runtime) -> None:
 
 def queue_backfill(runtime: Runtime) -> None:
     """Queue the vectors that are due under the live tower and wait in no batch, and publish them."""
-    if count := runtime.transact(backfill.queue_due):
+    if count := runtime.transact_long(backfill.queue_due):
         log.info("queued %d digits whose vectors are due", count)
         sweep(runtime)

@@ -23,6 +23,7 @@ app = Celery(
         "tasks.query",
         "tasks.jobs",
         "tasks.lifecycle",
+        "tasks.probe",
         "tasks.train",
         "tasks.upkeep",
     ],
@@ -48,7 +49,12 @@ def warm_up(**_: Any) -> None:
     """Load what the lanes of this pool process need before its first task, then create the file that says so."""
     # Celery ends a pool process that outlasts the grace time with SIGTERM, which by default ends it without cleanup.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if {"embed", "query"} & set(os.environ.get("TWINVEC_LANES", "").split(",")):
+    if runs_towers():
         runtime().warm_up()
     if ready := os.environ.get("TWINVEC_READY_FILE"):
         Path(ready).touch()
+
+
+def runs_towers() -> bool:
+    """Whether a lane of this worker runs towers."""
+    return bool({"embed", "backfill", "query"} & set(os.environ.get("TWINVEC_LANES", "").split(",")))

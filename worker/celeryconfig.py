@@ -11,7 +11,7 @@ from typing import Any
 from celery.schedules import crontab
 from kombu import Queue
 
-from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER
+from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, keepalive
 from twinvec_client.contract.messages import BackfillDue, Message, RetrainOnSchedule, Sweep
 from worker.settings import Settings
 
@@ -31,6 +31,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "socket_timeout": 10,  # None, the default, hangs for ever on a broker that accepts and is silent
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
+            "socket_keepalive_options": keepalive(),
             "health_check_interval": 25,
             "max_retries": 2,  # of a connection that publishes; the sweep is the next try
             "interval_start": 0.1,
@@ -40,11 +41,13 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "result_backend_transport_options": {"global_keyprefix": KEY_PREFIX},
         "result_expires": 60,
         "redis_socket_timeout": 10,
+        "redis_socket_keepalive": True,
         "redis_socket_connect_timeout": 3,
         "task_ignore_result": True,  # but for the tasks that answer
         "task_serializer": SERIALIZER,
         "result_serializer": SERIALIZER,
         "accept_content": [SERIALIZER],
+        "task_time_limit": 900,  # for what sets none itself; a process that is stuck for longer is ended and replaced
         "task_acks_late": True,
         "task_reject_on_worker_lost": False,  # True: a message that kills its process comes back for ever
         "task_acks_on_failure": True,  # the ledger repeats, never the broker

@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db.engine import connect, transact
+from db.engine import connect, transact, transact_long
 from db.errors import first_line
 from db.queue import leases
 from db.queue.leases import Lease
@@ -44,7 +44,7 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.engine = connect(settings.require_database())
+        self.engine = connect(settings.require_database(), statement_limit=settings.statement_timeout)
         self.lease_renewer = LeaseRenewer(self._renew, every=settings.lease / 4)
 
     @cached_property
@@ -60,6 +60,10 @@ class Runtime:
     def transact(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(session, ...)` in a transaction of its own; see `db.engine.transact`."""
         return transact(self.engine, work, *args, **kwargs)
+
+    def transact_long(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `transact`, for work that may touch very many rows; see `db.engine.transact_long`."""
+        return transact_long(self.engine, work, *args, **kwargs)
 
     def claim(self, batch: int, *kinds: JobKind) -> Lease | None:
         """Claim a batch, of a job of these kinds where any are named; None where it cannot be claimed."""

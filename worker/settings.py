@@ -64,9 +64,12 @@ class Settings(BaseSettings):
         5, gt=0, description="Seconds between two sweeps: expired leases, batches to publish again, callbacks"
     )
     republish_after: float = Field(
-        30, gt=0, description="Seconds after which a queued batch that was not claimed is published again"
+        15, gt=0, description="Seconds after which a queued batch that was not claimed is published again"
     )
     in_flight: int = Field(64, ge=1, description="Batches of a kind published and not yet claimed, at most")
+    statement_timeout: float = Field(
+        20, gt=0, description="Seconds that a statement may take, and that the database's answer is waited for"
+    )
     backlog: int = Field(1_000_000, ge=1, description="Digits accepted and not yet embedded, beyond which clients wait")
     job_pictures: int = Field(10_000_000, ge=1000, description="Pictures of one job, at most")
     max_attempts: int = Field(3, ge=1, description="Crashes of its worker after which a batch is split")

@@ -1,4 +1,4 @@
-"""Checks of the broker, and of the lanes that workers listen on."""
+"""Checks of the broker."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from packaging.version import Version
 
 from cli.display.console import masked
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
-from twinvec_client.contract.broker import KEY_PREFIX, LANES
-from worker.watchdog import LISTENING
 
 BROKERS = {"redis": "7", "valkey": "8"}  # the oldest that will do
 
@@ -19,12 +17,11 @@ START_BROKER = "start one with `twinvec up`, or set TWINVEC_BROKER_URL"
 
 
 def broker(url: str) -> Iterator[Finding]:
-    """The broker, and the lanes that workers listen on."""
+    """The broker, and how it is set."""
     try:
         with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10) as server:
             server.ping()
             yield from _server(server, masked(url))
-            yield from _lanes(server)
     except (redis.RedisError, OSError, ValueError) as error:
         said = str(error).rstrip(".")
         yield Finding("broker", PROBLEM, f"none at {masked(url)} ({said})", START_BROKER)
@@ -54,14 +51,3 @@ def _server(server: Any, url: str) -> Iterator[Finding]:
     elif info["aof_last_write_status"] != "ok":
         advice = "look at its log and its disk"
         yield Finding("broker", PROBLEM, "it could not write its append-only file, and refuses messages", advice)
-
-
-def _lanes(server: Any) -> Iterator[Finding]:
-    """A worker notes in the broker which lanes it listens on; the note expires within seconds after its end."""
-    unserved = [lane for lane in LANES if server.get(LISTENING + lane) is None]
-    if not unserved:
-        yield Finding("workers", OK, f"listening on every lane: {', '.join(LANES)}")
-        return
-    waiting = ", ".join(f"{lane} ({server.llen(KEY_PREFIX + lane):,} waiting)" for lane in unserved)
-    advice = f"start one with `twinvec worker --lanes {','.join(unserved)}`, or all with `twinvec up`"
-    yield Finding("workers", PROBLEM, f"none on {waiting}", advice)

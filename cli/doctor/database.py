@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from packaging.version import Version
 from sqlalchemy import Connection, text
@@ -18,26 +19,38 @@ POSTGRES, PGVECTOR = 14, "0.8"
 START_DATABASE = "start one with `twinvec up`, or set TWINVEC_DATABASE_URL"
 
 
-def database(url: str | None) -> Iterator[Finding]:
-    """The database, its tables, and the tower that is live."""
+@contextmanager
+def reached(url: str | None) -> Iterator[tuple[list[Finding], Connection | None]]:
+    """What is found of the database, and a connection to go on with; None where it cannot be used."""
     if url is None:
-        yield Finding("database", PROBLEM, "none is set and none runs in the home folder", START_DATABASE)
+        yield [Finding("database", PROBLEM, "none is set and none runs in the home folder", START_DATABASE)], None
         return
     engine = connect(url)
+    found: list[Finding] = []
     try:
-        with engine.connect() as connection:
-            yield from _server(connection)
-            current = is_current(connection)
-            if current:
-                yield Finding("tables", OK, "up to date")
-                yield _tower(connection)
-                yield from _batches(connection)
-            else:
-                yield Finding("tables", PROBLEM, "missing, or of another version", "run `twinvec migrate`")
-    except SQLAlchemyError as error:
-        yield Finding("database", PROBLEM, explain(error)[0], START_DATABASE)
+        with ExitStack() as stack:
+            connection = None
+            try:
+                connection = stack.enter_context(engine.connect())
+                found += database(connection)
+            except SQLAlchemyError as error:
+                connection = None
+                found.append(Finding("database", PROBLEM, explain(error)[0], START_DATABASE))
+            usable = all(finding.level != PROBLEM for finding in found if finding.part in ("database", "tables"))
+            yield found, connection if usable else None
     finally:
         engine.dispose()
+
+
+def database(connection: Connection) -> Iterator[Finding]:
+    """The server, its tables, and the tower that is live."""
+    yield from _server(connection)
+    if is_current(connection):
+        yield Finding("tables", OK, "up to date")
+        yield _tower(connection)
+        yield from _batches(connection)
+    else:
+        yield Finding("tables", PROBLEM, "missing, or of another version", "run `twinvec migrate`")
 
 
 def _server(connection: Connection) -> Iterator[Finding]:

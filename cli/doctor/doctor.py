@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
+import redis
 import typer
 from rich.markup import escape
 
 from cli import exit_codes
 from cli.display.console import err, out, show, table
-from cli.doctor import broker, database, machine
+from cli.doctor import broker, database, lanes, machine
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from cli.options import Json
 from worker.settings import OpenBroker, Settings
@@ -59,5 +61,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     except OpenBroker as error:
         yield Finding("broker", PROBLEM, str(error))
     yield from broker.broker(settings.broker())
-    yield from database.database(settings.database())
+    with database.reached(settings.database()) as (found, connection):
+        yield from found
+        with suppress(redis.RedisError, OSError, ValueError):  # the broker's own finding says so
+            yield from lanes.findings(lanes.lanes(settings.broker()), connection)
     yield from backend.findings()

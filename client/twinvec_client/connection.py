@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import celery.exceptions
 import kombu.exceptions
 import redis.exceptions
 from celery import Celery
 
-from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, safe_url
+from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, keepalive, safe_url
 from twinvec_client.contract.messages import Message
 from twinvec_client.errors import BrokerUnavailable, InvalidRequest, NoAnswer, revive
+
+T = TypeVar("T")
 
 _DOWN = (
     kombu.exceptions.OperationalError,
     redis.exceptions.RedisError,
     RuntimeError,  # how Celery's result backend says that it gave up
 )
+IDLE_LIMIT = 30.0  # seconds; networks forget connections that were idle for longer
+POOL_LIMIT = 10  # connections of one client that send at the same time
+SOCKET_TIMEOUT = 5.0  # seconds for the broker to answer
 _RETRY_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}  # with a broker
 
 
 class Connection:
     """To one broker; nothing is connected before the first message.
+
+    It may be shared between threads, and used after a fork. A connection that was idle for long, has fallen silent or
+    was lost is replaced by a new one.
 
     broker_url: `redis://` or `rediss://`. answer_timeout: seconds to wait for an answer. Raises InvalidRequest on a
     URL that cannot be read.
@@ -33,52 +44,33 @@ class Connection:
     def __init__(self, broker_url: str, answer_timeout: float = 30.0) -> None:
         self.answer_timeout = answer_timeout
         try:
-            broker_url = safe_url(broker_url)
+            self._url = safe_url(broker_url)
         except ValueError as error:
             raise InvalidRequest(f"broker_url: {error}") from None
-        self._app = Celery("twinvec-client", broker=broker_url, backend=broker_url, set_as_current=False)
-        transport = {
-            "global_keyprefix": KEY_PREFIX,
-            "socket_timeout": 10,
-            "socket_connect_timeout": 3,
-            "visibility_timeout": 600,
-            **_RETRY_POLICY,
-        }
-        self._app.conf.update(
-            task_serializer=SERIALIZER,
-            result_serializer=SERIALIZER,
-            accept_content=[SERIALIZER],
-            broker_transport_options=transport,
-            result_backend_transport_options={
-                "global_keyprefix": KEY_PREFIX,
-                "retry_policy": _RETRY_POLICY,
-            },
-            redis_socket_connect_timeout=3,
-            redis_socket_timeout=10,
-            task_publish_retry=False,
-        )
+        self._line: _Line | None = None
 
-    def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+    def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
         """Send a message and wait for its answer, `timeout` seconds or the connection's own.
 
-        Raises what the worker refused it with, BrokerUnavailable, NoAnswer.
+        lane: where it is asked, if not on the message's own.
+
+        What is not answered in a third of that time is asked once more, over a new connection: the worker that had
+        taken it may have died, and so may the connection. Raises what the worker refused it with, BrokerUnavailable,
+        NoAnswer.
         """
-        seconds = self.answer_timeout if timeout is None else timeout
-        result = None
-        try:
-            result = self._app.send_task(message.task, kwargs=message.write(), queue=message.lane)
-            answer = result.get(timeout=seconds, interval=0.005, propagate=False)
-        except celery.exceptions.TimeoutError:
+        seconds, lane = self.answer_timeout if timeout is None else timeout, lane or message.lane
+        id = str(uuid.uuid4())
+        answer = None
+        for share in (1 / 3, 2 / 3) if message.repeatable else (1,):
+            answer = self._try(message, id, seconds * share, lane)
+            if answer is not None:
+                break
+        if answer is None:
             raise NoAnswer(
-                f"no worker answered on the lane `{message.lane}` within {seconds:g} s: is one running on this broker?"
-            ) from None
-        except _DOWN as error:
-            raise self._broker_down(error) from error
-        finally:
-            if result is not None:
-                _discard(result)
+                f"no worker answered on the lane `{lane}` within {seconds:g} s: is one running on this broker?"
+            )
         if not isinstance(answer, dict):  # an exception: it ended the worker's process
-            raise NoAnswer(f"no worker answered on the lane `{message.lane}`: {answer}")
+            raise NoAnswer(f"no worker answered on the lane `{lane}`: {answer}")
         if "error" in answer:
             raise revive(answer["error"], answer["message"])
         return answer
@@ -86,30 +78,126 @@ class Connection:
     def send(self, message: Message) -> str:
         """Send a message that is not answered; its id. Raises BrokerUnavailable."""
         id = str(uuid.uuid4())
-        try:
-            self._app.send_task(
-                message.task, kwargs=message.write(), queue=message.lane, task_id=id, ignore_result=True
-            )
-        except _DOWN as error:
-            raise self._broker_down(error) from error
+        self._use(lambda line: line.post(message, id, message.lane, ignore_result=True))
         return id
 
     def failure_of(self, id: str) -> str | None:
         """The error that the message `id` has failed with in the last minute, in a line; None where none is known."""
         found = None
-        with suppress(*_DOWN):
-            found = self._app.backend.get_task_meta(id)
+        with suppress(BrokerUnavailable):
+            found = self._use(lambda line: line.app.backend.get_task_meta(id))
         if found is None or found["status"] != "FAILURE":
             return None
         return next(iter(str(found["result"]).strip().splitlines()), None)
 
-    def _broker_down(self, error: Exception) -> BrokerUnavailable:
-        url = self._app.connection_for_write().as_uri()  # the password is masked
-        cause = error.__cause__ or error.__context__ or error
-        said = str(cause).strip().rstrip(".")
-        if any(isinstance(each, redis.exceptions.OutOfMemoryError) for each in (error, cause)):
-            return BrokerUnavailable(f"the broker at {url} is full: {said}")
-        return BrokerUnavailable(f"no broker at {url}: {said}")
+    def _try(self, message: Message, id: str, seconds: float, lane: str) -> Any:
+        """What a message was answered with; None where nothing came in time. Raises BrokerUnavailable."""
+
+        def ask(line: _Line) -> Any:
+            result = line.post(message, id, lane)
+            try:
+                return result.get(timeout=seconds, interval=0.005, propagate=False)
+            except celery.exceptions.TimeoutError:
+                self._line = None  # it may have fallen silent
+                return None
+            finally:
+                _discard(result)
+
+        return self._use(ask)
+
+    def _use(self, step: Callable[[_Line], T]) -> T:
+        """Do something with the broker; once more, over a new line, where the broker was silent on the one there was.
+
+        Raises BrokerUnavailable.
+        """
+        while True:
+            line = self._line
+            new = line is None or line.is_stale()
+            if line is None or new:
+                line = self._line = _Line(self._url)
+            try:
+                result = step(line)
+            except _DOWN as error:
+                self._line = None
+                if new or not _was_silent(error):
+                    raise _broker_down(line.app, error) from error
+            else:
+                line.used_at = time.monotonic()
+                return result
+
+
+class _Line:
+    """What is open to a broker: a Celery application and connections that are no other application's.
+
+    Celery's own pool is one for all applications with the same URL, and hands out what has fallen silent.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.app = _application(url)
+        self.used_at = time.monotonic()
+        self._process = os.getpid()
+        self._connections = self.app.connection_for_write().Pool(limit=POOL_LIMIT)
+
+    def is_stale(self) -> bool:
+        """Whether it is another process's, or was idle so long that a network may have forgotten it."""
+        return self._process != os.getpid() or time.monotonic() - self.used_at > IDLE_LIMIT
+
+    def post(self, message: Message, id: str, lane: str, **options: Any) -> Any:
+        with self._connections.acquire(block=True) as connection:
+            return self.app.send_task(
+                message.task,
+                kwargs=message.write(),
+                queue=lane,
+                task_id=id,
+                connection=connection,
+                **options,
+            )
+
+
+def _was_silent(error: BaseException) -> bool:
+    """Whether the broker took the connection and did not answer, here or in what this error was raised from."""
+    causes = (error, error.__cause__, error.__context__)
+    return any(isinstance(cause, redis.exceptions.TimeoutError) for cause in causes)
+
+
+def _broker_down(app: Celery, error: Exception) -> BrokerUnavailable:
+    url = app.connection_for_write().as_uri()  # the password is masked
+    cause = error.__cause__ or error.__context__ or error
+    said = str(cause).strip().rstrip(".")
+    if any(isinstance(each, redis.exceptions.OutOfMemoryError) for each in (error, cause)):
+        return BrokerUnavailable(f"the broker at {url} is full: {said}")
+    return BrokerUnavailable(f"no broker at {url}: {said}")
+
+
+def _application(url: str) -> Celery:
+    app = Celery("twinvec-client", broker=url, backend=url, set_as_current=False)
+    transport = {
+        "global_keyprefix": KEY_PREFIX,
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "socket_keepalive_options": keepalive(),
+        "visibility_timeout": 600,
+        **_RETRY_POLICY,
+    }
+    app.conf.update(
+        task_serializer=SERIALIZER,
+        result_serializer=SERIALIZER,
+        accept_content=[SERIALIZER],
+        broker_transport_options=transport,
+        result_backend_transport_options={
+            "global_keyprefix": KEY_PREFIX,
+            "retry_policy": _RETRY_POLICY,
+        },
+        redis_socket_connect_timeout=3,
+        redis_socket_timeout=SOCKET_TIMEOUT,
+        redis_socket_keepalive=True,
+        task_publish_retry=False,
+    )
+    backend: Any = app.backend
+    if "path" not in backend.connparams:  # a socket of this machine has no such options
+        backend.connparams["socket_keepalive_options"] = keepalive()
+    return app
 
 
 def _discard(result: Any) -> None:

@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from cli.doctor import database, machine
+from cli.doctor import database, lanes, machine
 from cli.doctor.broker import broker as check_broker
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from db.queue.leases import give_back
@@ -22,7 +22,7 @@ from worker.watchdog import LISTENING, watch_consumer
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 
 
-def of(part: str, findings: Iterator[Finding]) -> list[Finding]:
+def of(part: str, findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.part == part]
 
 
@@ -56,6 +56,11 @@ def test_a_backend_that_is_not_there_is_a_problem_of_the_backend_alone(twinvec: 
     assert "ok        python" in " ".join(done.stdout.splitlines())
 
 
+def of_database(url: str) -> list[Finding]:
+    with database.reached(url) as (found, _):
+        return found
+
+
 def test_it_loads_no_backend_itself() -> None:
     code = "import sys, cli.doctor.doctor, cli.doctor.machine\nassert not {'keras', 'tensorflow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -80,22 +85,26 @@ def test_a_broker_without_a_copy_on_disk_is_warned_of(broken: "redis.Redis", bro
 def test_a_broker_that_hides_its_settings_is_only_warned_of(broker: "redis.Redis", broker_url: str) -> None:
     broker.acl_setuser("shy", enabled=True, passwords=["+pass"], categories=["+@all"], commands=["-info"], keys=["*"])
     try:
-        found, workers = check_broker(broker_url.replace("redis://", "redis://shy:pass@"))
+        (found,) = check_broker(broker_url.replace("redis://", "redis://shy:pass@"))
     finally:
         broker.acl_deluser("shy")
     assert found.level == WARNING
     assert "pass@" not in found.found
-    assert workers.part == "workers"
 
 
-def test_lanes_that_no_worker_hears_are_named_with_what_waits_there(broker: "redis.Redis", broker_url: str) -> None:
+def test_lanes_without_a_worker_are_named_with_what_waits_there(
+    broker: "redis.Redis", broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for lane in LANES:
         broker.set(LISTENING + lane, 1)
     broker.delete(LISTENING + "intake")
     broker.rpush(KEY_PREFIX + "intake", "message")
-    (found,) = of("workers", check_broker(broker_url))
+    monkeypatch.setattr(lanes, "PROBE_TIMEOUT", 0.2)
+    found, *unanswered = lanes.findings(lanes.lanes(broker_url), None)
     assert (found.level, found.found) == (PROBLEM, "none on intake (1 waiting)")
     assert "--lanes intake" in found.advice
+    assert [finding.found.partition(":")[0] for finding in unanswered] == [lane for lane in LANES if lane != "intake"]
+    assert {finding.level for finding in unanswered} == {PROBLEM}, "who listens and does not answer does not work"
 
 
 def test_a_worker_s_note_that_it_hears_a_lane_fades(broker: "redis.Redis", broker_url: str) -> None:
@@ -105,41 +114,41 @@ def test_a_worker_s_note_that_it_hears_a_lane_fades(broker: "redis.Redis", broke
 
 
 def test_a_database_that_was_never_migrated_is_a_problem(empty_database_url: str) -> None:
-    found = {finding.part: finding for finding in database.database(empty_database_url)}
+    found = {finding.part: finding for finding in of_database(empty_database_url)}
     assert found["database"].level == OK
     assert (found["tables"].level, found["tables"].advice) == (PROBLEM, "run `twinvec migrate`")
     assert "tower" not in found
 
 
 def test_a_database_that_does_not_answer_is_a_problem() -> None:
-    (found,) = database.database("postgresql+psycopg://someone:secret@127.0.0.1:1/none")
+    (found,) = of_database("postgresql+psycopg://someone:secret@127.0.0.1:1/none")
     assert found.level == PROBLEM
     assert "secret" not in found.found
 
 
 def test_the_live_tower_is_named_and_its_absence_warned_of(ledger: Ledger, database_url: str) -> None:
-    (found,) = of("tower", database.database(database_url))
+    (found,) = of("tower", of_database(database_url))
     assert (found.level, found.advice) == (WARNING, "train one with `twinvec train`")
     tower = register(ledger)
-    (found,) = of("tower", database.database(database_url))
+    (found,) = of("tower", of_database(database_url))
     assert (found.level, found.found.split(" (")[0]) == (OK, f"tower {tower}")
 
 
 def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger, database_url: str) -> None:
     register(ledger)
     failing, dying = send(ledger, item("a", 1), item("b", 2)), send(ledger, item("c", 3))
-    assert not of("batches", database.database(database_url))
+    assert not of("batches", of_database(database_url))
     lease = claim(ledger, failing)
     assert lease is not None
     ledger(give_back, lease, error="OSError: the card fell out")
     bury(ledger, dying)
-    tried, dead = of("batches", database.database(database_url))
+    tried, dead = of("batches", of_database(database_url))
     assert (tried.level, tried.found) == (PROBLEM, "1 with 2 digits failed when last tried: OSError: the card fell out")
     assert (dead.level, dead.found) == (WARNING, "1 dead: they are not tried any more")
     again = claim(ledger, failing)
     assert again is not None
     finish(ledger, again)
-    assert of("batches", database.database(database_url)) == [dead]
+    assert of("batches", of_database(database_url)) == [dead]
 
 
 def test_packages_below_their_floors_are_named() -> None:

@@ -71,7 +71,7 @@ class Direct(Connection):
     def failure_of(self, id: str) -> str | None:
         return self.failures.get(id)
 
-    def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+    def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
         request = type(message).read(over_the_wire(message.write()))
         answer: dict[str, Any] = over_the_wire(answering(WORK[type(message)])(request, self.runtime))
         if "error" in answer:
@@ -198,7 +198,7 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
                 deaths += 1
                 return "died"
 
-        def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+        def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
             nonlocal deaths
             try:
                 return super().ask(message)
@@ -276,7 +276,7 @@ def test_the_client_waits_while_the_backlog_is_full(runtime: Runtime, ledger: Le
     class Watched(Direct):
         """Its worker embeds when the backlog was found full three times."""
 
-        def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+        def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
             nonlocal deepest, full
             answer = super().ask(message)
             deepest = max(deepest, answer["backlog"])
@@ -304,7 +304,7 @@ def test_large_pictures_wait_while_many_bytes_are_under_way(runtime: Runtime, le
             Weighing.most = max(Weighing.most, sum(under_way.values()))
             return super().send(message)
 
-        def ask(self, message: Message, *, timeout: float | None = None) -> dict[str, Any]:
+        def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
             answer = super().ask(message)
             for seq, _ in answer.get("accepted", []):
                 under_way.pop(seq, None)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from db.bulk import copy_digits
-from db.engine import connect, transact, transact_through_outage
+from db.engine import LimitedConnection, connect, transact, transact_through_outage
 from tests.makers import Ledger, together
 
 
@@ -110,12 +110,13 @@ def test_a_database_that_is_not_there_is_waited_for_through_an_outage(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = connect(database_url.replace("port=5432", "port=5999"))
-    tries = []
+    connecting, tries = LimitedConnection.connect, []
 
-    @event.listens_for(engine, "do_connect")
-    def connecting(*_: Any) -> None:
+    def counted(*arguments: Any, **options: Any) -> Any:
         tries.append(1)
+        return connecting(*arguments, **options)
 
+    monkeypatch.setattr(LimitedConnection, "connect", counted)
     monkeypatch.setattr("db.engine.OUTAGE_ATTEMPTS", 3)
     with pytest.raises(DBAPIError):
         transact_through_outage(engine, backend)

@@ -222,6 +222,15 @@ class Towers(TypedDict):
     towers: list[Tower]
 
 
+class Probed(TypedDict):
+    """worker: the process that answered. database: seconds of a statement there; tower: of one glyph through the live
+    tower, null where this process runs none."""
+
+    worker: str
+    database: float
+    tower: float | None
+
+
 class Refusal(TypedDict):
     """The class of the client's error, and its sentence."""
 

@@ -67,6 +67,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     task: ClassVar[str]
     lane: ClassVar[str]
     answer: ClassVar[type | None] = None
+    repeatable: ClassVar[bool] = True  # whether the same message again does no more than one
     refusals: ClassVar[tuple[str, ...]] = ()
 
     def write(self) -> dict[str, Any]:
@@ -114,6 +115,7 @@ class Intake(Message, frozen=True, kw_only=True):
 
     task = "twinvec.intake"
     lane = "intake"
+    repeatable = False  # sent again, it says so with `resent`
     answer = answers.Accepted
 
     job: JobId
@@ -307,6 +309,7 @@ class Requeue(Message, frozen=True, kw_only=True):
 
     task = "twinvec.requeue"
     lane = "control"
+    repeatable = False  # the second would find no dead batch
     answer = answers.JobOf
     refusals = ("UnknownBatch", "NotRescuable")
 
@@ -346,6 +349,18 @@ class ListTowers(Message, frozen=True, kw_only=True):
     answer = answers.Towers
 
 
+class Probe(Message, frozen=True, kw_only=True):
+    """Show that a lane works: its worker reads from the database, and embeds a glyph where that is its work.
+
+    It may be sent on every lane.
+    """
+
+    task = "twinvec.probe"
+    lane = "control"
+    repeatable = False  # a second would wait behind the same work
+    answer = answers.Probed
+
+
 MESSAGES: tuple[type[Message], ...] = (
     Intake,
     EmbedBatch,
@@ -365,6 +380,7 @@ MESSAGES: tuple[type[Message], ...] = (
     StartTraining,
     StopTraining,
     ListTowers,
+    Probe,
 )
 
 

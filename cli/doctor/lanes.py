@@ -1,0 +1,119 @@
+"""Checks of the lanes: not whether a worker is there, but whether its work gets done. A probe goes through each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from sqlalchemy import Connection, text
+
+from cli.doctor.finding import OK, PROBLEM, Finding
+from twinvec_client import NoAnswer, TwinvecError
+from twinvec_client.connection import Connection as Broker
+from twinvec_client.contract.broker import KEY_PREFIX, LANES
+from twinvec_client.contract.messages import Probe
+from worker.watchdog import LISTENING
+
+PROBE_TIMEOUT = 10.0  # seconds
+RECENT = 30  # seconds; a lane that finished a batch since then works, though its probe waits behind others
+KINDS = {"embed": "embed", "backfill": "backfill", "train": "train"}  # lane -> kind of the jobs whose batches it takes
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What was seen of a lane. waiting: messages in the broker. probed: a probe's answer, or why there is none."""
+
+    name: str
+    listening: bool
+    waiting: int
+    probed: dict[str, Any] | TwinvecError | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the ledger says of a lane's batches, in seconds from now; None where there is none."""
+
+    finished: float | None  # since the last was finished
+    queued: float | None  # since the oldest that waits was queued
+    leased: bool  # whether one is being worked on
+
+
+def lanes(broker_url: str) -> list[Lane]:
+    """Probe every lane, all at once. Raises redis's errors."""
+    with redis.Redis.from_url(broker_url, socket_connect_timeout=3, socket_timeout=10) as server:
+        seen = [(name, bool(server.exists(LISTENING + name)), server.llen(KEY_PREFIX + name)) for name in LANES]
+    with ThreadPoolExecutor(len(seen)) as pool:
+        probes = [pool.submit(probe, broker_url, name) if listening else None for name, listening, _ in seen]
+        return [
+            Lane(name, listening, int(waiting), None if probed is None else probed.result())
+            for (name, listening, waiting), probed in zip(seen, probes, strict=True)
+        ]
+
+
+def probe(broker_url: str, lane: str) -> dict[str, Any] | TwinvecError:
+    """The answer of a lane's worker, or what stands in its place."""
+    try:
+        return Broker(broker_url).ask(Probe(), timeout=PROBE_TIMEOUT, lane=lane)
+    except TwinvecError as error:
+        return error
+
+
+def findings(lanes: list[Lane], connection: Connection | None) -> Iterator[Finding]:
+    """One for all lanes that answered; one for each other. connection: to the ledger, where it can be reached."""
+    absent = [lane for lane in lanes if not lane.listening]
+    if absent:
+        waiting = ", ".join(f"{lane.name} ({lane.waiting:,} waiting)" for lane in absent)
+        names = ",".join(lane.name for lane in absent)
+        advice = f"start one with `twinvec worker --lanes {names}`, or all with `twinvec up`"
+        yield Finding("workers", PROBLEM, f"none on {waiting}", advice)
+    answered = [lane for lane in lanes if isinstance(lane.probed, dict)]
+    if answered:
+        shown = ", ".join(f"{lane.name} {_milliseconds(lane.probed)}" for lane in answered)
+        yield Finding("workers", OK, f"a probe came back on {shown}")
+    for lane in lanes:
+        if isinstance(lane.probed, TwinvecError):
+            yield _unanswered(lane, lane.probed, None if connection is None else work(connection, lane.name))
+
+
+def work(connection: Connection, lane: str) -> Work | None:
+    """What the ledger says of a lane; None for one that takes no batches."""
+    if lane not in KINDS:
+        return None
+    row = connection.execute(
+        text("""
+            SELECT extract(epoch FROM now() - max(finished_at) FILTER (WHERE state = 'done')) AS finished,
+                extract(epoch FROM now() - min(batches.created_at) FILTER (WHERE state = 'queued')) AS queued,
+                coalesce(bool_or(state = 'leased' AND lease_until > now()), false) AS leased
+            FROM batches JOIN jobs ON jobs.id = batches.job WHERE kind = :kind
+            AND (state IN ('queued', 'leased') OR finished_at > now() - interval '1 day')
+        """),
+        {"kind": KINDS[lane]},
+    ).one()
+    finished, queued = (None if value is None else float(value) for value in (row.finished, row.queued))
+    return Work(finished, queued, row.leased)
+
+
+def _unanswered(lane: Lane, error: TwinvecError, work: Work | None) -> Finding:
+    if not isinstance(error, NoAnswer):
+        return Finding("workers", PROBLEM, f"{lane.name}: {error}", "look at that worker's log")
+    if work is not None and lane.name == "train" and work.leased:
+        return Finding("workers", OK, "train: a training is under way")
+    if work is not None and work.finished is not None and work.finished < RECENT:
+        found = f"{lane.name}: busy, the last batch was finished {work.finished:.0f} s ago"
+        return Finding("workers", OK, found)
+    found = (
+        f"{lane.name}: a worker listens, and no probe came back within {PROBE_TIMEOUT:g} s; {lane.waiting:,} waiting"
+    )
+    if work is not None and work.queued is not None:
+        found += f"; the oldest batch waits for {work.queued:,.0f} s"
+    if work is not None:
+        found += "; none was finished today" if work.finished is None else f"; the last {work.finished:,.0f} s ago"
+    return Finding("workers", PROBLEM, found, "look at that worker's log; it may be cut off from broker or database")
+
+
+def _milliseconds(answer: Any) -> str:
+    seconds = answer["database"] + (answer["tower"] or 0)
+    return f"({1000 * seconds:.0f} ms)"

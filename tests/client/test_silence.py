@@ -1,0 +1,80 @@
+"""The client over connections that fall silent, that were idle for long, and after a fork; a real worker answers."""
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+from sqlalchemy import Engine
+from sqlalchemy.engine import make_url
+
+from tests.silence import Proxy
+from twinvec_client import NoAnswer, Twinvec, connection
+from worker.app import app
+from worker.runtime import runtime
+
+
+@pytest.fixture
+def worker(broker_url: str, database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One that serves `control`, in a thread of this process."""
+    monkeypatch.setenv("TWINVEC_DATABASE_URL", database_url)
+    runtime.cache_clear()
+    for module in app.conf.include:
+        app.loader.import_task_module(module)
+    app.amqp.queues.select(["control"])
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20):
+        yield
+    runtime().engine.dispose()
+    runtime.cache_clear()
+
+
+@pytest.fixture
+def proxy(broker_url: str) -> Iterator[Proxy]:
+    with Proxy(make_url(broker_url).port or 0) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def tv(worker: None, proxy: Proxy) -> Twinvec:
+    return Twinvec(f"redis://127.0.0.1:{proxy.port}/0", answer_timeout=15)
+
+
+def test_it_answers_again_after_all_its_connections_fell_silent(tv: Twinvec, proxy: Proxy) -> None:
+    assert tv.jobs() == []
+    for _ in range(2):
+        assert proxy.swallow() > 0
+        start = time.monotonic()
+        assert tv.jobs() == []
+        assert time.monotonic() - start < 12
+
+
+def test_connections_that_were_idle_for_long_are_not_used(
+    tv: Twinvec, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tv.jobs() == []
+    proxy.swallow()
+    monkeypatch.setattr(connection, "IDLE_LIMIT", 0.0)
+    start = time.monotonic()
+    assert tv.jobs() == []
+    assert time.monotonic() - start < connection.SOCKET_TIMEOUT
+
+
+def test_it_works_on_in_a_process_forked_from_its_own(tv: Twinvec) -> None:
+    assert tv.jobs() == []
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if tv.jobs() == [] else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert tv.jobs() == []
+
+
+def test_what_nobody_answers_is_asked_twice_and_leaves_no_connection_behind(broker_url: str) -> None:
+    tv = Twinvec(broker_url, answer_timeout=0.3)
+    for _ in range(3):
+        with pytest.raises(NoAnswer):
+            tv.jobs()

@@ -1,0 +1,83 @@
+"""Connections to the database that fall silent: nothing is closed, and nothing answers."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from db import engine as engines
+from db.engine import connect, transact, transact_long
+from tests.silence import Proxy
+
+LIMIT = 1.0  # seconds; of a statement here
+
+
+@pytest.fixture
+def proxy(engine: Engine) -> Iterator[Proxy]:
+    folder = engine.url.query["host"]
+    assert isinstance(folder, str)
+    with Proxy(Path(folder) / f".s.PGSQL.{engine.url.query['port']}") as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(engine: Engine, proxy: Proxy) -> Iterator[Engine]:
+    url = engine.url.set(host="127.0.0.1", port=proxy.port, query={})
+    proxied = connect(url.render_as_string(hide_password=False), statement_limit=LIMIT)
+    yield proxied
+    proxied.dispose()
+
+
+def test_a_transaction_whose_connection_falls_silent_is_run_again_and_takes_effect_once(
+    engine: Engine, proxied: Engine, proxy: Proxy
+) -> None:
+    transact(engine, lambda session: session.execute(text("CREATE TABLE notes (value int)")))
+    tries = []
+
+    def work(session: Session) -> None:
+        session.execute(text("INSERT INTO notes VALUES (1)"))
+        tries.append(1)
+        if len(tries) == 1:
+            assert proxy.swallow() > 0
+        session.execute(text("INSERT INTO notes VALUES (2)"))
+
+    start = time.monotonic()
+    transact(proxied, work)
+    assert len(tries) == 2
+    assert time.monotonic() - start < 3 * LIMIT + 5
+    assert transact(engine, lambda session: session.execute(text("SELECT count(*) FROM notes")).scalar_one()) == 2
+
+
+def test_connections_that_fell_silent_in_the_pool_cost_one_short_wait(
+    proxied: Engine, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "PING_LIMIT", 0.3)
+    lent = [proxied.connect() for _ in range(4)]
+    for connection in lent:
+        connection.close()
+    assert proxy.swallow() == 4
+    start = time.monotonic()
+    for _ in range(4):
+        assert transact(proxied, lambda session: session.execute(text("SELECT 1")).scalar_one()) == 1
+    assert time.monotonic() - start < 2
+
+
+def test_a_statement_without_end_is_given_up_by_the_server(proxied: Engine) -> None:
+    with pytest.raises(OperationalError, match="statement timeout"):
+        transact(proxied, lambda session: session.execute(text("SELECT pg_sleep(60)")))
+
+
+def test_work_over_many_rows_gets_minutes_where_its_limit_is_reached(proxied: Engine) -> None:
+    tries = []
+
+    def work(session: Session) -> int:
+        tries.append(1)
+        session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 1.5 * LIMIT})
+        return 7
+
+    assert transact_long(proxied, work) == 7
+    assert len(tries) == 2
