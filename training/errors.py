@@ -1,4 +1,4 @@
-"""What can go wrong in this room, each with the sentence that says what to do next."""
+"""The errors of `training`. Each message says what to do next."""
 
 from typing import Literal
 
@@ -16,7 +16,7 @@ PictureReason = Literal[
 
 
 class TrainingError(ValueError):
-    """Something handed to this room cannot be used; the message says why, and what would be."""
+    """An argument cannot be used, or a training failed; the message says why, and what would help."""
 
 
 class PictureError(TrainingError):
@@ -27,7 +27,7 @@ class PictureError(TrainingError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type["PictureError"], tuple[PictureReason, str]]:
-        # The default would rebuild it from the message alone, in whichever process unpickles it.
+        # The default would rebuild it from the message alone, which fails in the process that unpickles it.
         return type(self), (self.reason, str(self))
 
 

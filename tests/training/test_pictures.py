@@ -1,4 +1,4 @@
-"""Pictures from the world become glyphs; bad ones are refused with their reason, whatever they are."""
+"""Image files become glyphs; bad ones are refused with their reason, for any bytes."""
 
 import struct
 import subprocess
@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from training.arrays import Uint8
 from training.data.dataset import Dataset
-from training.pictures.read import FORMATS, PictureError, glyph_of, read_picture
+from training.errors import PictureError
+from training.pictures.read import FORMATS, read_picture
 
-Grey = NDArray[np.uint8]
-
-unhurried = settings(deadline=None)  # a busy machine is no fault
+unhurried = settings(deadline=None)  # a busy machine is not a failure
 
 
-def encoded(picture: Grey | Image.Image, form: str = "PNG", **options: Any) -> bytes:
+def encoded(picture: Uint8 | Image.Image, form: str = "PNG", **options: Any) -> bytes:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     file = BytesIO()
     image.save(file, form, **options)
@@ -41,12 +40,12 @@ def png(width: int, height: int, bits: int, colour: int, data: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def enlarged(digit: Grey, side: int) -> Grey:
+def enlarged(digit: Uint8, side: int) -> Uint8:
     return np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def off_by(one: Grey, other: Grey) -> float:
-    """The mean difference of two glyphs in grey levels, where a centre that was rounded the other way is no fault."""
+def off_by(one: Uint8, other: Uint8) -> float:
+    """The mean difference of two glyphs in grey levels; a centre that was rounded the other way does not count."""
     moved = [np.roll(one.astype(int), (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     return min(float(np.abs(image - other).mean()) for image in moved)
 
@@ -59,22 +58,21 @@ def reason_of(data: bytes, **limits: Any) -> str:
 
 
 @pytest.fixture(scope="session")
-def digits(sample: Dataset) -> Grey:
+def digits(sample: Dataset) -> Uint8:
     return np.concatenate([sample.train_images, sample.test_images])
 
 
 @pytest.fixture(scope="session")
-def five(digits: Grey) -> Grey:
-    first: Grey = digits[0]
-    return first
+def five(digits: Uint8) -> Uint8:
+    return digits[0]
 
 
-def test_an_mnist_digit_comes_through_byte_for_byte(digits: Grey) -> None:
+def test_an_mnist_digit_comes_through_byte_for_byte(digits: Uint8) -> None:
     for digit in digits:
         assert np.array_equal(read_picture(encoded(digit)), digit)
 
 
-def test_an_inverted_mnist_digit_comes_back(digits: Grey) -> None:
+def test_an_inverted_mnist_digit_comes_back(digits: Uint8) -> None:
     off = [off_by(read_picture(encoded(255 - digit)), digit) for digit in digits]
     assert np.mean(off) < 3
     assert np.percentile(off, 95) < 6
@@ -90,7 +88,7 @@ def test_an_inverted_mnist_digit_comes_back(digits: Grey) -> None:
     dark_on_light=st.booleans(),
 )
 def test_size_place_polarity_and_contrast_do_not_matter(
-    digits: Grey,
+    digits: Uint8,
     index: int,
     side: int,
     margins: tuple[int, int, int, int],
@@ -107,7 +105,7 @@ def test_size_place_polarity_and_contrast_do_not_matter(
 
 @pytest.mark.parametrize("inset", [0, 10])
 @pytest.mark.parametrize("thickness", [1, 3, 12])
-def test_a_frame_around_the_digit_is_left_out(digits: Grey, inset: int, thickness: int) -> None:
+def test_a_frame_around_the_digit_is_left_out(digits: Uint8, inset: int, thickness: int) -> None:
     off = []
     for digit in digits[:40]:
         paper = np.pad(enlarged(digit, 100), 12)
@@ -117,7 +115,7 @@ def test_a_frame_around_the_digit_is_left_out(digits: Grey, inset: int, thicknes
     assert np.mean(np.array(off) < 10) > 0.9
 
 
-def test_a_shaded_noisy_photograph_shows_the_same_digit(digits: Grey) -> None:
+def test_a_shaded_noisy_photograph_shows_the_same_digit(digits: Uint8) -> None:
     random = np.random.default_rng(0)
     down, across = np.mgrid[-1:1:160j, -1:1:160j]
     off = []
@@ -129,7 +127,7 @@ def test_a_shaded_noisy_photograph_shows_the_same_digit(digits: Grey) -> None:
     assert np.median(off) < 10
 
 
-def test_a_small_digit_on_a_large_sheet_keeps_its_detail(digits: Grey) -> None:
+def test_a_small_digit_on_a_large_sheet_keeps_its_detail(digits: Uint8) -> None:
     off = []
     for digit in digits[:20]:
         small = enlarged(digit, 60)
@@ -138,7 +136,7 @@ def test_a_small_digit_on_a_large_sheet_keeps_its_detail(digits: Grey) -> None:
     assert np.median(off) < 5
 
 
-def test_dirt_beside_the_digit_is_left_out(digits: Grey) -> None:
+def test_dirt_beside_the_digit_is_left_out(digits: Uint8) -> None:
     for digit in digits[:10]:
         clean = np.pad(enlarged(digit, 100), 30)
         dirty = clean.copy()
@@ -153,14 +151,14 @@ def test_a_hair_line_is_still_seen() -> None:
     assert glyph[5:24].max(axis=1).min() > 200
 
 
-def test_without_normalising_nothing_is_inverted_or_moved(five: Grey) -> None:
+def test_without_normalising_nothing_is_inverted_or_moved(five: Uint8) -> None:
     assert np.array_equal(read_picture(encoded(255 - five), normalise=False), 255 - five)
     larger = encoded(np.full((100, 300), 200, np.uint8))
     assert np.array_equal(read_picture(larger, normalise=False), np.full((28, 28), 200, np.uint8))
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_format_is_read(five: Grey, form: str) -> None:
+def test_every_format_is_read(five: Uint8, form: str) -> None:
     options = {"lossless": True} if form == "WEBP" else {}
     large = 255 - enlarged(five, 100)
     assert off_by(read_picture(encoded(large, form, **options)), read_picture(encoded(large))) < 2
@@ -177,33 +175,33 @@ def test_every_format_is_read(five: Grey, form: str) -> None:
     ],
     ids=["1-bit", "RGB", "RGBA", "LA", "palette"],
 )
-def test_every_mode_shows_the_same_digit(five: Grey, convert: Callable[[Image.Image], Image.Image]) -> None:
+def test_every_mode_shows_the_same_digit(five: Uint8, convert: Callable[[Image.Image], Image.Image]) -> None:
     image = Image.fromarray(255 - enlarged(five, 100))
     assert off_by(read_picture(encoded(convert(image))), read_picture(encoded(image))) < 10
 
 
-def test_print_colours_show_the_same_digit(five: Grey) -> None:
+def test_print_colours_show_the_same_digit(five: Uint8) -> None:
     image = Image.fromarray(255 - enlarged(five, 100))
     assert off_by(read_picture(encoded(image.convert("CMYK"), "TIFF")), read_picture(encoded(image))) < 1
 
 
 @pytest.mark.parametrize("colour", [0, 90, 255])
-def test_strokes_on_nothing_are_seen_whatever_their_colour(five: Grey, colour: int) -> None:
+def test_strokes_on_nothing_are_seen_whatever_their_colour(five: Uint8, colour: int) -> None:
     strokes = enlarged(five, 100)
     picture = np.stack([np.full_like(strokes, colour), strokes], axis=-1)
     assert off_by(read_picture(encoded(Image.fromarray(picture, "LA"))), read_picture(encoded(strokes))) < 1
 
 
-def test_a_card_with_clear_corners_is_read_by_its_own_paper(five: Grey) -> None:
-    card = np.pad(255 - enlarged(five, 100), 20, constant_values=255)
-    alpha = np.full_like(card, 255)
+def test_paper_with_transparent_corners_is_read_by_its_own_colour(five: Uint8) -> None:
+    paper = np.pad(255 - enlarged(five, 100), 20, constant_values=255)
+    alpha = np.full_like(paper, 255)
     alpha[:20, :20] = alpha[-20:, -20:] = 0
-    rounded = encoded(Image.fromarray(np.stack([card, alpha], axis=-1), "LA"))
-    assert off_by(read_picture(rounded), read_picture(encoded(card))) < 1
+    rounded = encoded(Image.fromarray(np.stack([paper, alpha], axis=-1), "LA"))
+    assert off_by(read_picture(rounded), read_picture(encoded(paper))) < 1
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WebP"])
-def test_a_photograph_is_turned_as_its_camera_was(five: Grey, format: str) -> None:
+def test_a_photograph_is_turned_as_its_camera_was(five: Uint8, format: str) -> None:
     upright = Image.fromarray(255 - enlarged(five, 100))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn it right by a quarter
@@ -211,7 +209,7 @@ def test_a_photograph_is_turned_as_its_camera_was(five: Grey, format: str) -> No
     assert off_by(read_picture(turned), read_picture(encoded(upright))) < 2
 
 
-def test_the_first_frame_of_an_animation_counts(five: Grey) -> None:
+def test_the_first_frame_of_an_animation_counts(five: Uint8) -> None:
     frames = [Image.fromarray(enlarged(five, 60)), Image.new("L", (60, 60), 255)]
     moving = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert off_by(read_picture(moving), read_picture(encoded(frames[0]))) < 1
@@ -222,7 +220,7 @@ def test_no_bytes_are_empty() -> None:
 
 
 def test_too_many_bytes_are_counted_before_they_are_opened() -> None:
-    assert reason_of(b"no picture at all", max_bytes=16) == "too_many_bytes"
+    assert reason_of(b"not a picture at all", max_bytes=16) == "too_many_bytes"
 
 
 @pytest.mark.parametrize("side", [1001, 10_000, 20_000])
@@ -232,7 +230,7 @@ def test_too_many_pixels_are_counted_before_they_are_decoded(side: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"hello", b"%PDF-1.7", b"<svg></svg>", b"\0" * 100], ids=repr)
-def test_what_is_no_picture_is_called_so(data: bytes) -> None:
+def test_what_is_not_a_picture_is_called_so(data: bytes) -> None:
     assert reason_of(data) == "not_a_picture"
 
 
@@ -243,7 +241,7 @@ def test_a_truncated_picture_is_damaged(form: str) -> None:
     assert reason_of(whole[: len(whole) // 2]) == "damaged"
 
 
-def test_whatever_the_decoder_raises_means_damage(five: Grey) -> None:
+def test_any_error_of_the_decoder_means_damage(five: Uint8) -> None:
     data = bytearray(encoded(five))
     data[11] = 1  # the length of the header, over which Pillow raises no OSError
     assert reason_of(bytes(data)) == "damaged"
@@ -274,7 +272,7 @@ def test_deep_pictures_are_refused_instead_of_cut(data: bytes) -> None:
     ],
     ids=["white", "black", "one pixel", "scanned paper", "transparent"],
 )
-def test_paper_without_ink_is_blank(picture: Grey) -> None:
+def test_paper_without_ink_is_blank(picture: Uint8) -> None:
     assert reason_of(encoded(picture)) == "blank"
 
 
@@ -287,7 +285,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of the damage too
 @unhurried
 @given(st.data())
-def test_any_damage_is_read_or_refused(digits: Grey, data: st.DataObject) -> None:
+def test_any_damage_is_read_or_refused(digits: Uint8, data: st.DataObject) -> None:
     whole = bytearray(encoded(enlarged(digits[0], 40), data.draw(st.sampled_from(FORMATS))))
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
@@ -320,52 +318,9 @@ def read_or_refuse(data: bytes, reasons: set[str] | None = None) -> None:
         assert glyph.any()
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.eye(28, dtype=np.uint8) * 255,
-        np.eye(28, dtype=np.int64) * 255,
-        np.eye(28, dtype=bool),
-        np.eye(28, dtype=np.float32),
-        np.asfortranarray(np.eye(28)),
-    ],
-    ids=lambda array: array.dtype.name,
-)
-def test_an_array_is_taken_as_it_is(array: NDArray[Any]) -> None:
-    glyph = glyph_of(array)
-    assert glyph.dtype == np.uint8
-    assert glyph.flags.c_contiguous
-    assert np.array_equal(glyph, np.eye(28) * 255)
-
-
-def test_shares_of_255_come_back_exactly() -> None:
-    levels = np.arange(784, dtype=np.uint8).reshape(28, 28)
-    assert np.array_equal(glyph_of(levels / np.float32(255)), levels)
-
-
-@pytest.mark.parametrize(
-    ("array", "named"),
-    [
-        (np.zeros((28, 27), np.uint8), "(28, 27)"),
-        (np.zeros(784, np.uint8), "(784,)"),
-        (np.full((28, 28), 256), "256"),
-        (np.full((28, 28), -1), "-1"),
-        (np.full((28, 28), np.nan), "NaN"),
-        (np.full((28, 28), 1.5), "1.5"),
-        (np.full((28, 28), "7"), "<U1"),
-        (np.zeros((28, 28), complex), "complex128"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_an_array_that_is_no_glyph_is_named(array: NDArray[Any], named: str) -> None:
-    with pytest.raises(PictureError) as refused:
-        glyph_of(array)
-    assert refused.value.reason == "bad_array"
-    assert named in str(refused.value)
-
-
-def test_pictures_and_mnist_are_read_without_keras() -> None:
+def test_pictures_and_data_are_read_without_keras() -> None:
     program = (
-        "import sys, training.pictures, training.mnist; sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
+        "import sys, training.pictures.sandbox, training.data.files; "
+        "sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""A picture that kills whoever decodes it costs itself, in a process of its own."""
+"""A picture that kills the process that decodes it is refused, and costs nothing else: that process is a child."""
 
 import signal
 from collections.abc import Iterator
@@ -29,14 +29,14 @@ def decoder() -> Iterator[Decoder]:
 
 
 def children() -> list[psutil.Process]:
-    """The decoders that run."""
+    """The decoding processes that run."""
     return [child for child in psutil.Process().children() if "training.pictures.sandbox_process" in command_of(child)]
 
 
 def command_of(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
-    except psutil.Error:  # it has ended, and is not buried yet
+    except psutil.Error:  # it has ended, and is not reaped yet
         return ""
 
 

@@ -1,1 +1,1 @@
-"""Pictures from the world -> 28x28 glyphs. It must not know Keras: intake runs without it."""
+"""Image files -> 28x28 glyphs. It must not know Keras: intake runs without it."""

@@ -1,19 +1,17 @@
-"""Connected spots in a mask, and which of them belong to the digit: not the frame, not the dirt.
+"""Where in a mask the digit is: its connected components, without the frame around it and the dirt beside it.
 
-It knows masks alone. Two pixels are connected when they touch, corners included.
+It knows masks alone, not grey levels. Two pixels are connected when they touch, corners included.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from training.arrays import Bool, Int64
 
-DUST = 0.02  # a spot smaller than this share of all ink is dirt
+DIRT = 0.02  # a component smaller than this share of all ink is dirt
 RIM = 0.12  # a frame's pixels lie within this share of its box's shorter side
-STROKE = 0.2  # beside a frame or a line, a spot this share of its side is ink of its own
+STROKE = 0.2  # beside a frame or a line, a component this share of its side is ink of its own
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Box:
     def slices(self) -> tuple[slice, slice]:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
-    def grown(self, by: int, shape: tuple[int, int]) -> "Box":
+    def grown(self, by: int, shape: tuple[int, ...]) -> "Box":
         """This box with a margin of `by` pixels, inside a picture of `shape`."""
         return Box(
             max(0, self.top - by),
@@ -65,61 +63,75 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Sheet:
+    """A sheet that is lighter or darker than what it lies on. What is written on it is inside the box."""
+
+    box: Box
+
+
+@dataclass(frozen=True)
+class DigitMask:
+    """(h, w) of the whole mask, True in the components that belong to the digit; there may be none."""
+
+    mask: Bool
+
+    @property
+    def box(self) -> Box:
+        """Where the digit is. There must be a component."""
+        return bounds(self.mask)
+
+
+def locate(mask: Bool) -> Sheet | DigitMask:
+    """(h, w), True where there is ink, somewhere at least -> the sheet that holds the digit, or the digit itself."""
+    labels, components = find_components(mask)
+    sheet = find_sheet(labels, components)
+    return DigitMask(digit_of(labels, components)) if sheet is None else Sheet(sheet)
+
+
+def bounds(mask: Bool) -> Box:
+    """The box of what is set; there must be something."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def edges_of(picture: Bool) -> Bool:
+    """The outermost ring of pixels, as one line."""
+    return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
+
+
+@dataclass(frozen=True)
 class Component:
-    """One connected spot: its label in the map, how many pixels it has, where it lies."""
+    """One connected component: its label in the map of labels, how many pixels it has, where it lies."""
 
     label: int
     pixels: int
     box: Box
 
 
-def find_components(mask: Mask) -> tuple[Ints, list[Component]]:
-    """(h, w) bool -> (h, w) labels, 0 where there is none, and the spots, the first labelled 1."""
-    rows, starts, ends = runs_of(mask)
-    roots = joined(rows, starts, ends, stride=mask.shape[1] + 2)
-    _, names = np.unique(roots, return_inverse=True)
-    count = int(names.max(initial=-1)) + 1
+def find_components(mask: Bool) -> tuple[Int64, list[Component]]:
+    """(h, w) -> (h, w) labels, 0 where nothing is set, and the components in reading order, the first labelled 1.
+
+    SciPy's `ndimage.label` finds the same no faster, and its import makes a decoding process start with 57 MB in 0.27 s
+    of CPU instead of 29 MB in 0.11 s.
+    """
+    rows, starts, ends = find_runs(mask)
+    roots = unite_runs(rows, starts, ends, stride=mask.shape[1] + 2)
+    _, indices = np.unique(roots, return_inverse=True)
+    count = int(indices.max(initial=-1)) + 1
     top, left = np.full(count, mask.shape[0]), np.full(count, mask.shape[1])
     bottom, right = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    np.minimum.at(top, names, rows)
-    np.minimum.at(left, names, starts)
-    np.maximum.at(bottom, names, rows + 1)
-    np.maximum.at(right, names, ends)
-    pixels = np.bincount(names, ends - starts, count).astype(np.int64)
+    np.minimum.at(top, indices, rows)
+    np.minimum.at(left, indices, starts)
+    np.maximum.at(bottom, indices, rows + 1)
+    np.maximum.at(right, indices, ends)
+    pixels = np.bincount(indices, ends - starts, count).astype(np.int64)
     labels = np.zeros(mask.shape, np.int64)
-    labels[mask] = np.repeat(names + 1, ends - starts)
+    labels[mask] = np.repeat(indices + 1, ends - starts)
     boxes = zip(top.tolist(), left.tolist(), bottom.tolist(), right.tolist(), strict=True)
-    return labels, [Component(i + 1, int(pixels[i]), Box(*bounds)) for i, bounds in enumerate(boxes)]
+    return labels, [Component(i + 1, int(pixels[i]), Box(*box)) for i, box in enumerate(boxes)]
 
 
-def digit_of(labels: Ints, spots: list[Component]) -> Mask:
-    """(h, w) labels -> (h, w) bool: the spots that belong to the digit, none of a frame, a cut line or dirt."""
-    drawn = [spot for spot in spots if not is_frame(spot, spots, labels)]
-    least = DUST * sum(spot.pixels for spot in drawn)
-    keep = np.zeros(len(spots) + 1, bool)
-    keep[[spot.label for spot in drawn if spot.pixels >= least]] = True
-    return keep[labels]
-
-
-def find_sheet(labels: Ints, spots: list[Component]) -> Box | None:
-    """Where a sheet with holes lies: a light card on a dark table, or the paper inside a thick border.
-
-    What is written on it are its holes; a digit never fills its box's corners and edges like that.
-    """
-    largest = max(spots, key=lambda spot: spot.pixels)
-    box = largest.box
-    inside = labels[box.slices] == largest.label
-    fill = largest.pixels / inside.size
-    is_sheet = (
-        0.62 <= fill <= 0.97
-        and box.longer <= 2.5 * min(box.height, box.width)
-        and edges_of(inside).mean() >= 0.9
-        and (box.height, box.width) != labels.shape
-    )
-    return box if is_sheet else None
-
-
-def runs_of(mask: Mask) -> tuple[Ints, Ints, Ints]:
+def find_runs(mask: Bool) -> tuple[Int64, Int64, Int64]:
     """The rows, starts and ends (half-open) of all horizontal runs, in reading order."""
     padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
     padded[:, 1:-1] = mask
@@ -129,8 +141,8 @@ def runs_of(mask: Mask) -> tuple[Ints, Ints, Ints]:
     return rows, starts, ends
 
 
-def joined(rows: Ints, starts: Ints, ends: Ints, stride: int) -> Ints:
-    """The first run of each run's spot: touching runs of neighbouring rows, united until nothing changes."""
+def unite_runs(rows: Int64, starts: Int64, ends: Int64, stride: int) -> Int64:
+    """The first run of each run's component: touching runs of neighbouring rows are united until nothing changes."""
     first, last = rows * stride + starts, rows * stride + ends
     # A run touches those of the next row that end at or after its start and start at or before its end.
     low = np.searchsorted(last, first + stride, side="left")
@@ -150,28 +162,50 @@ def joined(rows: Ints, starts: Ints, ends: Ints, stride: int) -> Ints:
             roots = roots[roots]
 
 
-def is_frame(spot: Component, spots: list[Component], labels: Ints) -> bool:
-    """Whether a spot is a box around other ink, or a line along the picture's edge beside other ink."""
+def find_sheet(labels: Int64, components: list[Component]) -> Box | None:
+    """Where a sheet with holes lies: light paper on a dark table, or the paper inside a thick border.
+
+    What is written on it are its holes; a digit never fills its box's corners and edges like that.
+    """
+    largest = max(components, key=lambda component: component.pixels)
+    box = largest.box
+    inside = labels[box.slices] == largest.label
+    fill = largest.pixels / inside.size
+    is_sheet = (
+        0.62 <= fill <= 0.97
+        and box.longer <= 2.5 * min(box.height, box.width)
+        and edges_of(inside).mean() >= 0.9
+        and (box.height, box.width) != labels.shape
+    )
+    return box if is_sheet else None
+
+
+def digit_of(labels: Int64, components: list[Component]) -> Bool:
+    """(h, w) labels -> (h, w): the components that belong to the digit; not a frame, a line at the edge, or dirt."""
+    drawn = [component for component in components if not is_frame(component, components, labels)]
+    least = DIRT * sum(component.pixels for component in drawn)
+    keep = np.zeros(len(components) + 1, bool)
+    keep[[component.label for component in drawn if component.pixels >= least]] = True
+    return keep[labels]
+
+
+def is_frame(component: Component, components: list[Component], labels: Int64) -> bool:
+    """Whether a component is a box around other ink, or a line along the picture's edge beside other ink."""
     height, width = labels.shape
-    box = spot.box
-    others = [other for other in spots if other is not spot]
+    box = component.box
+    others = [other for other in components if other is not component]
     spans = box.width >= 0.95 * width or box.height >= 0.95 * height
-    if spans and hugs(labels, spot, Box(0, 0, height, width)):
+    if spans and hugs(labels, component, Box(0, 0, height, width)):
         return any(other.box.longer >= STROKE * max(height, width) for other in others)
-    within = [other for other in others if box.holds(other.box)]
-    return any(other.box.longer >= STROKE * box.longer for other in within) and hugs(labels, spot, box)
+    inside = [other for other in others if box.holds(other.box)]
+    return any(other.box.longer >= STROKE * box.longer for other in inside) and hugs(labels, component, box)
 
 
-def hugs(labels: Ints, spot: Component, box: Box) -> bool:
-    """Whether nearly all of a spot lies along the edges of `box`."""
+def hugs(labels: Int64, component: Component, box: Box) -> bool:
+    """Whether nearly all of a component lies along the edges of `box`."""
     rim = max(2, round(RIM * min(box.height, box.width)))
     inner = Box(box.top + rim, box.left + rim, box.bottom - rim, box.right - rim)
     if inner.height <= 0 or inner.width <= 0:
         return False
-    inside = int(np.count_nonzero(labels[inner.slices] == spot.label))
-    return inside <= 0.1 * spot.pixels
-
-
-def edges_of(picture: Mask) -> Mask:
-    """The outermost ring of pixels, as one line."""
-    return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
+    inside = int(np.count_nonzero(labels[inner.slices] == component.label))
+    return inside <= 0.1 * component.pixels

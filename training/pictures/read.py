@@ -1,20 +1,17 @@
-"""Pictures from the world -> 28x28 uint8 glyphs, each bad one refused with its reason.
+"""The bytes of image files -> 28x28 uint8 glyphs; a bad one is refused with its reason.
 
 It knows Pillow and arrays, and must not know Keras: intake runs without it.
 """
 
 import warnings
 from io import BytesIO
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from training.arrays import SIDE, AnyArray, Uint8
 from training.errors import PictureError
-from training.pictures.normalise import SIDE, Grey, is_set_like_mnist, set_like_mnist
-
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "PictureError", "glyph_of", "read_picture"]
+from training.pictures.normalise import is_set_like_mnist, set_like_mnist
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 24_000_000  # a phone's photograph; 72 MB when decoded in colour
@@ -27,17 +24,17 @@ BITS_PER_SAMPLE = 258  # the TIFF tag
 
 def read_picture(
     data: bytes, *, normalise: bool = True, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
-) -> Grey:
+) -> Uint8:
     """The bytes of an encoded picture -> (28, 28) uint8.
 
-    Set as MNIST's digits were (see `normalise`), unless it is 28x28 and already set so: then it is taken
-    byte for byte. With `normalise=False` only made grey and resized, its polarity kept. Bytes are counted
-    before the picture is opened and pixels before it is decoded. The first frame of an animation counts.
+    Normalised to MNIST's form (see `normalise`), unless it is 28x28 and already has that form: then it is taken byte
+    for byte. With `normalise=False` only made grey and resized, its polarity kept. Bytes are counted before the
+    picture is opened, and pixels before it is decoded. Of an animation the first frame is read.
 
-    Raises PictureError, whatever the bytes are, and nothing else.
+    Raises PictureError and nothing else, for any bytes.
     """
     if not data:
-        raise PictureError("empty", "The picture has no bytes. Write the file anew, and read it from its start.")
+        raise PictureError("empty", "The picture has no bytes. Write the file again, and read it from its start.")
     if len(data) > max_bytes:
         raise PictureError(
             "too_many_bytes",
@@ -51,29 +48,7 @@ def read_picture(
     return set_like_mnist(grey)
 
 
-def glyph_of(array: NDArray[Any]) -> Grey:
-    """A (28, 28) array of uint8, bool, integers in 0..255 or floats in 0..1 -> (28, 28) uint8, as it is.
-
-    Raises PictureError `bad_array`, naming what was wrong with it.
-    """
-    array = np.ascontiguousarray(array)
-    if array.shape != (SIDE, SIDE):
-        raise bad_array(f"has the shape {array.shape}", "Reshape it, or send larger pictures encoded (PNG).")
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind in "iu":
-        return within(array, 255, "Scale it, or convert it to uint8.").astype(np.uint8)
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise bad_array(f"is {array.dtype} and holds NaN or infinity", "Fill those pixels with numbers.")
-        share = within(array, 1, "Divide it by its range, or convert it to uint8.")
-        return rounded(share * 255)
-    raise bad_array(f"has the dtype {array.dtype}", "Convert it to uint8.")
-
-
-def decoded(data: bytes, max_pixels: int) -> Grey:
+def decoded(data: bytes, max_pixels: int) -> Uint8:
     """Encoded bytes -> (h, w) uint8 grey, upright, transparency filled."""
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
@@ -86,14 +61,14 @@ def decoded(data: bytes, max_pixels: int) -> Grey:
         if data.startswith(SIGNATURES):
             raise damaged("its header is incomplete") from error
         raise PictureError(
-            "not_a_picture", f"These bytes are no picture. Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+            "not_a_picture", f"These bytes are not a picture. Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
         ) from None
-    except Exception as error:  # Pillow's readers raise whatever their parsers met, SyntaxError included
+    except Exception as error:  # Pillow's readers raise any error of their parsers, SyntaxError included
         raise damaged(str(error) or type(error).__name__) from error
 
 
 def opened(data: bytes, max_pixels: int) -> Image.Image:
-    """The picture behind the bytes, decoded no further than its header; its limits and depth checked."""
+    """The picture in the bytes, of which only the header is decoded; its limits and depth are checked."""
     image = Image.open(BytesIO(data), formats=FORMATS)
     width, height = image.size
     if width * height > max_pixels:
@@ -110,7 +85,7 @@ def opened(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def bits_per_channel(image: Image.Image, data: bytes) -> int:
-    """How deep the file is; Pillow would cut 16-bit colour to 8 bits without a word."""
+    """The depth of the file; Pillow would cut 16-bit colour to 8 bits silently."""
     if image.mode in ("I", "F"):
         return 32
     if image.format == "PNG" and data[12:16] == b"IHDR":
@@ -121,10 +96,10 @@ def bits_per_channel(image: Image.Image, data: bytes) -> int:
     return 16 if image.mode.startswith("I;") else 8
 
 
-def greyed(image: Image.Image) -> Grey:
+def greyed(image: Image.Image) -> Uint8:
     """Any picture -> (h, w) uint8, turned as its EXIF says."""
     image.load()
-    if image.info or image.format != "PNG":  # of a PNG's chunks, what is known of EXIF is noted there
+    if image.info or image.format != "PNG":  # a PNG without `info` has no EXIF
         ImageOps.exif_transpose(image, in_place=True)
     if image.has_transparency_data:
         return filled(np.asarray(image.convert("RGBA").convert("LA")))
@@ -133,43 +108,31 @@ def greyed(image: Image.Image) -> Grey:
     return np.array(image if image.mode == "L" else image.convert("L"))
 
 
-def filled(picture: Grey) -> Grey:
-    """(h, w, 2) level and alpha -> (h, w): what shines through is made paper.
+def filled(picture: Uint8) -> Uint8:
+    """(h, w, 2) level and alpha -> (h, w): what is transparent becomes paper.
 
-    What is seen may be a card with a digit on it: then the paper is the card's most common level. Or it is
-    the digit's strokes alone: then the paper is whichever of black and white is farther from them.
+    What is opaque may be paper with a digit on it: then the paper is its median level. Or it is the digit's
+    strokes alone: then the paper is black or white, the one that is farther from them.
     """
     level, alpha = picture[..., 0], picture[..., 1]
-    seen = level[alpha > 127]
-    if not seen.size:
+    opaque = level[alpha > 127]
+    if not opaque.size:
         return np.zeros(level.shape, np.uint8)
-    low, middle, high = np.percentile(seen, (5, 50, 95))
+    low, middle, high = np.percentile(opaque, (5, 50, 95))
     paper = middle if high - low > 64 else 255.0 * (middle < 128)
     share = alpha / np.float32(255)
     return rounded(level * share + paper * (1 - share))
 
 
-def resized(grey: Grey) -> Grey:
+def resized(grey: Uint8) -> Uint8:
     """(h, w) -> (28, 28), its aspect not kept."""
     return np.array(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-def rounded(levels: NDArray[Any]) -> Grey:
+def rounded(levels: AnyArray) -> Uint8:
     """Levels in 0..255 -> uint8."""
-    glyph: Grey = np.rint(levels).astype(np.uint8)
+    glyph: Uint8 = np.rint(levels).astype(np.uint8)
     return glyph
-
-
-def within(array: NDArray[Any], highest: int, advice: str) -> NDArray[Any]:
-    """The array, if all of it lies in 0..highest."""
-    low, high = array.min(), array.max()
-    if low < 0 or high > highest:
-        raise bad_array(f"is {array.dtype} in {low}..{high} instead of 0..{highest}", advice)
-    return array
-
-
-def bad_array(fault: str, advice: str) -> PictureError:
-    return PictureError("bad_array", f"The array {fault}; a glyph is 28x28 uint8. {advice}")
 
 
 def damaged(fault: str) -> PictureError:

@@ -1,4 +1,7 @@
-"""How a picture is decoded: here, or, where its like may have killed a process before, in a process of its own."""
+"""Decodes pictures in this process or, if an earlier attempt crashed, sandboxed in a child process.
+
+It must not know why: the caller decides whether to sandbox.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +20,32 @@ from training.pictures.sandbox_process import HEADER
 
 ReadOne = Callable[[bytes], bytes]  # an encoded picture -> 784 pixels; raises PictureError
 
-SECONDS = 10.0  # that one picture may take at arm's length
+SECONDS = 10.0  # that one picture may take in the sandbox
 
 
 @contextmanager
 def reader(normalise: bool, *, sandboxed: bool) -> Iterator[ReadOne]:
-    """How to read the pictures of one chunk."""
+    """The function that reads the pictures of one chunk."""
     if not sandboxed:
         yield lambda picture: read_picture(picture, normalise=normalise).tobytes()
         return
-    apart = Decoder(normalise)
+    decoder = Decoder(normalise)
     try:
-        yield apart.read
+        yield decoder.read
     finally:
-        apart.end()
+        decoder.end()
 
 
 class Decoder:
-    """Decodes in a process of its own, made on first use and made anew when a picture has killed it."""
+    """Decodes in a child process, which is started on first use, and again after a picture has killed it."""
 
     def __init__(self, normalise: bool, *, seconds: float = SECONDS) -> None:
         self._normalise, self._seconds = normalise, seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, picture: bytes) -> bytes:
-        """784 pixels. Raises PictureError: what the picture was refused with, or `poison` where it killed."""
-        process = self._running()
+        """784 pixels. Raises PictureError: the refusal, or `poison` if the process died or took too long."""
+        process = self._start_if_needed()
         try:
             kind, answer = self._ask(process, picture)
         except (OSError, EOFError) as error:
@@ -55,13 +58,13 @@ class Decoder:
         raise PictureError(cast(PictureReason, reason), message)  # as the child read it off a PictureError
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process, if there is one."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _start_if_needed(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "training.pictures.sandbox_process"],
@@ -72,7 +75,7 @@ class Decoder:
         return self._process
 
     def _ask(self, process: subprocess.Popen[bytes], picture: bytes) -> tuple[int, bytes]:
-        """Raises OSError or EOFError where the process has died, TimeoutError where it does not answer."""
+        """The kind and the answer. Raises OSError or EOFError if the process died, TimeoutError if it is slow."""
         assert process.stdin is not None and process.stdout is not None
         request = memoryview(HEADER.pack(self._normalise, len(picture)) + picture)
         while request:
@@ -88,8 +91,8 @@ class Decoder:
             while len(received) < count:
                 if not selector.select(self._seconds):
                     raise TimeoutError
-                part = os.read(process.stdout.fileno(), count - len(received))
-                if not part:
+                some = os.read(process.stdout.fileno(), count - len(received))
+                if not some:
                     raise EOFError
-                received += part
+                received += some
         return received

@@ -1,8 +1,7 @@
-"""A process that decodes pictures for another which must not die of them.
+"""A child process that decodes pictures, so that one that crashes the decoder does not crash a worker.
 
-`python -m training.pictures.sandbox_process` reads pictures from its input and writes a glyph or a
-refusal for each, in order, until the input ends. The process that reads its output knows, by the picture it stopped
-at, which one it died of.
+`python -m training.pictures.sandbox_process` reads pictures from its input and writes a glyph or a refusal for each, in
+order, until the input ends. If it dies, the picture that was not answered is the one that killed it.
 
 A request is a byte (1: normalise) and a length in four bytes, big-endian, then the picture. An answer is a byte,
 GLYPH or REFUSAL, and a length, then 784 pixels, or the reason code, a NUL and the message.
