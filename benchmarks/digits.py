@@ -10,8 +10,8 @@ from itertools import product
 import numpy as np
 from PIL import Image
 
+from training.arrays import Uint8
 from training.data import mnist
-from training.data.dataset import Bytes
 
 BLOCK = 1_000  # digits that are made at a time
 # By how many rows and columns MNIST is shifted each time it begins anew: none, then ever more.
@@ -19,13 +19,13 @@ SHIFTS = sorted(product(range(-4, 5), repeat=2), key=lambda shift: (abs(shift[0]
 
 
 @cache
-def originals() -> Bytes:
+def originals() -> Uint8:
     """MNIST's 70,000 digits, (70000, 28, 28) uint8."""
     data = mnist.load()
     return np.concatenate([data.train_images, data.test_images])
 
 
-def digits(start: int, stop: int) -> Bytes:
+def digits(start: int, stop: int) -> Uint8:
     """Digits `start` to `stop` of a long row: MNIST, then MNIST shifted, and so on; (n, 28, 28) uint8."""
     images = originals()
     count = len(images)
@@ -38,14 +38,14 @@ def digits(start: int, stop: int) -> Bytes:
     )
 
 
-def blocks(count: int, size: int = BLOCK, *, name: str = "digit") -> Iterator[tuple[list[str], Bytes]]:
+def blocks(count: int, size: int = BLOCK, *, name: str = "digit") -> Iterator[tuple[list[str], Uint8]]:
     """The first `count` digits with their keys, `size` at a time: any number in constant memory."""
     for start in range(0, count, size):
         stop = min(start + size, count)
         yield [f"{name}/{index:07}" for index in range(start, stop)], digits(start, stop)
 
 
-def stream(count: int, *, name: str = "digit") -> Iterator[tuple[str, Bytes]]:
+def stream(count: int, *, name: str = "digit") -> Iterator[tuple[str, Uint8]]:
     """The first `count` digits as the client takes them: (key, (28, 28) uint8)."""
     for keys, images in blocks(count, name=name):
         yield from zip(keys, images, strict=True)
@@ -56,7 +56,7 @@ def encoded(count: int) -> list[tuple[str, bytes]]:
     return [(key, _png(image)) for key, image in stream(count)]
 
 
-def _png(image: Bytes) -> bytes:
+def _png(image: Uint8) -> bytes:
     file = BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()

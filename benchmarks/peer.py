@@ -15,7 +15,7 @@ from celery.result import AsyncResult
 
 from benchmarks.place import Place
 from benchmarks.processes import ROOT
-from training.data.dataset import Bytes
+from training.arrays import Uint8
 
 PATIENCE = 300  # seconds for a task; the first one of a process loads TensorFlow
 
@@ -26,10 +26,10 @@ class Peer:
     def __init__(self, place: Place) -> None:
         self._app = Celery("application", broker=place.broker_url, backend=place.broker_url)
 
-    def send_one(self, key: str, image: Bytes) -> AsyncResult[None]:
+    def send_one(self, key: str, image: Uint8) -> AsyncResult[None]:
         return self._send("embed_one", key, _text(image))
 
-    def send_many(self, keys: list[str], images: Iterable[Bytes]) -> AsyncResult[None]:
+    def send_many(self, keys: list[str], images: Iterable[Uint8]) -> AsyncResult[None]:
         return self._send("embed_many", keys, [_text(image) for image in images])
 
     def _send(self, task: str, *arguments: object) -> AsyncResult[None]:
@@ -62,5 +62,5 @@ def await_all(results: Iterable[AsyncResult[None]]) -> None:
         result.get(timeout=PATIENCE)
 
 
-def _text(image: Bytes) -> str:
+def _text(image: Uint8) -> str:
     return b64encode(image.tobytes()).decode()

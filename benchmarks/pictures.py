@@ -1,4 +1,4 @@
-"""What normalising is worth on digits that are not set as MNIST's: plainly resized against normalised pictures.
+"""What normalisation gains on digits that do not have MNIST's form: plainly resized against normalised pictures.
 
     python benchmarks/pictures.py [--tower tower.keras]
 
@@ -16,16 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, which has a `training` of its own
 
 # imported once the path is right
+from training.arrays import AnyArray, Uint8
 from training.data import mnist
 from training.data.dataset import Dataset
 from training.errors import PictureError
@@ -35,8 +34,7 @@ from training.model.storage import load
 from training.pictures.read import read_picture
 from training.recipes import NOTEBOOK
 
-Grey = NDArray[np.uint8]
-Kind = tuple[str, list[Grey], NDArray[np.integer[Any]]]  # name, pictures of any size, what they show
+Kind = tuple[str, list[Uint8], AnyArray]  # name, pictures of any size, what they show
 
 K = 5
 COUNT = 1000  # test digits of each kind that is made from MNIST
@@ -63,15 +61,15 @@ def main() -> None:
         print(f"{name:<44}{len(files):>6}{right[0]:>9.3f}{right[1]:>12.3f}{refused:>9}{each:>9.2f}", flush=True)
 
 
-def voter(embed: Embedder, data: Dataset) -> Callable[[Grey], NDArray[np.integer[Any]]]:
+def voter(embed: Embedder, data: Dataset) -> Callable[[Uint8], AnyArray]:
     """Glyphs -> what most of the K nearest training digits show."""
-    known = embed(data.train_images)
-    squares = np.square(known).sum(axis=1)
+    gallery = embed(data.train_images)
+    squares = np.square(gallery).sum(axis=1)
 
-    def vote(glyphs: Grey) -> NDArray[np.integer[Any]]:
+    def vote(glyphs: Uint8) -> AnyArray:
         near = [
-            np.argpartition(squares - 2 * part @ known.T, K, axis=1)[:, :K]
-            for part in np.array_split(embed(glyphs), max(1, len(glyphs) // 500))
+            np.argpartition(squares - 2 * some @ gallery.T, K, axis=1)[:, :K]
+            for some in np.array_split(embed(glyphs), max(1, len(glyphs) // 500))
         ]
         labels = data.train_labels[np.concatenate(near)]
         return np.array([np.bincount(row, minlength=10).argmax() for row in labels])
@@ -104,10 +102,10 @@ def scanned() -> Iterator[Kind]:
     except ImportError:
         print("scanned digits of other writers: left out, because scikit-learn is not installed")
         return
-    found = load_digits()
-    levels = [np.rint(image * 255 / 16).astype(np.uint8) for image in found.images]
-    yield "scanned, other writers, 8x8", levels, found.target
-    yield "scanned, other writers, 64x64, dark on light", [255 - enlarged(level, 64) for level in levels], found.target
+    scans = load_digits()
+    levels = [np.rint(image * 255 / 16).astype(np.uint8) for image in scans.images]
+    yield "scanned, other writers, 8x8", levels, scans.target
+    yield "scanned, other writers, 64x64, dark on light", [255 - enlarged(level, 64) for level in levels], scans.target
 
 
 def fonts() -> Kind:
@@ -125,30 +123,30 @@ def fonts() -> Kind:
     return f"printed, {len(faces)} faces, 16 to 120 pixels", pictures, np.array(shown)
 
 
-def enlarged(digit: Grey, longer: int) -> Grey:
+def enlarged(digit: Uint8, longer: int) -> Uint8:
     height, width = digit.shape
     scale = longer / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(digit).resize(size, Image.Resampling.BICUBIC))
 
 
-def cut(digit: Grey) -> Grey:
+def cut(digit: Uint8) -> Uint8:
     rows, columns = np.flatnonzero(digit.any(axis=1)), np.flatnonzero(digit.any(axis=0))
     return digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def pasted(digit: Grey, longer: int, side: int, random: np.random.Generator) -> Grey:
+def pasted(digit: Uint8, longer: int, side: int, random: np.random.Generator) -> Uint8:
     sheet = np.zeros((side, side), np.uint8)
     top, left = random.integers(0, side - longer + 1, 2)
     sheet[top : top + longer, left : left + longer] = enlarged(digit, longer)
     return sheet
 
 
-def boxed(digit: Grey) -> Grey:
+def boxed(digit: Uint8) -> Uint8:
     return np.pad(np.pad(np.pad(enlarged(digit, 60), 6), 2, constant_values=255), 6)
 
 
-def photographed(digit: Grey, random: np.random.Generator) -> Grey:
+def photographed(digit: Uint8, random: np.random.Generator) -> Uint8:
     share = pasted(digit, 120, int(random.integers(150, 240)), random) / 255
     down, across = np.mgrid[-1 : 1 : share.shape[0] * 1j, -1 : 1 : share.shape[1] * 1j]
     shade = random.uniform(-40, 40) * down + random.uniform(-40, 40) * across
@@ -158,13 +156,13 @@ def photographed(digit: Grey, random: np.random.Generator) -> Grey:
     return np.asarray(Image.open(file))
 
 
-def png(picture: Grey) -> bytes:
+def png(picture: Uint8) -> bytes:
     file = BytesIO()
     Image.fromarray(picture).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
-def read_or_none(file: bytes) -> Grey | None:
+def read_or_none(file: bytes) -> Uint8 | None:
     try:
         return read_picture(file)
     except PictureError:

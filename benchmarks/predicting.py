@@ -1,13 +1,10 @@
-"""Prediction as Keras documents it, for those that Twinvec is compared with."""
+"""Prediction as Keras documents it, for the programs that Twinvec is compared with."""
 
 import time
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks.digits import digits
-from training.data.dataset import Bytes
+from training.arrays import Float32, Uint8
 from training.model.siamese import scaled
 from training.model.storage import load
 
@@ -22,17 +19,17 @@ class Predictor:
         pixels = scaled(digits(0, count))
         self.batch_size = min(SIZES, key=lambda size: self._seconds(pixels, size))
 
-    def __call__(self, images: Bytes) -> np.ndarray[Any, Any]:
+    def __call__(self, images: Uint8) -> Float32:
         """(n, 28, 28) or (n, 784) uint8 -> (n, 128) float32."""
         return self._predict(scaled(images), self.batch_size)
 
-    def _seconds(self, pixels: np.ndarray[Any, Any], size: int) -> float:
+    def _seconds(self, pixels: Float32, size: int) -> float:
         """Of one call; the first one of a size compiles it."""
         self._predict(pixels, size)
         start = time.perf_counter()
         self._predict(pixels, size)
         return time.perf_counter() - start
 
-    def _predict(self, pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-        vectors: np.ndarray[Any, Any] = self._tower.predict(pixels, batch_size=size, verbose=0)
+    def _predict(self, pixels: Float32, size: int) -> Float32:
+        vectors: Float32 = self._tower.predict(pixels, batch_size=size, verbose=0)
         return vectors

@@ -21,7 +21,7 @@ from db.states import JobKind
 from db.vectors import lifecycle
 from db.vectors.lifecycle import NewTower
 from tasks.upkeep import sweep
-from training.data import files, mnist
+from training.data.files import load_configured
 from training.recipes import RECIPES
 from twinvec_client.contract.messages import TrainBatch
 from worker.app import app
@@ -76,7 +76,7 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
     from training.fit.train import train as fit_tower  # noqa: PLC0415  # loads Keras: only the process that trains
 
     settings = runtime.settings
-    data = mnist.load(settings.mnist) if settings.data is None else files.load(settings.data)
+    data = load_configured(settings.data, settings.mnist)
     asked_to_stop = Event()
 
     def on_progress(progress: Progress) -> None:

@@ -18,7 +18,7 @@ from benchmarks.digits import blocks, encoded
 from benchmarks.predicting import Predictor
 from benchmarks.processes import tell, told
 from db.bulk import copy_digits, copy_embeddings
-from training.data.dataset import Bytes
+from training.arrays import Uint8
 
 BATCH = 32_768  # digits a commit; Keras's `predict` has a cost a call, which small ones would pay more often
 
@@ -28,14 +28,14 @@ predict = Predictor(place.tower_file, BATCH)
 job = uuid.uuid4()
 
 
-def read(files: list[tuple[str, bytes]]) -> Iterator[tuple[list[str], Bytes]]:
+def read(files: list[tuple[str, bytes]]) -> Iterator[tuple[list[str], Uint8]]:
     """PNG files as `blocks` has them: 28x28 grey as they are, without the checks that a stranger's picture needs."""
     for start in range(0, len(files), BATCH):
         part = files[start : start + BATCH]
         yield [key for key, _ in part], np.stack([np.asarray(Image.open(BytesIO(png)).convert("L")) for _, png in part])
 
 
-def store(session: Session, collection: str, keys: list[str], images: Bytes) -> None:
+def store(session: Session, collection: str, keys: list[str], images: Uint8) -> None:
     vectors = predict(images)
     query = text("SELECT nextval('digits_id_seq') FROM generate_series(1, :count)")
     ids = list(session.execute(query, {"count": len(keys)}).scalars())

@@ -24,7 +24,7 @@ from benchmarks.place import Place
 from benchmarks.processes import ROOT, tell, told
 from db.bulk import copy_digits, copy_embeddings
 from db.engine import connect
-from training.data.dataset import Bytes
+from training.arrays import Uint8
 
 CPUS = os.cpu_count() or 1
 PATIENCE = 300  # seconds for all actors to be ready
@@ -61,7 +61,7 @@ class Embed:
             copy_embeddings(session, self.tower, np.array(ids), vectors)
 
 
-def packed(keys: list[str], images: Bytes) -> pa.Table:
+def packed(keys: list[str], images: Uint8) -> pa.Table:
     """Digits as they stand in a file: `key`, and `pixels` of 784 bytes."""
     return pa.table({"key": keys, "pixels": pa.array([image.tobytes() for image in images], pa.binary(784))})
 

@@ -9,7 +9,7 @@ from itertools import islice
 from benchmarks.digits import stream
 from benchmarks.peer import await_all, worker
 from benchmarks.processes import tell, told
-from training.data.dataset import Bytes
+from training.arrays import Uint8
 from twinvec_client import Twinvec
 
 THREADS = 4
@@ -20,7 +20,7 @@ task = told()
 place = task["place"]
 pictures = stream((task["jobs"] + WARM) * 10)
 jobs = [dict(islice(pictures, 1 + index % 10)) for index in range(task["jobs"] + WARM)]
-Part = list[dict[str, Bytes]]
+Part = list[dict[str, Uint8]]
 
 
 def to_twinvec(part: Part) -> None:

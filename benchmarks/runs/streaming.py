@@ -6,7 +6,7 @@ import psutil
 
 from benchmarks.digits import stream
 from benchmarks.processes import tell, told
-from training.data.dataset import Bytes
+from training.arrays import Uint8
 from twinvec_client import Twinvec
 
 STEP = 5_000  # digits between two looks
@@ -17,7 +17,7 @@ process = psutil.Process()
 sizes: list[tuple[int, int]] = []  # digits read, bytes resident
 
 
-def watched() -> Iterator[tuple[str, Bytes]]:
+def watched() -> Iterator[tuple[str, Uint8]]:
     for index, pair in enumerate(stream(count)):
         if index % STEP == 0:
             sizes.append((index, process.memory_info().rss))

@@ -1,4 +1,4 @@
-"""The pictures of a training, drawn here from the tower in the ledger. Importing this loads TensorFlow."""
+"""The plots of a training, drawn here from the tower in the database. Importing this loads TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from cli.errors import CommandError
 from db.engine import connect, transact
 from db.tables import Tower
 from db.vectors import towers
-from training.data import files, mnist
+from training.data.files import load_configured
 from training.model.storage import load
 from training.report import notebook
 from worker.settings import Settings
 
 
 def draw(id: int, folder: Path) -> list[Path]:
-    """The files drawn of tower `id`. Raises CommandError where this machine lacks the ledger or the tower's data."""
+    """The files drawn of tower `id`. Raises CommandError if this machine lacks the database or the tower's data."""
     settings = Settings()
     tower = _stored(settings, id)
-    data = mnist.load(settings.mnist) if settings.data is None else files.load(settings.data)
+    data = load_configured(settings.data, settings.mnist)
     if data.digest != tower.data_digest:
         raise CommandError(
             f"tower {id} was trained on other glyphs than {data.source}: set TWINVEC_DATA as its worker has it"
@@ -36,7 +36,7 @@ def draw(id: int, folder: Path) -> list[Path]:
 def _stored(settings: Settings, id: int) -> Tower:
     url = settings.database()
     if url is None:
-        raise CommandError("pictures are drawn from the tower in the database: set TWINVEC_DATABASE_URL")
+        raise CommandError("plots are drawn from the tower in the database: set TWINVEC_DATABASE_URL")
     engine = connect(url)
     try:
         return transact(engine, towers.with_file, id)

@@ -29,8 +29,10 @@ from db.engine import connect
 from local.detached import running, start_detached, stop_detached
 from local.servers import Servers
 from local.signals import Interrupts
+from local.stack import Stack
+from training.arrays import Uint8
 from training.data import mnist
-from training.data.dataset import Bytes, Dataset
+from training.data.dataset import Dataset
 from training.pictures.read import read_picture
 from training.report import plots
 from twinvec_client import Answer, Digit, Tower, TrainingJob, TrainingOutcome, TrainingRunning, Twinvec, TwinvecError
@@ -206,7 +208,7 @@ class _Demo:
         )
         self.screen.print(self.found["embedding"])
 
-    def send(self, name: str, images: Bytes, labels: Bytes, known: set[str]) -> int:
+    def send(self, name: str, images: Uint8, labels: Uint8, known: set[str]) -> int:
         """One bulk job; how many of its pictures were embedded by this call."""
         stream = (
             (f"{name}/{index:05}", Digit(image, label=int(label)))
@@ -294,9 +296,9 @@ class _Demo:
         self.screen.print(rows)
         plots.neighbour_gallery(shown, gallery)
 
-    def stored(self, key: str) -> Bytes:
+    def stored(self, key: str) -> Uint8:
         """The training digit that was sent under a key, (28, 28) uint8."""
-        glyph: Bytes = self.data.train_images[int(key.removeprefix("train/"))]
+        glyph: Uint8 = self.data.train_images[int(key.removeprefix("train/"))]
         return glyph
 
 

@@ -1,4 +1,4 @@
-"""Labelled glyphs are read from wherever they stand, and what cannot be learnt from is refused in a sentence."""
+"""Labelled glyphs are read from every kind of source, and data that cannot be learnt from are refused with a reason."""
 
 import gzip
 from collections.abc import Callable
@@ -108,7 +108,7 @@ def test_a_folder_of_class_folders_is_read_and_split(arrays: dict[str, Array], t
     known = [digits.get(image.tobytes()) for image in data.train_images]
     found = [label for label, known_as in zip(data.train_labels, known, strict=True) if known_as is not None]
     assert found == [label for label in known if label is not None]
-    assert len(found) > 50  # the others were centred anew, as any picture is
+    assert len(found) > 50  # the others were centred again, as any picture is
 
 
 @pytest.mark.parametrize("test", ["test", "validation"])
@@ -150,7 +150,7 @@ def test_an_archive_of_other_things_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds weights"):
         files.load(archive(tmp_path / "glyphs.npz", weights=np.zeros(3)))
     (tmp_path / "broken.npz").write_bytes(b"PK\3\4 and no more")
-    with pytest.raises(DataError, match="no readable"):
+    with pytest.raises(DataError, match="not a readable"):
         files.load(tmp_path / "broken.npz")
 
 

@@ -1,4 +1,4 @@
-"""MNIST is found wherever it may lie, and nothing else is taken for it."""
+"""MNIST is found in each of its sources, and nothing else is accepted as MNIST."""
 
 import gzip
 import hashlib
@@ -25,7 +25,7 @@ IDX_FILES = {
 
 @pytest.fixture
 def genuine(sample: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """The sample, where its digests are those that are asked for."""
+    """The sample, whose digests take the place of MNIST's."""
     monkeypatch.setattr(mnist, "DIGESTS", {name: digest_of(getattr(sample, name)) for name in IDX_FILES})
     return sample
 
@@ -120,7 +120,7 @@ def test_an_npz_lacking_an_array_says_what_it_must_hold(tmp_path: Path) -> None:
 def test_a_pickle_inside_an_npz_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "mnist.npz"
     np.savez(path, x_train=np.array([print], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="no readable"):
+    with pytest.raises(DataError, match="not a readable"):
         mnist.load(path)
 
 
@@ -131,7 +131,7 @@ def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_a_path_comes_before_every_source(genuine: Dataset, tmp_path: Path) -> None:
     def unasked() -> Dataset | None:
-        raise AssertionError("a source was asked although a path was given")
+        raise AssertionError("a source was used although a path was given")
 
     assert mnist.load(write_npz(tmp_path / "m.npz", genuine), sources=[unasked]).digest == genuine.digest
 

@@ -1,28 +1,29 @@
-"""Labelled glyphs, split in two: what a tower is trained on and what it is judged by."""
+"""Labelled glyphs, split in two: what a tower is trained on and what it is evaluated by.
+
+It must not know where they come from.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
-from numpy.typing import NDArray
 
+from training.arrays import Uint8
 from training.errors import DataError
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Images (n, 28, 28) uint8, labels (n,) uint8, and where they came from.
 
-    Raises DataError where shapes, dtypes or counts do not fit together.
+    Raises DataError if shapes, dtypes or counts do not fit together.
     """
 
-    train_images: Bytes
-    train_labels: Bytes
-    test_images: Bytes
-    test_labels: Bytes
+    train_images: Uint8
+    train_labels: Uint8
+    test_images: Uint8
+    test_labels: Uint8
     source: str
 
     def __post_init__(self) -> None:
@@ -31,15 +32,15 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of all four arrays: the same digits and labels in the same order, the same digest."""
-        whole = sha256()
+        """SHA-256 of all four arrays, hex: the same for the same digits and labels in the same order."""
+        digest = sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            whole.update(f"{array.shape};".encode())
-            whole.update(np.ascontiguousarray(array).data)
-        return whole.hexdigest()
+            digest.update(f"{array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
-def check(name: str, images: Bytes, labels: Bytes) -> None:
+def check(name: str, images: Uint8, labels: Uint8) -> None:
     """Raises DataError unless these are n 28x28 uint8 images with n uint8 labels, n > 0."""
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise DataError(

@@ -1,13 +1,16 @@
-"""Data sets that Keras's downloader fetches by name. Importing this loads Keras, which takes seconds."""
+"""Data sets that Keras's downloader fetches by name. Importing this loads Keras, which takes seconds.
+
+It must not know what the data are used for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 
+from training.arrays import Uint8
 from training.data.dataset import Dataset
 from training.data.idx import read_idx
 from training.errors import DataError
@@ -21,6 +24,8 @@ KUZUSHIJI_FILES = {  # name -> MD5
     "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
 }
 
+KerasData = tuple[tuple[Uint8, Uint8], tuple[Uint8, Uint8]]
+
 
 def fetch(name: str) -> Dataset:
     """`mnist`, `fashion-mnist` or `kuzushiji-mnist`, kept in Keras's own folder. Raises DataError."""
@@ -32,17 +37,17 @@ def fetch(name: str) -> Dataset:
         raise DataError(f"Keras could not download {name}: {error}. Give a path to a copy of it instead.") from error
 
 
-def mnist() -> Dataset:
+def fetch_mnist() -> Dataset:
     """Handwritten digits: 60,000 and 10,000, ten classes."""
-    return _of_keras(keras.datasets.mnist.load_data(), "mnist")
+    return from_keras(keras.datasets.mnist.load_data(), "mnist")
 
 
-def fashion() -> Dataset:
+def fetch_fashion() -> Dataset:
     """Zalando's articles of clothing: 60,000 and 10,000, ten classes."""
-    return _of_keras(keras.datasets.fashion_mnist.load_data(), "fashion-mnist")
+    return from_keras(keras.datasets.fashion_mnist.load_data(), "fashion-mnist")
 
 
-def _of_keras(loaded: Any, name: str) -> Dataset:
+def from_keras(loaded: KerasData, name: str) -> Dataset:
     (train_images, train_labels), (test_images, test_labels) = loaded
     return Dataset(
         train_images=train_images,
@@ -53,8 +58,8 @@ def _of_keras(loaded: Any, name: str) -> Dataset:
     )
 
 
-def kuzushiji() -> Dataset:
-    """Cursive Japanese characters: 60,000 and 10,000, ten classes. Keras has no data set of it, only the means."""
+def fetch_kuzushiji() -> Dataset:
+    """Cursive Japanese characters: 60,000 and 10,000, ten classes. Keras does not list it: its files are named here."""
     paths = [
         keras.utils.get_file(name, KUZUSHIJI + name, file_hash=md5, cache_subdir="datasets/kuzushiji-mnist")
         for name, md5 in KUZUSHIJI_FILES.items()
@@ -62,4 +67,8 @@ def kuzushiji() -> Dataset:
     return read_idx(Path(paths[0]).parent)
 
 
-FETCHERS: dict[str, Callable[[], Dataset]] = {"mnist": mnist, "fashion-mnist": fashion, "kuzushiji-mnist": kuzushiji}
+FETCHERS: dict[str, Callable[[], Dataset]] = {
+    "mnist": fetch_mnist,
+    "fashion-mnist": fetch_fashion,
+    "kuzushiji-mnist": fetch_kuzushiji,
+}

