@@ -1,4 +1,4 @@
-"""The same tower file on every backend at hand: how fast it embeds, and how well the vectors agree.
+"""The same tower file on every available backend: how fast it embeds, and how well the vectors agree.
 
 Each backend runs alone in a process of its own. Those of this environment are taken; others may be named by an
 interpreter whose environment has them, beside keras, numpy and psutil:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for on the command line."""
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--also", action="append", default=[], metavar="BACKEND=PYTHON", type=named)
     parser.add_argument("--tower", type=Path, help="a dense tower's `.keras` file; else the recipe `quick` is trained")
@@ -72,8 +72,9 @@ def named(text: str) -> tuple[str, str]:
 def trained(folder: Path) -> Path:
     """A tower by the recipe `quick`, trained here."""
     code = (
-        "import sys; from pathlib import Path; from training import fit, mnist; from training.recipes import RECIPES; "
-        "Path(sys.argv[1]).write_bytes(fit.train(RECIPES['quick'], mnist.load(), seed=0).file)"
+        "import sys; from pathlib import Path; from training.data import mnist; "
+        "from training.fit.train import train; from training.recipes import RECIPES; "
+        "Path(sys.argv[1]).write_bytes(train(RECIPES['quick'], mnist.load(), seed=0).file)"
     )
     path = folder / "tower.keras"
     subprocess.run([sys.executable, "-c", code, str(path)], env=environment("tensorflow"), check=True)

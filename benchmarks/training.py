@@ -27,34 +27,26 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import machine  # noqa: E402  # run as a script, from any folder
 from training.data import mnist  # noqa: E402
+from training.fit.evaluation import MEASURES  # noqa: E402
 from training.recipes import RECIPES  # noqa: E402
 
 PLAIN = "notebook-plain"  # as it was written; `notebook` is our own version of it
 RUNS = ROOT / "benchmarks" / "runs"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- training -->", "<!-- training: end -->"
-MEASURES = {
-    "pair_accuracy": "pairs at 0.5",
-    "best_pair_accuracy": "pairs, best",
-    "nearest_1": "1-NN",
-    "nearest_5": "5-NN",
-    "recall_1": "R@1",
-    "recall_10": "R@10",
-    "map_at_r": "MAP@R",
-}
 
 Run = dict[str, Any]
 
 
 def main() -> None:
-    """Run what is asked for and not there yet, then write the table."""
+    """Run what is requested and not recorded yet, then write the table."""
     wanted = arguments()
     results: Path = wanted.results
     results.parent.mkdir(parents=True, exist_ok=True)
     data = results.parent / "mnist.npz"
     if not data.exists():
-        found = mnist.load()
-        np.savez(data, **{theirs: getattr(found, ours) for ours, theirs in mnist.NPZ_NAMES.items()})
+        digits = mnist.load()
+        np.savez(data, **{theirs: getattr(digits, ours) for ours, theirs in mnist.NPZ_NAMES.items()})
     done = {(run["recipe"], run["backend"], run["seed"]) for run in read(results)}
     for seed in range(wanted.seeds):
         for recipe in wanted.recipes.split(","):
@@ -68,7 +60,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for on the command line."""
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipes", default=",".join([PLAIN, *RECIPES]))
@@ -108,7 +100,15 @@ def append(results: Path, run: Run) -> None:
 
 def lines(runs: list[Run]) -> Iterator[str]:
     """A Markdown table: the mean over seeds, and from lowest to highest where there are several."""
-    heads = ["recipe", "backend", "seeds", "wall s", "CPU s", "CPU, notebook = 1", *MEASURES.values()]
+    heads = [
+        "recipe",
+        "backend",
+        "seeds",
+        "wall s",
+        "CPU s",
+        "CPU, notebook = 1",
+        *(title.short for title in MEASURES.values()),
+    ]
     yield f"| {' | '.join(heads)} |"
     yield f"| --- | --- | {' | '.join(['---:'] * (len(heads) - 2))} |"
     plain = [run["cpu"] for run in runs if (run["recipe"], run["backend"]) == (PLAIN, "tensorflow")]

@@ -1,4 +1,4 @@
-"""Recipes: how a tower is trained, as data. Nothing here computes, so that whoever only names one loads no Keras."""
+"""Recipes: how a tower is trained, as data. Nothing here computes, so that a process can name one without Keras."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ class Warp:
     shear: float  # pixels a pixel
     shift: float  # pixels
     elastic: float = 0.0  # pixels; standard deviation of a random displacement of each pixel
-    smoothness: float = 4.0  # pixels; of the elastic displacement: standard deviation of the bell it is blurred by
+    smoothness: float = 4.0  # pixels; standard deviation of the Gaussian that blurs the displacement
     group: int = 25
     fade: float = 0.0  # the share of the epochs, the last ones, over which the distortion weakens
-    rest: float = 1.0  # what is left of it then
+    rest: float = 1.0  # the share of it that is left then
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What one training does.
 
-    pairs: `drawn` as the notebook does, for every image one partner that shows the same and one that shows another,
-    drawn once; or `batch`, all pairs inside each batch of images.
+    pairs: `drawn` once, as the notebook does: for every image one partner that shows the same digit and one that shows
+    another; or `batch`: all pairs inside each batch of images.
     """
 
     name: str
     tower: Literal["dense", "conv"] = "dense"
     pairs: Literal["drawn", "batch"]
     epochs: int
-    batch_size: int  # pairs where they are drawn, else images
+    batch_size: int  # pairs if they are drawn, else images
     learning_rate: float
     cosine: bool = False  # whether the learning rate falls to 0 by half a cosine
     margin: float  # of the contrastive loss
     threshold: float  # the distance that splits same from different while pair accuracy is counted in training
-    slack: float = 0.0  # same pairs nearer than this are not pulled nearer, where all pairs of a batch are looked at
+    slack: float = 0.0  # same pairs nearer than this are not pulled; only where `pairs` is `batch`
     hardness: float = 0.0  # 0: the push is a mean over all different pairs, 1: over those inside the margin
-    scale: float = 1.0  # that embeddings are multiplied by while training; folded into the last layer afterwards
-    normalised: bool = False  # whether batches are normalised in training; folded likewise
+    scale: float = 1.0  # factor of the embeddings while training; folded into the last layer afterwards
+    normalised: bool = False  # whether batches are normalised in training; folded as well
     warp: Warp | None = None
 
 

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import psutil
 
-from training.model.bucketing import SIZES
+from training.model.bucketing import BUCKETS
 from training.model.devices import describe
 from training.model.embedder import Embedder
 from training.model.siamese import scaled
@@ -39,23 +39,23 @@ def main() -> None:
     np.save(vectors, embedder(glyphs))
     ways: dict[str, Callable[[Any], Any]] = {
         "`Embedder`": embedder,
-        "`predict_on_batch`": lambda part: tower.predict_on_batch(scaled(part)),
-        "`predict`": lambda part: tower.predict(scaled(part), batch_size=len(part), verbose=0),
+        "`predict_on_batch`": lambda images: tower.predict_on_batch(scaled(images)),
+        "`predict`": lambda images: tower.predict(scaled(images), batch_size=len(images), verbose=0),
         "NumPy": multiplied(tower),
     }
     rates = {name: [rate(way, glyphs[:count]) for count in COUNTS] for name, way in ways.items()}
-    told = describe()
-    told |= {"warm_up": warm_up, "rates": rates, "grown": growth(embedder, glyphs)}
-    print(json.dumps(told | {"load": os.getloadavg()[0]}))
+    findings = describe()
+    findings |= {"warm_up": warm_up, "rates": rates, "grown": growth(embedder, glyphs)}
+    print(json.dumps(findings | {"load": os.getloadavg()[0]}))
 
 
-def multiplied(tower: Any) -> Callable[[Any], Any]:
+def multiplied(tower: keras.Model) -> Callable[[Any], Any]:
     """The tower's own matrices, multiplied by NumPy. Of dense towers alone."""
     weights = tower.get_weights()
-    assert all(isinstance(layer, keras.layers.Dense | keras.layers.ReLU) for layer in tower.layers), "a dense tower"
+    assert all(isinstance(layer, keras.layers.Dense) for layer in tower.layers), "a dense tower"
 
-    def embed(part: Any) -> Any:
-        hidden = scaled(part)
+    def embed(images: Any) -> Any:
+        hidden = scaled(images)
         for at in range(0, len(weights), 2):
             hidden = hidden @ weights[at]
             hidden += weights[at + 1]
@@ -66,21 +66,21 @@ def multiplied(tower: Any) -> Callable[[Any], Any]:
     return embed
 
 
-def rate(way: Callable[[Any], Any], part: Any) -> float:
+def rate(way: Callable[[Any], Any], images: Any) -> float:
     """Images a second, by the median call."""
-    way(part)
+    way(images)
     seconds: list[float] = []
     while sum(seconds) < SECONDS or len(seconds) < 5:
         start = time.perf_counter()
-        way(part)
+        way(images)
         seconds.append(time.perf_counter() - start)
-    return len(part) / statistics.median(seconds)
+    return len(images) / statistics.median(seconds)
 
 
 def growth(embedder: Embedder, glyphs: Any) -> float:
     """MB by which this process grows over 1,000 calls of random lengths, after 100 of the same kind."""
     process, rng = psutil.Process(), np.random.default_rng(0)
-    lengths = rng.integers(1, 2 * SIZES[-1], CALLS + 100) // rng.choice([1, 8, 64, 512], CALLS + 100)
+    lengths = rng.integers(1, 2 * BUCKETS[-1], CALLS + 100) // rng.choice([1, 8, 64, 512], CALLS + 100)
     before = 0
     for at, length in enumerate(lengths):
         if at == 100:

@@ -9,6 +9,7 @@ started = time.perf_counter()
 
 import json  # noqa: E402  # the clock runs while modules are imported
 import sys  # noqa: E402
+from dataclasses import asdict  # noqa: E402
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
@@ -86,5 +87,5 @@ from training.fit.evaluation import evaluate  # noqa: E402  # not the notebook's
 from training.model.embedder import Embedder  # noqa: E402
 
 embed = Embedder(network)
-metrics = evaluate(embed(images[0]), y_train, embed(images[1]), y_test, threshold=0.5)
-print(json.dumps({"wall": wall, "cpu": cpu, "backend": keras.backend.backend(), "metrics": metrics}))
+evaluation = evaluate(embed(images[0]), y_train, embed(images[1]), y_test, threshold=0.5)
+print(json.dumps({"wall": wall, "cpu": cpu, "backend": keras.backend.backend(), "metrics": asdict(evaluation)}))

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from benchmarks.processes import tell, told
+from training.model.folding import folded
 from training.model.siamese import build_network
 from training.model.storage import fingerprint, save
 from training.recipes import NOTEBOOK
 
 file = Path(told()["file"])
-tower = build_network(NOTEBOOK, seed=0)
+tower = folded(build_network(NOTEBOOK, seed=0))
 file.write_bytes(save(tower))
 tell(file=str(file), fingerprint=fingerprint(tower))

@@ -1,4 +1,4 @@
-"""`twinvec towers`: what was trained, how good it is, and what of it is in use."""
+"""`twinvec towers`: the towers that were trained, how good they are, and which are in use."""
 
 from __future__ import annotations
 
@@ -8,20 +8,10 @@ import typer
 from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, key_values, out, show, table
-from cli.inputs.ids import find_tower
-from cli.options import Json
+from cli.display.console import err, key_values, out, print_json, table
+from cli.errors import CommandError
+from training.fit.evaluation import MEASURES
 from twinvec_client import Tower
-
-# metric -> what it is called here
-MEASURES = {
-    "best_pair_accuracy": "pairs, at the tower's threshold",
-    "nearest_1": "nearest training image",
-    "nearest_5": "vote of the nearest 5",
-    "recall_1": "recall@1",
-    "recall_10": "recall@10",
-    "map_at_r": "MAP@R",
-}
 
 
 def towers(
@@ -33,8 +23,8 @@ def towers(
 ) -> None:
     """List the towers that were trained, newest first; or show one.
 
-    Of the test images: `pairs` is how often same and different are told apart, `1-NN` how often the nearest training
-    image shows the same.
+    Of the test images: `pairs` is how often same and different are distinguished, `1-NN` how often the nearest training
+    image shows the same digit.
 
     \b
     Example:
@@ -53,16 +43,7 @@ def _list(found: list[Tower]) -> None:
         err.print("no tower yet: train one with `twinvec train`")
         return
     numbers = ("seed", "pairs", "1-NN", "MAP@R", "vectors", "due")
-    rows = table(
-        "id",
-        "fingerprint",
-        "status",
-        "recipe",
-        *numbers,
-        "created",
-        right=numbers,
-        fold=("fingerprint", "recipe", "created"),
-    )
+    rows = table("id", "fingerprint", "status", "recipe", *numbers, "created", right=numbers, fold=("recipe",))
     for tower in found:
         rows.add_row(
             str(tower.id),
@@ -87,9 +68,8 @@ def _describe(tower: Tower) -> None:
         "created": tower.created_at[:16].replace("T", " "),
         "vectors": f"{tower.embedded:,}, {tower.due:,} due",
         "threshold": f"{tower.threshold:.3f}",
-        "pairs, at 0.5": _rate(metrics, "pair_accuracy"),
     }
-    rows |= {title: _rate(metrics, name) for name, title in MEASURES.items()}
+    rows |= {title.long: _rate(metrics, name) for name, title in MEASURES.items()}
     if "cpu_seconds" in metrics:
         rows["training"] = f"{metrics['seconds']:,.1f} s, {metrics['cpu_seconds']:,.1f} s of CPU"
     if "kept_epoch" in metrics:

@@ -18,9 +18,10 @@ def register(engine: Engine, *, real: bool = False) -> int:
 
 def real_tower(seed: int = 1) -> dict[str, Any]:
     """What is special of the notebook's tower with seeded weights: as costly as a trained one."""
-    from training.model.siamese import build_network  # noqa: PLC0415  # TensorFlow, for two cases only
+    from training.model.folding import folded  # noqa: PLC0415  # TensorFlow, for two cases only
+    from training.model.siamese import build_network  # noqa: PLC0415
     from training.model.storage import fingerprint, save  # noqa: PLC0415
     from training.recipes import RECIPES  # noqa: PLC0415
 
-    tower = build_network(RECIPES["notebook"], seed=seed)
+    tower = folded(build_network(RECIPES["notebook"], seed=seed))
     return {"fingerprint": fingerprint(tower), "file": save(tower)}

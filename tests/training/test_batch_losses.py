@@ -21,10 +21,10 @@ def loss_of(
 @pytest.mark.parametrize(
     ("other", "distance", "loss"),
     [
-        (1, 0.0, 0.0),  # same and near: content
+        (1, 0.0, 0.0),  # same and near: no loss
         (1, 2.0, 2.0),  # same and far: pulled
         (2, 0.0, 0.28125),  # different and near: pushed
-        (2, 2.0, 0.0),  # different and far: content
+        (2, 2.0, 0.0),  # different and far: no loss
     ],
 )
 def test_same_pulls_and_different_pushes(other: int, distance: float, loss: float) -> None:
@@ -47,8 +47,8 @@ def test_hardness_weighs_the_push_between_all_pairs_and_those_that_push() -> Non
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12))
 def test_the_loss_is_the_sum_over_pairs_written_out(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
-    labels, spots = rng.integers(0, 3, count), rng.normal(0, 0.4, (count, 3))
-    distances = np.linalg.norm(spots[:, None] - spots[None], axis=2)
+    labels, points = rng.integers(0, 3, count), rng.normal(0, 0.4, (count, 3))
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
     pulls, pushes = [], []
     for one in range(count):
         for other in range(count):
@@ -77,7 +77,7 @@ def test_accuracy_weighs_same_and_different_alike() -> None:
 
 
 def test_distances_are_of_all_to_all() -> None:
-    spots = np.random.default_rng(0).normal(0, 0.1, (20, 128)).astype(np.float32)
-    found = keras.ops.convert_to_numpy(AllDistances()(spots))
-    expected = np.linalg.norm(spots[:, None] - spots[None], axis=2)
+    points = np.random.default_rng(0).normal(0, 0.1, (20, 128)).astype(np.float32)
+    found = keras.ops.convert_to_numpy(AllDistances()(points))
+    expected = np.linalg.norm(points[:, None] - points[None], axis=2)
     np.testing.assert_allclose(found, expected, atol=2e-3)

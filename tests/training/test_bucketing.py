@@ -1,4 +1,4 @@
-"""Rows go through a compiled function in parts that fit, and each comes back with its own result."""
+"""Rows go through a compiled function in buckets that fit, and each comes back with its own result."""
 
 from itertools import pairwise
 
@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from training.model.bucketing import PADDING, PATIENCE, SIZES, BucketedCall, is_out_of_memory, size_for
-
-Array = NDArray[np.float32]
+from training.arrays import Float32
+from training.model.bucketing import (
+    BUCKETS,
+    PADDING,
+    SUCCESSES_BEFORE_GROWTH,
+    BucketedCall,
+    bucket_for,
+    is_out_of_memory,
+)
 
 
 class ResourceExhaustedError(Exception):
@@ -35,64 +40,64 @@ ERRORS = (
 class Machine:
     """Doubles rows of one number, as long as they have room."""
 
-    def __init__(self, room: int = SIZES[-1]) -> None:
+    def __init__(self, room: int = BUCKETS[-1]) -> None:
         self.room = room
         self.error: Exception = MemoryError()
         self.seen: list[int] = []  # rows of each call
 
-    def __call__(self, rows: Array) -> Array:
+    def __call__(self, rows: Float32) -> Float32:
         self.seen.append(len(rows))
         if len(rows) > self.room:
             raise self.error
         return 2 * rows
 
 
-def numbered(count: int) -> Array:
+def numbered(count: int) -> Float32:
     """(count, 1), no two alike."""
     return np.arange(1, count + 1, dtype=np.float32)[:, None]
 
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 9000), st.integers(1, SIZES[-1]), st.sampled_from(ERRORS)), min_size=1, max_size=12
+        st.tuples(st.integers(0, 9000), st.integers(1, BUCKETS[-1]), st.sampled_from(ERRORS)), min_size=1, max_size=12
     )
 )
 @settings(deadline=None)
 def test_what_memory_there_is_changes_no_result(calls: list[tuple[int, int, Exception]]) -> None:
     machine = Machine()
-    parts = BucketedCall(machine, 1)
+    call = BucketedCall(machine, 1)
     for count, machine.room, machine.error in calls:
-        np.testing.assert_array_equal(parts(numbered(count)), 2 * numbered(count))
-    assert set(machine.seen) <= set(SIZES)
+        np.testing.assert_array_equal(call(numbered(count)), 2 * numbered(count))
+    assert set(machine.seen) <= set(BUCKETS)
 
 
-@given(st.integers(1, SIZES[-1] - 1))
+@given(st.integers(1, BUCKETS[-1] - 1))
 @settings(deadline=None)
-def test_the_size_comes_back_when_memory_does(room: int) -> None:
+def test_the_largest_bucket_comes_back_when_memory_does(room: int) -> None:
     machine = Machine(room)
-    parts = BucketedCall(machine, 1)
-    parts(numbered(2 * SIZES[-1]))
-    small, machine.seen, machine.room = len(machine.seen), [], SIZES[-1]
-    while parts.limit < SIZES[-1]:
-        parts(numbered(SIZES[-1]))
-    assert len(machine.seen) <= 2 * small + (PATIENCE + 2) * len(SIZES)  # no longer than it was away
+    call = BucketedCall(machine, 1)
+    call(numbered(2 * BUCKETS[-1]))
+    small, machine.seen, machine.room = len(machine.seen), [], BUCKETS[-1]
+    while call.limit < BUCKETS[-1]:
+        call(numbered(BUCKETS[-1]))
+    assert len(machine.seen) <= 2 * small + (SUCCESSES_BEFORE_GROWTH + 2) * len(BUCKETS)  # no longer than it was away
 
 
-def test_small_calls_do_not_bring_a_large_size_back() -> None:
+def test_small_calls_do_not_bring_a_large_bucket_back() -> None:
     machine = Machine(1024)
-    parts = BucketedCall(machine, 1)
-    parts(numbered(2048))
-    for _ in range(2 * PATIENCE):
-        parts(numbered(200))
-    assert parts.limit == 1024
+    call = BucketedCall(machine, 1)
+    call(numbered(2048))
+    for _ in range(2 * SUCCESSES_BEFORE_GROWTH):
+        call(numbered(200))
+    assert call.limit == 1024
 
 
-def test_a_size_that_never_fits_is_tried_ever_more_seldom() -> None:
+def test_a_bucket_that_never_fits_is_tried_less_and_less_often() -> None:
     machine = Machine(1024)
     BucketedCall(machine, 1)(numbered(1000 * 1024))
     tries = [at for at, size in enumerate(machine.seen) if size == 2048]
     assert len(tries) <= 8
-    assert all(later - earlier > 2 * PATIENCE for earlier, later in pairwise(tries[1:]))
+    assert all(later - earlier > 2 * SUCCESSES_BEFORE_GROWTH for earlier, later in pairwise(tries[1:]))
 
 
 def test_one_row_that_is_too_much_is_an_error() -> None:
@@ -112,24 +117,24 @@ def test_any_other_error_is_raised_at_once() -> None:
 def test_little_is_computed_for_nothing(count: int) -> None:
     machine = Machine()
     BucketedCall(machine, 1)(numbered(count))
-    assert sum(machine.seen) - count <= max(PADDING, SIZES[-1] // 8)
-    assert len(machine.seen) <= count // SIZES[-1] + len(SIZES)
+    assert sum(machine.seen) - count <= max(PADDING, BUCKETS[-1] // 8)
+    assert len(machine.seen) <= count // BUCKETS[-1] + len(BUCKETS)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_a_size_is_its_own(size: int) -> None:
-    assert size_for(size) == size
+@pytest.mark.parametrize("size", BUCKETS)
+def test_a_bucket_is_its_own(size: int) -> None:
+    assert bucket_for(size) == size
 
 
-def test_at_the_large_end_each_size_is_half_of_the_next() -> None:
-    assert all(2 * small == large for small, large in pairwise(size for size in SIZES if size >= 256))
+def test_at_the_large_end_each_bucket_is_half_of_the_next() -> None:
+    assert all(2 * small == large for small, large in pairwise(size for size in BUCKETS if size >= 256))
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: f"{type(error).__name__} {error}"[:40])
-def test_every_backend_s_word_for_it_is_understood(error: Exception) -> None:
+def test_every_backend_s_out_of_memory_error_is_recognised(error: Exception) -> None:
     assert is_out_of_memory(error)
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes"), RuntimeError("CUDA error: an illegal memory access")])
-def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
+def test_other_errors_are_not_taken_for_out_of_memory(error: Exception) -> None:
     assert not is_out_of_memory(error)

@@ -1,4 +1,4 @@
-"""A GPU is shared unless the operator says otherwise, and what is computed on is told."""
+"""A GPU is shared unless the operator says otherwise, and the device that computes is reported."""
 
 import json
 import subprocess
@@ -29,8 +29,8 @@ def test_what_the_operator_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_backend_that_runs_tells_of_itself() -> None:
-    told = subprocess.run([sys.executable, "-m", "training.model.devices"], capture_output=True, text=True, check=True)
-    found = json.loads(told.stdout)
+    command = [sys.executable, "-m", "training.model.devices"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert found["backend"] == keras.backend.backend()
     assert found["version"] == sys.modules[found["backend"]].__version__
     assert found["shares_gpu"]

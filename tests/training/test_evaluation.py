@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.fit.evaluation import BINS, FINE, confusion, evaluate, judge_pairs, neighbours, retrieval, votes
+from training.fit.evaluation import BINS, FINE, MEASURES, confusion, evaluate, judge_pairs, neighbours, retrieval, votes
 
 Array = NDArray[Any]
 
@@ -98,7 +98,7 @@ def test_errors_and_accuracy_agree_along_the_curve(seed: int) -> None:
 @given(seeds)
 def test_map_at_r_is_what_the_paper_defines(seed: int) -> None:
     embeddings, labels = cloud(seed)
-    assert retrieval(embeddings, labels)["map_at_r"] == pytest.approx(average_precision(embeddings, labels), abs=1e-6)
+    assert retrieval(embeddings, labels).map_at_r == pytest.approx(average_precision(embeddings, labels), abs=1e-6)
 
 
 @settings(deadline=None, max_examples=25)
@@ -111,8 +111,8 @@ def test_recall_asks_for_one_right_among_the_first(seed: int) -> None:
     asking = right.any(axis=1)
     found = retrieval(embeddings, labels)
     if asking.any():
-        assert found["recall_1"] == pytest.approx(np.mean(right[asking, 0]))
-        assert found["recall_10"] == pytest.approx(np.mean(right[asking, :10].any(axis=1)))
+        assert found.recall_1 == pytest.approx(np.mean(right[asking, 0]))
+        assert found.recall_10 == pytest.approx(np.mean(right[asking, :10].any(axis=1)))
 
 
 @settings(deadline=None)
@@ -138,13 +138,12 @@ def test_confusion_has_a_row_a_label() -> None:
 
 def test_a_perfect_tower_makes_no_mistake() -> None:
     labels = np.repeat(np.arange(4, dtype=np.uint8), 5)
-    spots = np.eye(4, 128, dtype=np.float32)[labels]
-    found = evaluate(spots, labels, spots, labels, threshold=0.5)
-    perfect = ("pair_accuracy", "best_pair_accuracy", "nearest_1", "nearest_5", "recall_1", "recall_10", "map_at_r")
-    assert {name: found[name] for name in perfect} == dict.fromkeys(perfect, 1.0)
-    assert found["confusion"]["counts"] == (5 * np.eye(4, dtype=int)).tolist()
+    points = np.eye(4, 128, dtype=np.float32)[labels]
+    found = evaluate(points, labels, points, labels, threshold=0.5)
+    assert {name: getattr(found, name) for name in MEASURES} == dict.fromkeys(MEASURES, 1.0)
+    assert found.confusion["counts"] == (5 * np.eye(4, dtype=int)).tolist()
 
 
-def test_an_image_alone_in_its_class_does_not_ask() -> None:
-    spots = np.array([[0.0], [0.1], [9.0]], np.float32)
-    assert retrieval(spots, np.array([0, 0, 1])) == {"recall_1": 1.0, "recall_10": 1.0, "map_at_r": 1.0}
+def test_an_image_alone_in_its_class_is_not_a_query() -> None:
+    points = np.array([[0.0], [0.1], [9.0]], np.float32)
+    assert retrieval(points, np.array([0, 0, 1])) == (1.0, 1.0, 1.0)

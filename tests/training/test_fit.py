@@ -1,4 +1,4 @@
-"""A training learns, tells how far it is, and does the same again for the same seed."""
+"""A training learns, reports how far it is, and gives the same tower for the same seed."""
 
 from dataclasses import replace
 
@@ -30,8 +30,8 @@ def test_a_short_training_learns_what_a_digit_is(sample: Dataset) -> None:
     assert trained.metrics["pair_accuracy"] > 0.8
     # The nearest of 800 digits shows the same digit: by what is stored, not by what was in memory.
     embedder = Embedder(load(trained.file))
-    known, asked = embedder(sample.train_images), embedder(sample.test_images)
-    nearest = np.linalg.norm(asked[:, None] - known[None], axis=2).argmin(axis=1)
+    gallery, queries = embedder(sample.train_images), embedder(sample.test_images)
+    nearest = np.linalg.norm(queries[:, None] - gallery[None], axis=2).argmin(axis=1)
     assert np.mean(sample.train_labels[nearest] == sample.test_labels) > 0.8
 
 
@@ -46,9 +46,9 @@ def test_what_is_known_of_a_training_is_its_own(sample: Dataset) -> None:
 
 
 def test_the_same_seed_trains_the_same_tower(sample: Dataset) -> None:
-    first, again, other = (train(SHORT, sample, seed=seed) for seed in (3, 3, 4))
-    assert first.fingerprint == again.fingerprint
-    assert first.history == again.history
+    first, second, other = (train(SHORT, sample, seed=seed) for seed in (3, 3, 4))
+    assert first.fingerprint == second.fingerprint
+    assert first.history == second.history
     assert first.fingerprint != other.fingerprint
 
 

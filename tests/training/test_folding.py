@@ -15,8 +15,8 @@ from training.model.storage import fingerprint, load, save
 from training.recipes import RECIPES
 
 
-def lived_in(network: Any) -> Any:
-    """The network with every weight other than it began with, as after a training: statistics too."""
+def with_other_weights(network: Any) -> Any:
+    """The network with every weight changed, as after a training, the running statistics as well."""
     rng = np.random.default_rng(0)
     for layer in network.layers:
         weights = layer.get_weights()
@@ -30,7 +30,7 @@ def lived_in(network: Any) -> Any:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_folded_tower_maps_as_its_network(name: str, sample: Dataset) -> None:
-    network = lived_in(build_network(RECIPES[name], seed=1))
+    network = with_other_weights(build_network(RECIPES[name], seed=1))
     pixels = scaled(sample.train_images)
     expected = network.predict(pixels, verbose=0)
     found = folded(network).predict(pixels, verbose=0)
@@ -39,7 +39,7 @@ def test_a_folded_tower_maps_as_its_network(name: str, sample: Dataset) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_folded_tower_is_stored_and_embeds_like_any(name: str, sample: Dataset) -> None:
-    tower = folded(lived_in(build_network(RECIPES[name], seed=1)))
+    tower = folded(with_other_weights(build_network(RECIPES[name], seed=1)))
     stored = load(save(tower))
     assert fingerprint(stored) == fingerprint(tower)
     assert not any(isinstance(layer, layers.BatchNormalization | layers.Rescaling) for layer in stored.layers)

@@ -1,4 +1,4 @@
-"""The notebook's pictures are drawn from a tower and its data, and say what is so."""
+"""The notebook's plots are drawn from a tower and its data, and show what is true of them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ def tower() -> Any:
     return folded(build_network(NOTEBOOK, seed=0))
 
 
-def test_all_pictures_of_the_notebook_are_drawn(tower: Any, sample: Dataset, tmp_path: Path) -> None:
+def test_all_plots_of_the_notebook_are_drawn(tower: Any, sample: Dataset, tmp_path: Path) -> None:
     paths = notebook.draw(tower, sample, HISTORY, tmp_path / "new" / "folder", threshold=0.5, seed=0)
     assert [path.stem for path in paths] == ["digits", "pairs", "training", "judged", "check"]
     for path in paths:
@@ -60,8 +60,8 @@ def test_glyphs_without_2s_and_5s_are_compared_all_the_same(sample: Dataset) -> 
 
 
 def test_the_three_distances_are_between_the_three() -> None:
-    spots = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
-    assert [(edge.one, edge.other, round(edge.distance, 4)) for edge in notebook.distances(spots)] == [
+    points = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    assert [(edge.one, edge.other, round(edge.distance, 4)) for edge in notebook.distances(points)] == [
         (0, 1, 5.0),
         (0, 2, 1.0),
         (1, 2, 4.2426),

@@ -1,4 +1,4 @@
-"""Pairs are drawn as the recipe says: one same and one different partner for every picture."""
+"""Pairs are drawn as the recipe says: one same and one different partner for every image."""
 
 import numpy as np
 import pytest
@@ -16,36 +16,36 @@ def drawn(labels: list[int], seed: int) -> Pairs:
 
 
 @given(labels_of_two_or_more, st.integers(0, 2**32))
-def test_a_pair_is_0_where_both_show_the_same_digit_and_1_where_not(labels: list[int], seed: int) -> None:
-    one, other, different = drawn(labels, seed)
+def test_a_pair_is_1_where_both_show_the_same_digit_and_0_where_not(labels: list[int], seed: int) -> None:
+    one, other, same = drawn(labels, seed)
     shown = np.array(labels)
-    assert different.shape == (2 * len(labels), 1)
-    assert np.array_equal(different[:, 0], shown[one] != shown[other])
+    assert same.shape == (2 * len(labels), 1)
+    assert np.array_equal(same[:, 0], shown[one] == shown[other])
 
 
 @given(labels_of_two_or_more, st.integers(0, 2**32))
-def test_every_picture_has_one_pair_of_each_kind(labels: list[int], seed: int) -> None:
-    one, _, different = drawn(labels, seed)
+def test_every_image_has_one_pair_of_each_kind(labels: list[int], seed: int) -> None:
+    one, _, same = drawn(labels, seed)
     for kind in (0, 1):
-        assert sorted(one[different[:, 0] == kind]) == list(range(len(labels)))
+        assert sorted(one[same[:, 0] == kind]) == list(range(len(labels)))
 
 
 def test_partners_are_drawn_evenly() -> None:
     labels = [0] * 3 + [1] * 5 + [2] * 2
     counts = np.zeros((2, 10, 10), int)
     for seed in range(3000):
-        one, other, different = drawn(labels, seed)
-        np.add.at(counts, (different[:, 0].astype(int), one, other), 1)
+        one, other, same = drawn(labels, seed)
+        np.add.at(counts, (same[:, 0].astype(int), one, other), 1)
     shown = np.array(labels)
-    for kind, wanted in ((0, shown[:, None] == shown), (1, shown[:, None] != shown)):
+    for kind, wanted in ((1, shown[:, None] == shown), (0, shown[:, None] != shown)):
         expected = 3000 * wanted / wanted.sum(axis=1, keepdims=True)
         assert np.abs(counts[kind] - expected).max() < 5 * np.sqrt(3000 / 4)
         assert not counts[kind][~wanted].any()
 
 
 def test_pairs_come_in_random_order() -> None:
-    different = drawn([0, 1] * 500, seed=0).different[:, 0]
-    assert 850 < np.count_nonzero(np.diff(different)) < 1150  # of 1,999 neighbours, about half
+    same = drawn([0, 1] * 500, seed=0).same[:, 0]
+    assert 850 < np.count_nonzero(np.diff(same)) < 1150  # of 1,999 neighbours, about half
 
 
 def test_the_same_seed_draws_the_same_pairs() -> None:

@@ -1,4 +1,4 @@
-"""Plots are pictures of what was given, and touch no global state of matplotlib."""
+"""Plots show what they were given, and touch no global state of matplotlib."""
 
 import subprocess
 import sys
@@ -22,8 +22,8 @@ def rgb(colour: str) -> tuple[int, ...]:
     return tuple(round(255 * share) for share in to_rgb(colour))
 
 
-def gallery(path: Path, asked: int | None, *found: int | None) -> set[tuple[int, ...]]:
-    neighbour_gallery([Row(GLYPH, asked, [Near(GLYPH, label, 0.5) for label in found])], path)
+def gallery(path: Path, query: int | None, *neighbours: int | None) -> set[tuple[int, ...]]:
+    neighbour_gallery([Row(GLYPH, query, [Near(GLYPH, label, 0.5) for label in neighbours])], path)
     return colours(path) & {rgb(RIGHT), rgb(WRONG), rgb(MUTED)}
 
 
@@ -35,7 +35,7 @@ def test_a_frame_says_whether_the_labels_agree(tmp_path: Path) -> None:
     assert gallery(path, 7, 7, 1, None) == {rgb(RIGHT), rgb(WRONG), rgb(MUTED)}
 
 
-def test_a_gallery_of_nothing_is_an_empty_picture(tmp_path: Path) -> None:
+def test_a_gallery_of_nothing_is_an_empty_plot(tmp_path: Path) -> None:
     neighbour_gallery([], tmp_path / "gallery.png")
     assert colours(tmp_path / "gallery.png") == {(255, 255, 255)}
 
@@ -47,6 +47,6 @@ def test_a_curve_is_drawn_in_the_format_of_its_name(tmp_path: Path, form: str) -
     assert path.read_bytes()[:5] == (b"\x89PNG\r" if form == "png" else b"<?xml")
 
 
-def test_no_window_system_is_asked_for() -> None:
-    program = "import sys, training.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+def test_no_window_system_is_needed() -> None:
+    program = "import sys, training.report.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Every recipe learns, does the same again for the same seed, and stops with the best it had."""
+"""Every recipe learns, gives the same tower for the same seed, and stops with the best epoch it had."""
 
 import json
 import subprocess
@@ -46,18 +46,18 @@ def test_a_recipe_learns_from_a_few_hundred_digits(name: str, sample: Dataset) -
     assert trained.history["binary_accuracy"][-1] > trained.history["binary_accuracy"][0]
     # What was measured is what is stored.
     embed = Embedder(load(trained.file))
-    gallery, asked = embed(sample.train_images), embed(sample.test_images)
-    nearest = np.linalg.norm(asked[:, None] - gallery[None], axis=2).argmin(axis=1)
+    gallery, queries = embed(sample.train_images), embed(sample.test_images)
+    nearest = np.linalg.norm(queries[:, None] - gallery[None], axis=2).argmin(axis=1)
     right = np.mean(sample.train_labels[nearest] == sample.test_labels)
-    assert trained.metrics["nearest_1"] == pytest.approx(right, abs=2 / len(asked))
+    assert trained.metrics["nearest_1"] == pytest.approx(right, abs=2 / len(queries))
 
 
 @pytest.mark.parametrize("name", ["default", "conv"])
 def test_the_same_seed_trains_the_same_tower(name: str, sample: Dataset) -> None:
     recipe = replace(SMALL[name], epochs=1)
-    first, again = train(recipe, sample, seed=3), train(recipe, sample, seed=3)
-    assert first.fingerprint == again.fingerprint
-    assert first.history == again.history
+    first, second = train(recipe, sample, seed=3), train(recipe, sample, seed=3)
+    assert first.fingerprint == second.fingerprint
+    assert first.history == second.history
 
 
 def test_what_is_known_of_a_whole_training_is_small_and_json(sample: Dataset) -> None:

@@ -1,29 +1,27 @@
-"""Random distortions of glyphs: turned, stretched, sheared, shifted, and bent."""
+"""Random distortions of glyphs: turned, stretched, sheared, shifted, and bent. NumPy alone; it must not know Keras."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from training.arrays import SIDE, Float32, Int64, Uint8
 from training.recipes import Warp
 
-SIDE = 28
 CENTRE = (SIDE - 1) / 2
 LAST = np.nextafter(np.float32(SIDE - 1), np.float32(0))  # a source beyond the edge is the edge's pixel
-
-Array = np.ndarray[Any, Any]
 
 
 class Tables(NamedTuple):
     """Where each pixel of an image comes from: four neighbouring pixels, by bilinear weights."""
 
-    corners: Array  # (n, 784) int64: the upper left of the four
-    weights: Array  # (n, 4, 784) float32: of upper left, upper right, lower left, lower right; their sum is 1
+    corners: Int64  # (n, 784) int64: the upper left of the four
+    weights: Float32  # (n, 4, 784) float32: of upper left, upper right, lower left, lower right; their sum is 1
 
 
-def warped(images: Array, warp: Warp, rng: np.random.Generator) -> Array:
+def warped(images: Uint8, warp: Warp, rng: np.random.Generator) -> Float32:
     """(n, 784) uint8 -> (n, 784) float32 in 0..1, every `warp.group` images distorted alike."""
     starts = range(0, len(images), warp.group)
     corners_of, weights_of = draw_tables(len(starts), warp, rng)
@@ -57,7 +55,7 @@ def draw_tables(count: int, warp: Warp, rng: np.random.Generator) -> Tables:
     return Tables((upper * SIDE + left).astype(np.int64), weights)
 
 
-def _sources(count: int, warp: Warp, rng: np.random.Generator) -> tuple[Array, Array]:
+def _sources(count: int, warp: Warp, rng: np.random.Generator) -> tuple[Float32, Float32]:
     """Two (count, 784) float32: the row and the column that each pixel is taken from, within 0..27."""
     place = np.arange(SIDE, dtype=np.float32) - CENTRE
     down, right = (axis.reshape(1, -1) for axis in np.meshgrid(place, place, indexing="ij"))
@@ -73,25 +71,26 @@ def _sources(count: int, warp: Warp, rng: np.random.Generator) -> tuple[Array, A
     return np.clip(rows, 0, LAST, dtype=np.float32), np.clip(columns, 0, LAST, dtype=np.float32)
 
 
-def _bends(count: int, warp: Warp, rng: np.random.Generator) -> Array:
-    """(count, 2, 784) float32: noise, blurred by a bell, of `warp.elastic` pixels' standard deviation."""
+def _bends(count: int, warp: Warp, rng: np.random.Generator) -> Float32:
+    """(count, 2, 784) float32: noise, blurred by a Gaussian, of `warp.elastic` pixels' standard deviation."""
     if not warp.elastic:
         return np.zeros((count, 2, 1), np.float32)
     offsets = np.subtract.outer(np.arange(SIDE), np.arange(SIDE))
-    bell = np.exp(-0.5 * np.square(offsets / warp.smoothness))
-    bell = (bell / np.sqrt(np.square(bell).sum(axis=1, keepdims=True))).astype(np.float32)  # keeps the noise's variance
+    kernel = np.exp(-0.5 * np.square(offsets / warp.smoothness))
+    # A sum of squares of 1 keeps the noise's variance.
+    blur = (kernel / np.sqrt(np.square(kernel).sum(axis=1, keepdims=True))).astype(np.float32)
     noise = rng.standard_normal((count, 2, SIDE, SIDE), dtype=np.float32)
-    bends: Array = np.float32(warp.elastic) * (bell @ noise @ bell.T).reshape(count, 2, -1)
+    bends: Float32 = np.float32(warp.elastic) * (blur @ noise @ blur.T).reshape(count, 2, -1)
     return bends
 
 
-def _moved(images: Array, corners: Array, weights: Array) -> Array:
+def _moved(images: Uint8, corners: Int64, weights: Float32) -> Float32:
     """(n, 784) uint8 by one table -> (784, n) float32: pixels as rows, so that a pixel of all images is one copy."""
     pixels = images.T.astype(np.float32)
     moved = np.take(pixels, corners, axis=0)
     moved *= weights[0][:, None]
     for step, weight in zip((1, SIDE, SIDE + 1), weights[1:], strict=True):
-        part = np.take(pixels, corners + step, axis=0)
-        part *= weight[:, None]
-        moved += part
+        neighbour = np.take(pixels, corners + step, axis=0)
+        neighbour *= weight[:, None]
+        moved += neighbour
     return moved

@@ -1,29 +1,27 @@
-"""What a training is fed with: batches made when they are asked for, in an order that its seed decides."""
+"""The batches of a training: pairs or images, made on request, in an order that the seed decides."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import keras
 import numpy as np
 
+from training.arrays import Float32, Uint8
 from training.fit.augment import warped, weakened
 from training.fit.pairs import Pairs
 from training.model.siamese import PIXELS, scaled
 from training.recipes import Recipe
 
-Array = np.ndarray[Any, Any]
-
 
 class PairBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-    """Pairs as ((b, 784), (b, 784)) float32 with (b, 1) float32 `different`.
+    """Pairs as ((b, 784), (b, 784)) float32 with (b, 1) float32 `same`.
 
     pixels: (n, 784) float32, gathered batch by batch: 120,000 pairs of them would be 750 MB. rng: shuffles the pairs
     every epoch; None keeps their order.
     """
 
-    def __init__(self, pixels: Array, pairs: Pairs, batch_size: int, rng: np.random.Generator | None) -> None:
+    def __init__(self, pixels: Float32, pairs: Pairs, batch_size: int, rng: np.random.Generator | None) -> None:
         super().__init__()
         self.pixels, self.pairs, self.batch_size, self.rng = pixels, pairs, batch_size, rng
         self.order = np.arange(len(pairs.one))
@@ -32,10 +30,10 @@ class PairBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no 
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[tuple[Array, Array], Array]:
+    def __getitem__(self, index: int) -> tuple[tuple[Float32, Float32], Float32]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         one, other = self.pixels[self.pairs.one[chosen]], self.pixels[self.pairs.other[chosen]]
-        return (one, other), self.pairs.different[chosen]
+        return (one, other), self.pairs.same[chosen]
 
     def on_epoch_end(self) -> None:
         if self.rng is not None:
@@ -43,13 +41,13 @@ class PairBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no 
 
 
 class ImageBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-    """Images as (b, 784) float32 in 0..1 with (b, 1) labels, shuffled every epoch, warped anew each time.
+    """Images as (b, 784) float32 in 0..1 with (b, 1) labels, shuffled every epoch, each time with new distortions.
 
-    images: (n, 28, 28) uint8. What does not fill a batch is left out until the next shuffle, so that every batch has
-    the same shape and is compiled once.
+    images: (n, 28, 28) uint8. The rest, too few for a batch, is left out until the next shuffle, so that every
+    batch has the same shape and the model is compiled once.
     """
 
-    def __init__(self, images: Array, labels: Array, recipe: Recipe, rng: np.random.Generator) -> None:
+    def __init__(self, images: Uint8, labels: Uint8, recipe: Recipe, rng: np.random.Generator) -> None:
         super().__init__()
         self.images, self.labels = images.reshape(-1, PIXELS), labels.reshape(-1, 1)
         self.recipe, self.rng = recipe, rng
@@ -60,7 +58,7 @@ class ImageBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
     def __len__(self) -> int:
         return len(self.order) // self.batch_size
 
-    def __getitem__(self, index: int) -> tuple[Array, Array]:
+    def __getitem__(self, index: int) -> tuple[Float32, Uint8]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         return self._pixels(self.images[chosen]), self.labels[chosen]
 
@@ -68,7 +66,7 @@ class ImageBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
         self.rng.shuffle(self.order)
         self.epochs_done += 1
 
-    def _pixels(self, images: Array) -> Array:
+    def _pixels(self, images: Uint8) -> Float32:
         warp = self.recipe.warp
         if warp is None:
             return scaled(images)

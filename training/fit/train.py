@@ -1,4 +1,4 @@
-"""Train a tower by a recipe, and measure it."""
+"""Train a tower by a recipe, and measure it. It must not know where the tower is stored, nor which process asks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from training.data.dataset import Dataset
 from training.data.files import checked
 from training.errors import TrainingError
 from training.fit.batches import ImageBatches, PairBatches
-from training.fit.evaluation import evaluate
+from training.fit.callbacks import Best, Reporter
+from training.fit.evaluation import Evaluation, evaluate
 from training.fit.pairs import draw_pairs
-from training.fit.progress import Best, Progress, Reporter
+from training.fit.progress import Progress
 from training.model.all_pairs import all_pairs_accuracy, all_pairs_loss, build_batch_model
 from training.model.embedder import Embedder
 from training.model.folding import folded
-from training.model.siamese import build_network, build_twins, contrastive_loss, scaled
+from training.model.siamese import Tensor, build_network, build_twins, contrastive_loss, pair_accuracy, scaled
 from training.model.storage import fingerprint, save
 from training.recipes import Recipe
 
@@ -35,7 +36,7 @@ VALIDATION_BATCH = 1000  # pairs
 class Trained:
     """A tower and all that is known of it."""
 
-    tower: Any
+    tower: keras.Sequential
     file: bytes  # `.keras`
     fingerprint: str
     recipe: str
@@ -44,7 +45,7 @@ class Trained:
     data_digest: str
     versions: dict[str, str]
     history: dict[str, list[float]]  # a value an epoch
-    metrics: dict[str, Any]  # as `evaluation.evaluate` names them, with what the training took
+    metrics: dict[str, Any]  # the fields of `Evaluation`, and what the training took
     threshold: float  # the distance that splits same from different best
     seconds: float
     cpu_seconds: float
@@ -53,11 +54,11 @@ class Trained:
 class TrainingPlan(NamedTuple):
     """What is fitted: the model that makes distances of the network's embeddings, and what it is fed with."""
 
-    model: Any
-    loss: Callable[[Any, Any], Any]
-    accuracy: Any  # a Keras metric, shown as `binary_accuracy`
-    batches: Any
-    validation: Any = None
+    model: keras.Model
+    loss: Callable[[Tensor, Tensor], Tensor]
+    accuracy: Callable[[Tensor, Tensor], Tensor]  # shown as `binary_accuracy`
+    batches: PairBatches | ImageBatches
+    validation: PairBatches | None = None
 
 
 def train(
@@ -71,22 +72,23 @@ def train(
 ) -> Trained:
     """Train by a recipe, the same way for the same seed, and evaluate on the test images.
 
-    on_progress: called at the end of every epoch, and in between at most twice a second; what it raises ends the
-    training and is raised here. should_stop: asked as often; once it says so, no further batch is trained on, and the
-    tower is the best so far: that of the epoch with the lowest loss. verbose: as Keras's `fit`, 1 prints a bar an
-    epoch. Raises DataError where the data hold nothing that can be learnt, one class only, say, and TrainingError
-    where the weights have become NaN.
+    on_progress: called at the end of every epoch, and in between at most twice a second; an error that it raises ends
+    the training and is raised here. should_stop: called as often; once it is true, no further batch is trained on, and
+    the tower is the best so far: that of the epoch with the lowest loss. verbose: as Keras's `fit`, 1 prints a bar an
+    epoch. Raises DataError if nothing can be learnt from the data, for instance if they have only one class, and
+    TrainingError if the weights have become NaN.
     """
     checked(data)
     start, cpu_start = time.perf_counter(), time.process_time()
     network = build_network(recipe, seed=seed)
-    exercise = PLANS[recipe.pairs](recipe, network, data, np.random.default_rng(seed))
-    history, kept = _fit(recipe, network, exercise, [Reporter(on_progress, should_stop)], verbose)
+    plan = PLANS[recipe.pairs](recipe, network, data, np.random.default_rng(seed))
+    history, kept = _fit(recipe, network, plan, [Reporter(on_progress, should_stop)], verbose)
     tower = folded(network)
     if not all(np.isfinite(weights).all() for weights in tower.get_weights()):
         raise TrainingError("the training diverged: the tower's weights hold NaN; lower the recipe's learning rate")
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    metrics = measure(tower, data, threshold=recipe.threshold)
+    evaluation = measure(tower, data, threshold=recipe.threshold)
+    took = {"seconds": seconds, "cpu_seconds": cpu_seconds, "epochs": len(history["loss"])}
     return Trained(
         tower=tower,
         file=save(tower),
@@ -97,57 +99,60 @@ def train(
         data_digest=data.digest,
         versions=versions(),
         history=history,
-        metrics=metrics | {"seconds": seconds, "cpu_seconds": cpu_seconds, "epochs": len(history["loss"])} | kept,
-        threshold=metrics["best_threshold"],
+        metrics=asdict(evaluation) | took | kept,
+        threshold=evaluation.best_threshold,
         seconds=seconds,
         cpu_seconds=cpu_seconds,
     )
 
 
-def drawn_pairs(recipe: Recipe, network: Any, data: Dataset, rng: np.random.Generator) -> TrainingPlan:
+def plan_drawn_pairs(recipe: Recipe, network: keras.Model, data: Dataset, rng: np.random.Generator) -> TrainingPlan:
     """Two images a pair, drawn once, and validated on pairs of the test images."""
     train_pairs, test_pairs = draw_pairs(data.train_labels, rng), draw_pairs(data.test_labels, rng)
     return TrainingPlan(
         model=build_twins(network),
         loss=partial(contrastive_loss, margin=recipe.margin),
-        accuracy=keras.metrics.BinaryAccuracy(threshold=recipe.threshold),
+        accuracy=partial(pair_accuracy, threshold=recipe.threshold),
         batches=PairBatches(scaled(data.train_images), train_pairs, recipe.batch_size, rng),
         validation=PairBatches(scaled(data.test_images), test_pairs, VALIDATION_BATCH, None),
     )
 
 
-def batch_pairs(recipe: Recipe, network: Any, data: Dataset, rng: np.random.Generator) -> TrainingPlan:
+def plan_batch_pairs(recipe: Recipe, network: keras.Model, data: Dataset, rng: np.random.Generator) -> TrainingPlan:
     """All pairs inside each batch of images. The test images are not looked at before the end."""
-    accuracy = partial(all_pairs_accuracy, threshold=recipe.threshold)
     return TrainingPlan(
         model=build_batch_model(network),
         loss=partial(all_pairs_loss, margin=recipe.margin, slack=recipe.slack, hardness=recipe.hardness),
-        accuracy=keras.metrics.MeanMetricWrapper(accuracy, name="binary_accuracy"),
+        accuracy=partial(all_pairs_accuracy, threshold=recipe.threshold),
         batches=ImageBatches(data.train_images, data.train_labels, recipe, rng),
     )
 
 
-PLANS = {"drawn": drawn_pairs, "batch": batch_pairs}
+PLANS = {"drawn": plan_drawn_pairs, "batch": plan_batch_pairs}
 
 
 def _fit(
-    recipe: Recipe, network: Any, exercise: TrainingPlan, callbacks: list[Any], verbose: int | str
+    recipe: Recipe,
+    network: keras.Model,
+    plan: TrainingPlan,
+    callbacks: list[Any],
+    verbose: int | str,
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """The history, and of a training that was stopped the epoch whose weights were kept."""
-    model, best = exercise.model, Best(network)
+    model, best = plan.model, Best(network)
     rate = recipe.learning_rate
     if recipe.cosine:
-        rate = keras.optimizers.schedules.CosineDecay(rate, recipe.epochs * len(exercise.batches))
+        rate = keras.optimizers.schedules.CosineDecay(rate, recipe.epochs * len(plan.batches))
     model.compile(
-        loss=exercise.loss,
+        loss=plan.loss,
         optimizer=keras.optimizers.Adam(rate),
-        metrics=[exercise.accuracy],
+        metrics=[keras.metrics.MeanMetricWrapper(plan.accuracy, name="binary_accuracy")],
         # PyTorch takes one batch at a time.
         steps_per_execution=1 if keras.backend.backend() == "torch" else STEPS_PER_EXECUTION,
     )
     history = model.fit(
-        exercise.batches,
-        validation_data=exercise.validation,
+        plan.batches,
+        validation_data=plan.validation,
         epochs=recipe.epochs,
         callbacks=[best, *callbacks],
         shuffle=False,  # the batches shuffle themselves, by the seed
@@ -160,7 +165,7 @@ def _fit(
     return {name: [float(value) for value in values] for name, values in history.items()}, kept
 
 
-def measure(tower: Any, data: Dataset, *, threshold: float) -> dict[str, Any]:
+def measure(tower: keras.Model, data: Dataset, *, threshold: float) -> Evaluation:
     """Evaluate a tower: the test images among themselves, and among the training images."""
     embed = Embedder(tower)
     gallery, queries = embed(data.train_images), embed(data.test_images)
@@ -168,12 +173,12 @@ def measure(tower: Any, data: Dataset, *, threshold: float) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what a training depends on."""
+    """The versions of what a training depends on."""
     backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "keras": keras.__version__,
         "backend": backend,
-        backend: sys.modules[backend].__version__,  # loaded by Keras, whichever it is
+        backend: sys.modules[backend].__version__,  # Keras has loaded it
     }

@@ -1,1 +1,1 @@
-"""The network, the tower that is made of it, and what runs it. How it is fitted is not here."""
+"""The Siamese network, the tower that is made of it, and what runs it. It must not know how it is fitted."""

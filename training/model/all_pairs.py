@@ -1,38 +1,39 @@
-"""All pairs inside a batch of images: their distances, loss and accuracy, for recipes that draw no pairs."""
+"""All pairs inside a batch of images: their distances, loss and accuracy, for recipes that draw no pairs.
+
+The tower is the one of `siamese`, used once for each image of the batch instead of twice for each pair.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import keras
 from keras import layers, ops
 
-from training.model.siamese import PIXELS
+from training.model.siamese import PIXELS, Tensor
+
+
+def build_batch_model(tower: keras.Model) -> keras.Model:
+    """Images (n, 784) through the tower -> the distances (n, n) of all to all."""
+    pixels = keras.Input((PIXELS,))
+    return keras.Model(pixels, AllDistances()(tower(pixels)))
 
 
 class AllDistances(layers.Layer):  # type: ignore[misc]  # Keras has no types
     """(n, d) embeddings -> (n, n) Euclidean distances, of all to all."""
 
-    def call(self, embeddings: Any) -> Any:
+    def call(self, embeddings: Tensor) -> Tensor:
         squares = ops.sum(ops.square(embeddings), axis=1, keepdims=True)
         products = ops.matmul(embeddings, ops.transpose(embeddings))
-        # sqrt'(0) is infinite, and every image is its own partner.
+        # sqrt'(0) is infinite, and every image is also compared with itself.
         return ops.sqrt(ops.maximum(squares + ops.transpose(squares) - 2 * products, 1e-6))
 
 
-def build_batch_model(network: Any) -> Any:
-    """Images (n, 784) through the one network -> the distances (n, n) of all to all."""
-    pixels = keras.Input((PIXELS,))
-    return keras.Model(pixels, AllDistances()(network(pixels)))
-
-
-def all_pairs_loss(labels: Any, distances: Any, *, margin: float, slack: float, hardness: float) -> Any:
-    """(n, 1) labels, (n, n) distances of all images to all -> the loss of all pairs, one number.
+def all_pairs_loss(labels: Tensor, distances: Tensor, *, margin: float, slack: float, hardness: float) -> Tensor:
+    """(n, 1) labels, (n, n) distances of all images to all -> the contrastive loss of all pairs, one number.
 
     Half the mean pull of the same pairs (no image paired with itself), as far as they lie beyond the slack, and half
-    the push of the different ones, as far as they lie within the margin. Most different pairs soon push no more: their
-    mean would let the few that do starve, the mean over those few alone would blow the distances up. The sum is divided
-    by all^(1 - hardness) * pushing^hardness.
+    the push of the different ones, as far as they lie within the margin. Most different pairs soon push no more: a
+    mean over all of them makes the few that still do too weak, and a mean over those few alone makes the distances
+    grow without bound. The sum is divided by all^(1 - hardness) * pushing^hardness.
     """
     same = same_pairs(labels, distances.dtype)
     count = ops.cast(ops.shape(distances)[0], distances.dtype)
@@ -45,9 +46,11 @@ def all_pairs_loss(labels: Any, distances: Any, *, margin: float, slack: float, 
     return (pull + push) / 2
 
 
-def all_pairs_accuracy(labels: Any, distances: Any, *, threshold: float) -> Any:
-    """(n, 1) labels, (n, n) distances -> how often the threshold judges rightly: the mean of the rates among same and
-    among different pairs, as if there were as many of each."""
+def all_pairs_accuracy(labels: Tensor, distances: Tensor, *, threshold: float) -> Tensor:
+    """(n, 1) labels, (n, n) distances -> how often the threshold judges rightly, one number.
+
+    The mean of the rates among same and among different pairs, as if there were as many of each.
+    """
     same = same_pairs(labels, distances.dtype)
     count = ops.cast(ops.shape(distances)[0], distances.dtype)
     near = ops.cast(distances < threshold, distances.dtype)
@@ -57,6 +60,6 @@ def all_pairs_accuracy(labels: Any, distances: Any, *, threshold: float) -> Any:
     return (recognised + 1 - mistaken) / 2
 
 
-def same_pairs(labels: Any, dtype: Any) -> Any:
+def same_pairs(labels: Tensor, dtype: str) -> Tensor:
     """(n, 1) labels -> (n, n): 1 where two images, or an image and itself, have the same label, else 0."""
     return ops.cast(ops.equal(labels, ops.transpose(labels)), dtype)

@@ -1,6 +1,6 @@
-"""What the backend computes on, and how it takes a GPU's memory. `python -m training.model.devices` prints it as JSON.
+"""The backend, its devices, and how it takes a GPU's memory. `python -m training.model.devices` prints it as JSON.
 
-Nothing here loads a backend but `describe`, which loads the one that Keras is set to.
+Only `describe` loads a backend: the one that Keras is set to.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import sys
 from importlib import import_module
 from typing import Any
 
-# By default TensorFlow takes all memory of a GPU and JAX most of it: of several workers that share one, one would run.
+# By default TensorFlow takes all memory of a GPU and JAX most of it, so only one of several workers could share it.
 SHARED = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def share_gpu() -> None:
-    """Have backends take a GPU's memory as they need it, unless the environment says otherwise.
+    """Let backends take a GPU's memory only as they need it, unless the environment says otherwise.
 
-    For this process and those it starts, if called before a backend is loaded. PyTorch does so anyway.
+    It holds for this process and its children, and must be called before a backend is loaded. PyTorch does so anyway.
     """
     for name, value in SHARED.items():
         os.environ.setdefault(name, value)
@@ -27,7 +27,7 @@ def share_gpu() -> None:
 def describe() -> dict[str, Any]:
     """The backend, its version, its GPUs by name, and whether their memory is taken as it is needed.
 
-    Raises what Keras does where the backend is unknown or not installed.
+    Raises what Keras does if the backend is unknown or not installed.
     """
     backend = import_module("keras").backend.backend()
     module = import_module(backend)
@@ -40,7 +40,7 @@ def describe() -> dict[str, Any]:
 
 
 def is_shared(backend: str) -> bool:
-    """Whether memory of a GPU is taken as it is needed, as the environment has it."""
+    """Whether a GPU's memory is taken only as it is needed, by the environment."""
     if backend == "tensorflow":
         return os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "").lower() in ("true", "1")
     if backend == "jax":

@@ -1,4 +1,7 @@
-"""A trained network as a plain tower: what only helped training is folded into the weights beside it."""
+"""A trained network as a plain tower: normalisation and scaling, which only help training, are folded into weights.
+
+It must not know how the network was trained.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,19 @@ import keras
 import numpy as np
 from keras import layers
 
-from training.model.siamese import PIXELS
+from training.arrays import Float64
+from training.model.siamese import PIXELS, Layer
 
 LINEAR = (layers.Dense, layers.Conv2D)
 
-Array = np.ndarray[Any, Any]
 
-
-def folded(network: Any) -> Any:
-    """A tower of Dense, Conv2D, MaxPooling2D, Reshape and Flatten that maps as the network does at inference.
+def folded(network: keras.Sequential) -> keras.Sequential:
+    """A tower of Dense, Conv2D, Reshape and Flatten that maps as the network does at inference.
 
     Normalisation and scaling follow a linear layer directly, and become part of its kernel and bias.
     """
-    plain: list[Any] = []
-    weights: list[tuple[Array, Array]] = []  # of the linear layers, kernel and bias in float64
+    plain: list[Layer] = []
+    weights: list[tuple[Float64, Float64]] = []  # of the linear layers, kernel and bias
     for layer in network.layers:
         if isinstance(layer, LINEAR):
             plain.append(_copy(layer, dtype="float32"))
@@ -44,6 +46,6 @@ def folded(network: Any) -> Any:
     return tower
 
 
-def _copy(layer: Any, **changes: Any) -> Any:
+def _copy(layer: Layer, **changes: Any) -> Layer:
     """A layer of the same kind and settings, without weights."""
     return type(layer).from_config(layer.get_config() | changes)

@@ -1,1 +1,1 @@
-"""Plots of a training. They draw what they are given."""
+"""Plots of a training. They draw what they are given; they must not know where the tower is stored."""

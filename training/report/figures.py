@@ -1,6 +1,6 @@
-"""The notebook's pictures: first digits, pairs as they are and as they are judged, and how far three of them lie apart.
+"""The notebook's figures: first digits, pairs as they are and as they are judged, and the distances of three digits.
 
-It draws what it is given, and computes nothing.
+They draw what they are given, and compute nothing.
 """
 
 from __future__ import annotations
@@ -8,23 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from training.arrays import Uint8
 from training.report.plots import DOTS, INK, RIGHT, TRAINING, WRONG
-
-Glyph = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two (28, 28) uint8 glyphs, whether their labels are the same, and how it was judged: None where nobody did."""
+    """Two (28, 28) uint8 glyphs, whether their labels are the same, and how the pair was judged: None if it was not."""
 
-    one: Glyph
-    other: Glyph
+    one: Uint8
+    other: Uint8
     same: bool
     judged_same: bool | None = None
     distance: float | None = None
@@ -39,7 +36,7 @@ class Edge:
     distance: float
 
 
-def first_glyphs(glyphs: Sequence[Glyph], labels: Sequence[int], path: Path) -> None:
+def first_glyphs(glyphs: Sequence[Uint8], labels: Sequence[int], path: Path) -> None:
     """Glyphs side by side, each under its label."""
     figure = Figure(figsize=(1.1 * len(glyphs), 1.4), dpi=DOTS, layout="constrained")
     for axes, glyph, label in zip(figure.subplots(1, len(glyphs), squeeze=False).flat, glyphs, labels, strict=True):
@@ -49,7 +46,7 @@ def first_glyphs(glyphs: Sequence[Glyph], labels: Sequence[int], path: Path) -> 
 
 
 def pair_sheet(pairs: Sequence[Pair], path: Path) -> None:
-    """A column a pair, one above the other, under its title: what it is, green or red once it was judged."""
+    """A column a pair, one glyph above the other, under what it is: in green or red if it was judged."""
     figure = Figure(figsize=(1.25 * len(pairs), 3.0), dpi=DOTS, layout="constrained")
     for (upper, lower), pair in zip(figure.subplots(2, len(pairs), squeeze=False).T, pairs, strict=True):
         _draw(upper, pair.one)
@@ -67,7 +64,7 @@ def pair_sheet(pairs: Sequence[Pair], path: Path) -> None:
     figure.savefig(path)
 
 
-def comparison(glyphs: Sequence[Glyph], labels: Sequence[int], edges: Sequence[Edge], path: Path) -> None:
+def comparison(glyphs: Sequence[Uint8], labels: Sequence[int], edges: Sequence[Edge], path: Path) -> None:
     """Glyphs in a row, and under them the distance of each two, drawn from one to the other."""
     count = len(glyphs)
     figure = Figure(figsize=(2.2 * count, 2.4 + 0.5 * len(edges)), dpi=DOTS, layout="constrained")
@@ -88,6 +85,6 @@ def comparison(glyphs: Sequence[Glyph], labels: Sequence[int], edges: Sequence[E
     figure.savefig(path)
 
 
-def _draw(axes: Axes, glyph: Glyph) -> None:
+def _draw(axes: Axes, glyph: Uint8) -> None:
     axes.imshow(glyph, cmap="Blues", vmin=0, vmax=255)
     axes.set_axis_off()

@@ -1,14 +1,14 @@
-"""Every picture of the notebook, from a tower and the glyphs it was trained on."""
+"""Every plot of the notebook, from a tower and the glyphs it was trained on. Importing this loads Keras."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
+from training.arrays import Float32, Uint8
 from training.data.dataset import Dataset
 from training.fit.pairs import draw_pairs
 from training.model.all_pairs import build_batch_model
@@ -20,17 +20,21 @@ from training.report.figures import Edge, Pair
 SHOWN = 10
 USUAL = (2, 5)  # the labels that the notebook compares
 
-Array = np.ndarray[Any, Any]
-
 
 class NoGraphviz(Exception):
     """The architecture cannot be drawn. Install graphviz (the program) and pydot (for Python)."""
 
 
 def draw(
-    tower: Any, data: Dataset, history: Mapping[str, Sequence[float]], folder: Path, *, threshold: float, seed: int
+    tower: keras.Sequential,
+    data: Dataset,
+    history: Mapping[str, Sequence[float]],
+    folder: Path,
+    *,
+    threshold: float,
+    seed: int,
 ) -> list[Path]:
-    """Draw all but the architecture into a folder; the files. seed: decides which pairs are shown."""
+    """Draw all but the architecture into a folder, and return the files. seed: decides which pairs are shown."""
     rng = np.random.default_rng(seed)
     embed = Embedder(tower)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +50,8 @@ def draw(
     return paths
 
 
-def draw_architecture(tower: Any, path: Path, *, pairs: str) -> Path:
-    """The model that makes distances of the tower's embeddings, as Keras draws it. pairs: of the recipe.
+def draw_architecture(tower: keras.Sequential, path: Path, *, pairs: str) -> Path:
+    """Draw the model that makes distances of the tower's embeddings, as Keras does. pairs: of the recipe.
 
     Raises NoGraphviz.
     """
@@ -59,34 +63,34 @@ def draw_architecture(tower: Any, path: Path, *, pairs: str) -> Path:
     return path
 
 
-def some_pairs(images: Array, labels: Array, rng: np.random.Generator) -> list[Pair]:
-    """As the notebook draws them: the first of them all, shuffled."""
+def some_pairs(images: Uint8, labels: Uint8, rng: np.random.Generator) -> list[Pair]:
+    """The first pairs in the random order in which they are drawn."""
     drawn = draw_pairs(labels, rng)
-    shown = zip(drawn.one[:SHOWN], drawn.other[:SHOWN], drawn.different[:SHOWN, 0], strict=True)
-    return [Pair(images[one], images[other], not different) for one, other, different in shown]
+    shown = zip(drawn.one[:SHOWN], drawn.other[:SHOWN], drawn.same[:SHOWN, 0], strict=True)
+    return [Pair(images[one], images[other], bool(same)) for one, other, same in shown]
 
 
 def judged_pairs(
-    embed: Embedder, images: Array, labels: Array, threshold: float, rng: np.random.Generator
+    embed: Embedder, images: Uint8, labels: Uint8, threshold: float, rng: np.random.Generator
 ) -> list[Pair]:
-    """Pairs with their distance, and whether the tower takes them for the same."""
+    """Pairs with their distance, and whether the tower judges them to be the same."""
     pairs = some_pairs(images, labels, rng)
     one, other = (embed(np.stack(side)) for side in zip(*((pair.one, pair.other) for pair in pairs), strict=True))
-    apart = np.linalg.norm(one - other, axis=1)
+    measured = np.linalg.norm(one - other, axis=1)
     return [
         Pair(pair.one, pair.other, pair.same, judged_same=bool(distance < threshold), distance=float(distance))
-        for pair, distance in zip(pairs, apart, strict=True)
+        for pair, distance in zip(pairs, measured, strict=True)
     ]
 
 
-def two_and_one(images: Array, labels: Array, rng: np.random.Generator) -> tuple[list[Array], list[int]]:
-    """Two glyphs of one class and one of another, and their labels: of 2 and 5 where there are such."""
+def two_and_one(images: Uint8, labels: Uint8, rng: np.random.Generator) -> tuple[list[Uint8], list[int]]:
+    """Two glyphs of one class and one of another, and their labels: 2, 2 and 5 if the data have them."""
     known = np.unique(labels).tolist()
     twice, once = USUAL if set(USUAL) <= set(known) else known[:2]
     chosen = [rng.choice(np.flatnonzero(labels == label)) for label in (twice, twice, once)]
     return [images[place] for place in chosen], [twice, twice, once]
 
 
-def distances(vectors: Array) -> list[Edge]:
+def distances(vectors: Float32) -> list[Edge]:
     """(3, 128) -> the three distances."""
     return [Edge(a, b, float(np.linalg.norm(vectors[a] - vectors[b]))) for a, b in ((0, 1), (0, 2), (1, 2))]

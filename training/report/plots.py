@@ -1,18 +1,16 @@
-"""Pictures of a training and of what its tower finds near to what. It draws what it is given, and computes nothing."""
+"""Plots of a training and of the nearest neighbours under its tower. They compute nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-Glyph = np.ndarray[Any, Any]
+from training.arrays import Uint8
 
 INK = "#1f2933"
 MUTED = "#7b8794"
@@ -25,16 +23,16 @@ DOTS = 150  # per inch
 class Near:
     """A neighbour as it is shown: (28, 28) uint8 glyph, its label if it has one, its distance."""
 
-    glyph: Glyph
+    glyph: Uint8
     label: int | None
     distance: float
 
 
 @dataclass(frozen=True)
 class Row:
-    """A glyph that was asked for, the label it is known to have if any, and what was found, nearest first."""
+    """A query: its glyph, its label if it has one, and its neighbours, nearest first."""
 
-    glyph: Glyph
+    glyph: Uint8
     label: int | None
     neighbours: Sequence[Near]
 
@@ -46,16 +44,18 @@ def training_curve(history: Mapping[str, Sequence[float]], path: Path) -> None:
     """
     figure = Figure(figsize=(9, 3.6), dpi=DOTS, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
-    curves(loss, history, "loss", "Contrastive loss")
-    curves(accuracy, history, "binary_accuracy", "Pair accuracy")
+    draw_curves(loss, history, "loss", "Contrastive loss")
+    draw_curves(accuracy, history, "binary_accuracy", "Pair accuracy")
     loss.set_ylim(bottom=0)
     accuracy.legend(frameon=False, labelcolor=INK, loc="lower right")
     figure.savefig(path)
 
 
 def neighbour_gallery(rows: Sequence[Row], path: Path) -> None:
-    """One row a query: its glyph, then its nearest with label and distance, framed green where the labels agree, red
-    where they do not and grey where one is unknown. To a file of `path`'s format."""
+    """One row a query: its glyph, then its neighbours with label and distance, to a file of `path`'s format.
+
+    Frames are green if the labels agree, red if they do not and grey if one is unknown.
+    """
     columns = 1 + max((len(row.neighbours) for row in rows), default=0)
     lines = max(len(rows), 1)
     figure = Figure(figsize=(1.15 * columns + 0.4, 1.35 * lines + 0.3), dpi=DOTS, layout="constrained")
@@ -63,15 +63,15 @@ def neighbour_gallery(rows: Sequence[Row], path: Path) -> None:
     for place in grid.flat:
         place.set_axis_off()
     for line, row in zip(grid, rows, strict=False):
-        show(line[0], row.glyph, INK, "" if row.label is None else str(row.label), "Blues")
+        draw_glyph(line[0], row.glyph, INK, "" if row.label is None else str(row.label), "Blues")
         for place, near in zip(line[1:], row.neighbours, strict=False):
             label = "?" if near.label is None else near.label
-            show(place, near.glyph, frame_of(row.label, near.label), f"{label}   {near.distance:.3f}", "Greys")
+            draw_glyph(place, near.glyph, frame_of(row.label, near.label), f"{label}   {near.distance:.3f}", "Greys")
     figure.savefig(path)
 
 
-def curves(axes: Axes, history: Mapping[str, Sequence[float]], name: str, title: str) -> None:
-    """One measure of training and test, each named at its line."""
+def draw_curves(axes: Axes, history: Mapping[str, Sequence[float]], name: str, title: str) -> None:
+    """One measure of the training and of the test pairs, by epoch."""
     for key, colour, label in ((name, TRAINING, "training pairs"), (f"val_{name}", TEST, "test pairs")):
         values = history.get(key, ())
         axes.plot(range(1, len(values) + 1), values, color=colour, marker="o", markersize=4, label=label)
@@ -84,7 +84,7 @@ def curves(axes: Axes, history: Mapping[str, Sequence[float]], name: str, title:
     axes.spines["bottom"].set_color(MUTED)
 
 
-def show(axes: Axes, glyph: Glyph, frame: str, title: str, colours: str) -> None:
+def draw_glyph(axes: Axes, glyph: Uint8, frame: str, title: str, colours: str) -> None:
     """A glyph in a frame, under its title."""
     axes.set_axis_on()
     axes.imshow(glyph, cmap=colours, vmin=0, vmax=255)
@@ -95,8 +95,8 @@ def show(axes: Axes, glyph: Glyph, frame: str, title: str, colours: str) -> None
         spine.set(color=frame, linewidth=2.5)
 
 
-def frame_of(asked: int | None, found: int | None) -> str:
-    """The colour of agreement, of disagreement, or of not knowing."""
-    if asked is None or found is None:
+def frame_of(label: int | None, neighbour: int | None) -> str:
+    """The colour that says whether the labels agree."""
+    if label is None or neighbour is None:
         return MUTED
-    return RIGHT if asked == found else WRONG
+    return RIGHT if label == neighbour else WRONG
