@@ -43,9 +43,9 @@ def main() -> None:
         data = mnist.load()
         glyphs = np.concatenate([data.train_images, data.test_images]).reshape(-1, 784)
         np.save(Path(folder, "glyphs.npy"), glyphs)
-        tower = wanted.tower or trained(Path(folder))
+        tower = wanted.tower or train_quick(Path(folder))
         runs = {
-            name: measured(name, interpreters[name], tower, Path(folder)) for name in BACKENDS if name in interpreters
+            name: measure(name, interpreters[name], tower, Path(folder)) for name in BACKENDS if name in interpreters
         }
         apart = differences({name: np.load(Path(folder, f"{name}.npy")) for name in runs})
     print("\n".join([*rates(runs), "", *agreement(runs, apart), "", circumstances(runs)]))
@@ -69,7 +69,7 @@ def named(text: str) -> tuple[str, str]:
     return name, python
 
 
-def trained(folder: Path) -> Path:
+def train_quick(folder: Path) -> Path:
     """A tower by the recipe `quick`, trained here."""
     code = (
         "import sys; from pathlib import Path; from training.data import mnist; "
@@ -81,7 +81,7 @@ def trained(folder: Path) -> Path:
     return path
 
 
-def measured(backend: str, python: str, tower: Path, folder: Path) -> Run:
+def measure(backend: str, python: str, tower: Path, folder: Path) -> Run:
     """One backend, alone in its process."""
     script = ROOT / "benchmarks" / "runs" / "backend.py"
     command = [python, str(script), str(tower), str(folder / "glyphs.npy"), str(folder / f"{backend}.npy")]

@@ -51,7 +51,7 @@ def main() -> None:
     for seed in range(wanted.seeds):
         for recipe in wanted.recipes.split(","):
             if (recipe, wanted.backend, seed) not in done:
-                append(results, measured(recipe, seed, wanted.backend, wanted.python, data))
+                append(results, measure(recipe, seed, wanted.backend, wanted.python, data))
     runs = read(results)
     table = "\n".join([*lines(runs), "", circumstances(runs)])
     print(table)
@@ -71,7 +71,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(recipe: str, seed: int, backend: str, python: str, data: Path) -> Run:
+def measure(recipe: str, seed: int, backend: str, python: str, data: Path) -> Run:
     """One training, alone in its process. Raises CalledProcessError."""
     script = [str(RUNS / "notebook.py")] if recipe == PLAIN else [str(RUNS / "recipe.py")]
     command = [python, *script, str(data), str(seed), *([] if recipe == PLAIN else [recipe])]

@@ -140,10 +140,10 @@ def test_what_keras_downloaded_earlier_is_found(
     genuine: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert mnist.on_this_machine() is None
+    assert mnist.from_keras_cache() is None
     (tmp_path / "datasets").mkdir()
     write_npz(tmp_path / "datasets" / "mnist.npz", genuine)
-    assert mnist.load(sources=[mnist.on_this_machine]).digest == genuine.digest
+    assert mnist.load(sources=[mnist.from_keras_cache]).digest == genuine.digest
 
 
 def test_a_damaged_source_is_passed_over(genuine: Dataset, sample: Dataset) -> None:
@@ -163,7 +163,7 @@ def test_where_nothing_is_found_it_says_what_to_do() -> None:
 
 
 def test_the_wheel_holds_mnist() -> None:
-    found = mnist.load(sources=[mnist.in_the_wheel])
+    found = mnist.load(sources=[mnist.from_wheel])
     assert found.train_images.shape == (60_000, 28, 28)
     assert found.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
 

@@ -32,6 +32,13 @@ def test_reading_recipes_loads_no_keras() -> None:
     assert found.stdout.split() == ["False", "False"]
 
 
+@pytest.mark.parametrize("module", ["progress", "evaluation", "pairs", "augment"])
+def test_what_needs_no_network_loads_no_keras(module: str) -> None:
+    code = f"import training.fit.{module}, sys; print('keras' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False"]
+
+
 def test_a_recipe_goes_by_its_name_and_says_what_it_does() -> None:
     assert list(RECIPES) == [recipe.name for recipe in RECIPES.values()]
     assert {"notebook", "quick", "default", "conv"} <= RECIPES.keys()

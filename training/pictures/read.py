@@ -40,7 +40,7 @@ def read_picture(
             "too_many_bytes",
             f"The picture has {len(data):,} bytes; at most {max_bytes:,} are read. Send a smaller one.",
         )
-    grey = decoded(data, max_pixels)
+    grey = decode(data, max_pixels)
     if not normalise:
         return grey if grey.shape == (SIDE, SIDE) else resized(grey)
     if grey.shape == (SIDE, SIDE) and is_set_like_mnist(grey):
@@ -48,11 +48,11 @@ def read_picture(
     return set_like_mnist(grey)
 
 
-def decoded(data: bytes, max_pixels: int) -> Uint8:
+def decode(data: bytes, max_pixels: int) -> Uint8:
     """Encoded bytes -> (h, w) uint8 grey, upright, transparency filled."""
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
-            return greyed(opened(data, max_pixels))
+            return to_grey(open_image(data, max_pixels))
     except PictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -67,7 +67,7 @@ def decoded(data: bytes, max_pixels: int) -> Uint8:
         raise damaged(str(error) or type(error).__name__) from error
 
 
-def opened(data: bytes, max_pixels: int) -> Image.Image:
+def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """The picture in the bytes, of which only the header is decoded; its limits and depth are checked."""
     image = Image.open(BytesIO(data), formats=FORMATS)
     width, height = image.size
@@ -96,7 +96,7 @@ def bits_per_channel(image: Image.Image, data: bytes) -> int:
     return 16 if image.mode.startswith("I;") else 8
 
 
-def greyed(image: Image.Image) -> Uint8:
+def to_grey(image: Image.Image) -> Uint8:
     """Any picture -> (h, w) uint8, turned as its EXIF says."""
     image.load()
     if image.info or image.format != "PNG":  # a PNG without `info` has no EXIF
