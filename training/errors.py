@@ -10,7 +10,6 @@ PictureReason = Literal[
     "damaged",
     "unsupported_depth",
     "blank",
-    "bad_array",
     "poison",  # it ended the process that decoded it
 ]
 

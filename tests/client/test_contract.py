@@ -12,10 +12,11 @@ from db import states, tables
 from db.queue import dead, jobs
 from db.queue.failures import LedgerReason
 from db.vectors import search, towers
+from training import arrays
 from training.errors import PictureReason
 from training.fit.progress import Progress
 from training.model import siamese
-from training.pictures import normalise, read
+from training.pictures import read
 from twinvec_client import TrainingProgress, errors
 from twinvec_client.contract import answers, limits
 from twinvec_client.contract.document import document
@@ -40,7 +41,7 @@ def test_jobs_end_in_the_same_states() -> None:
 
 def test_sizes_are_those_of_every_room() -> None:
     assert {limits.DIMENSIONS, siamese.DIMENSIONS, tables.DIMENSIONS} == {128}
-    assert {limits.SIDE, siamese.SIDE, normalise.SIDE} == {28}
+    assert {limits.SIDE, arrays.SIDE} == {28}
     assert limits.MAX_PICTURE_BYTES == read.MAX_BYTES
 
 

@@ -23,7 +23,8 @@ seeds = st.integers(0, 2**32 - 1)
 def test_a_distorted_digit_keeps_its_shape_and_its_ink(sample: Dataset, warp: Warp, count: int, seed: int) -> None:
     images = sample.train_images[:count].reshape(-1, 784)
     found = warped(images, warp, np.random.default_rng(seed))
-    assert (found.shape, found.dtype) == (images.shape, np.float32)
+    assert found.shape == images.shape
+    assert found.dtype == np.float32
     assert found.min() >= 0
     assert found.max() <= 1 + 1e-6
     ink = found.sum(axis=1) / (images / 255).sum(axis=1)

@@ -28,8 +28,8 @@ def arrays(sample: Dataset) -> dict[str, Array]:
     }
 
 
-def archive(path: Path, **arrays: Any) -> Path:
-    np.savez(path, **arrays)
+def archive(path: Path, **arrays: Array) -> Path:
+    np.savez(path, allow_pickle=True, **arrays)
     return path
 
 

@@ -17,6 +17,7 @@ from training.recipes import NOTEBOOK
 from training.report import figures, notebook, plots
 from training.report.figures import Edge, Pair
 from training.report.notebook import NoGraphviz
+from training.report.plots import RIGHT, WRONG
 
 HISTORY = {"loss": [0.2, 0.1], "binary_accuracy": [0.8, 0.9]}
 
@@ -70,7 +71,7 @@ def test_the_three_distances_are_between_the_three() -> None:
 
 def test_right_is_green_and_wrong_is_red(sample: Dataset, tmp_path: Path) -> None:
     one, other = sample.test_images[:2]
-    for judged, colour in ((True, plots.RIGHT), (False, plots.WRONG)):
+    for judged, colour in ((True, RIGHT), (False, WRONG)):
         path = tmp_path / f"{judged}.png"
         figures.pair_sheet([Pair(one, other, True, judged_same=judged, distance=0.1)], path)
         with Image.open(path) as picture:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from training.arrays import Uint8
 from training.data.dataset import Dataset
 from training.errors import PictureError
-from training.pictures.read import FORMATS, read_picture
+from training.pictures.read import FORMATS, MAX_BYTES, MAX_PIXELS, read_picture
 
 unhurried = settings(deadline=None)  # a busy machine is not a failure
 
@@ -50,9 +50,9 @@ def off_by(one: Uint8, other: Uint8) -> float:
     return min(float(np.abs(image - other).mean()) for image in moved)
 
 
-def reason_of(data: bytes, **limits: Any) -> str:
+def reason_of(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> str:
     with pytest.raises(PictureError) as refused:
-        read_picture(data, **limits)
+        read_picture(data, max_bytes=max_bytes, max_pixels=max_pixels)
     assert str(refused.value).endswith(".")
     return refused.value.reason
 
@@ -64,7 +64,8 @@ def digits(sample: Dataset) -> Uint8:
 
 @pytest.fixture(scope="session")
 def five(digits: Uint8) -> Uint8:
-    return digits[0]
+    first: Uint8 = digits[0]
+    return first
 
 
 def test_an_mnist_digit_comes_through_byte_for_byte(digits: Uint8) -> None:

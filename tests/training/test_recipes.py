@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from training.arrays import Float32
 from training.data.dataset import Dataset
 from training.fit.batches import ImageBatches
 from training.fit.progress import Progress
@@ -108,11 +109,10 @@ def test_a_batch_is_never_larger_than_the_data(sample: Dataset) -> None:
 def test_each_epoch_brings_every_image_once_in_another_order(sample: Dataset) -> None:
     recipe = replace(RECIPES["quick"], batch_size=100)
     batches = ImageBatches(sample.train_images, sample.train_labels, recipe, np.random.default_rng(0))
-    orders: list[Any] = []
+    orders: list[Float32] = []
     for _ in range(2):
         pixels = np.concatenate([batches[place][0] for place in range(len(batches))])
         orders.append(pixels)
         assert {row.tobytes() for row in pixels} == {row.tobytes() for row in scaled(sample.train_images)}
         batches.on_epoch_end()
-    first, second = orders
-    assert not np.array_equal(first, second)
+    assert not np.array_equal(orders[0], orders[1])
