@@ -8,8 +8,9 @@ import typer
 from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, key_values, out, print_json, table
-from cli.errors import CommandError
+from cli.display.console import err, key_values, out, show, table
+from cli.inputs.ids import find_tower
+from cli.options import Json
 from training.fit.evaluation import MEASURES
 from twinvec_client import Tower
 
@@ -43,7 +44,16 @@ def _list(found: list[Tower]) -> None:
         err.print("no tower yet: train one with `twinvec train`")
         return
     numbers = ("seed", "pairs", "1-NN", "MAP@R", "vectors", "due")
-    rows = table("id", "fingerprint", "status", "recipe", *numbers, "created", right=numbers, fold=("recipe",))
+    rows = table(
+        "id",
+        "fingerprint",
+        "status",
+        "recipe",
+        *numbers,
+        "created",
+        right=numbers,
+        fold=("fingerprint", "recipe", "created"),
+    )
     for tower in found:
         rows.add_row(
             str(tower.id),

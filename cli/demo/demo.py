@@ -29,7 +29,6 @@ from db.engine import connect
 from local.detached import running, start_detached, stop_detached
 from local.servers import Servers
 from local.signals import Interrupts
-from local.stack import Stack
 from training.arrays import Uint8
 from training.data import mnist
 from training.data.dataset import Dataset

@@ -14,7 +14,7 @@ from training.model.embedder import Embedder
 from training.model.folding import folded
 from training.model.siamese import build_network
 from training.recipes import NOTEBOOK
-from training.report import figures, notebook, plots
+from training.report import figures, notebook
 from training.report.figures import Edge, Pair
 from training.report.notebook import NoGraphviz
 from training.report.plots import RIGHT, WRONG
