@@ -1,4 +1,4 @@
-"""An idle worker is frozen, its bell rung, and the worker killed: the message is gone for good, the work is not.
+"""An idle worker is frozen, sent a message, and killed: the message is gone for good, the work is not.
 
 The broker has handed the message to the frozen worker's socket. A plain Celery task is lost here ten times of ten.
 """
@@ -20,7 +20,7 @@ CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,backfil
 
 
 def run(*, rounds: int) -> Result:
-    result = Result(case=2, name="idle worker frozen, rung for, killed", faults=f"{rounds} frozen and killed")
+    result = Result(case=2, name="idle worker frozen, sent a message, killed", faults=f"{rounds} frozen and killed")
     sent: dict[str, bytes] = {}
     with Fleet(CREW, settings=SETTINGS) as fleet:
         swallowed = tries = 0

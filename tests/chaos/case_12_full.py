@@ -1,6 +1,6 @@
 """No room: the disk under the database is full, then the database's log as well, then the broker's memory.
 
-Whoever waits is told what is full, only whole batches are stored, and work goes on by itself once there is room.
+A caller that waits is told what is full, only whole batches are stored, and work goes on by itself once there is room.
 """
 
 import re

@@ -174,7 +174,7 @@ class Fleet:
         }
 
     def _supervise(self) -> None:
-        """Start again whoever dies, as a service manager does, the remains of its pool ended first."""
+        """Start again what dies, as a service manager does, the remains of its pool ended first."""
         try:
             while not self._ending.wait(0.05):
                 for member in list(self.members.values()):

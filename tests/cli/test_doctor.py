@@ -107,7 +107,7 @@ def test_lanes_without_a_worker_are_named_with_what_waits_there(
     assert {finding.level for finding in unanswered} == {PROBLEM}, "who listens and does not answer does not work"
 
 
-def test_a_worker_s_note_that_it_hears_a_lane_fades(broker: "redis.Redis", broker_url: str) -> None:
+def test_a_worker_s_mark_that_it_listens_on_a_lane_fades(broker: "redis.Redis", broker_url: str) -> None:
     watch_consumer(broker_url, ["query"])
     eventually(lambda: bool(broker.exists(LISTENING + "query")), "the note")
     assert 0 < broker.ttl(LISTENING + "query") <= 20

@@ -56,7 +56,7 @@ def test_the_same_picture_sent_again_is_tried_again(ledger: Ledger, tower: int) 
     assert list(vectors(ledger, tower)) == ["a"]
 
 
-def test_buried_digits_are_stored_and_not_owed(ledger: Ledger, tower: int) -> None:
+def test_buried_digits_are_stored_and_not_due(ledger: Ledger, tower: int) -> None:
     bury(ledger, send(ledger, item("a", 1)))
     assert list(stored(ledger)) == ["a"]
     assert ledger(backfill.queue_due) == 0

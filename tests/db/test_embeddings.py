@@ -146,7 +146,7 @@ def test_a_key_is_found_in_its_collection(ledger: Ledger) -> None:
             ledger(lambda session, key=key, at=collection: digits.find(session, key, at))
 
 
-def test_a_vector_that_is_owed_is_said_to_be(ledger: Ledger, tower: int) -> None:
+def test_a_vector_that_is_due_is_said_to_be(ledger: Ledger, tower: int) -> None:
     send(ledger, item("a", 1))
     digit = ledger(digits.find, "a", None)
     with pytest.raises(NotEmbedded):

@@ -99,7 +99,7 @@ def test_a_replaced_picture_that_another_job_had_embedded_is_still_a_failure_of_
     assert counts(ledger, second) == {"accepted": 1, "failed": 1}
 
 
-@pytest.mark.parametrize("known", ["new", "owed", "embedded"])
+@pytest.mark.parametrize("known", ["new", "due", "embedded"])
 def test_a_key_twice_in_one_chunk_with_the_same_pixels_is_one_digit(ledger: Ledger, tower: int, known: str) -> None:
     if known != "new":
         batch = send(ledger, item("a", 1))

@@ -53,7 +53,7 @@ def test_a_lease_that_has_not_run_out_is_left_alone(ledger: Ledger, tower: int) 
 def test_poison_is_split_down_to_the_culprits_and_buried_with_its_pixels(
     ledger: Ledger, tower: int, culprits: set[int]
 ) -> None:
-    """Whoever holds a culprit dies."""
+    """The process that holds a culprit dies."""
     job = uuid.uuid4()
     send(ledger, *(item(f"key {seed}", seed) for seed in range(13)), job=job)
     poison = {glyph(seed) for seed in culprits}

@@ -1,4 +1,4 @@
-"""The migrations make what the code expects, whoever runs them and however often."""
+"""The migrations make what the code expects, whichever process runs them, and however often."""
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext

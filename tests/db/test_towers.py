@@ -99,7 +99,7 @@ def test_a_later_tower_is_a_candidate_and_new_digits_are_embedded_under_both(led
         assert vectors(ledger, tower)["new"] == pytest.approx(vector(tower, 9))
 
 
-def test_a_candidate_is_filled_and_goes_live_when_nothing_is_owed(ledger: Ledger, digits: int) -> None:
+def test_a_candidate_is_backfilled_and_goes_live_when_nothing_is_due(ledger: Ledger, digits: int) -> None:
     newer = register(ledger, "newer")
     assert promote(ledger) is None
     embed_all(ledger)
@@ -125,7 +125,7 @@ def test_a_candidate_without_digits_to_fill_goes_live(ledger: Ledger) -> None:
     assert promote(ledger) == newer
 
 
-def test_digits_that_are_owed_under_both_hold_no_candidate_back(ledger: Ledger, digits: int) -> None:
+def test_digits_that_are_due_under_both_hold_no_candidate_back(ledger: Ledger, digits: int) -> None:
     newer = register(ledger, "newer")
     fill = fills(ledger)
     embed_all(ledger)
@@ -242,7 +242,7 @@ def test_a_candidate_that_was_rejected_while_upkeep_looked_is_not_promoted(ledge
     assert (found[digits], found[second]) in (("live", "rejected"), ("previous", "live"))
 
 
-def test_lost_vectors_are_owed_and_filled_from_the_stored_pixels(ledger: Ledger, digits: int) -> None:
+def test_lost_vectors_are_due_and_backfilled_from_the_stored_pixels(ledger: Ledger, digits: int) -> None:
     lose_vectors(ledger, digits, 3)
     assert ledger(backfill.queue_due) == 3
     assert ledger(backfill.queue_due) == 0, "they wait in a batch now"
@@ -253,19 +253,19 @@ def test_lost_vectors_are_owed_and_filled_from_the_stored_pixels(ledger: Ledger,
         assert found[f"key {seed}"] == pytest.approx(vector(digits, seed))
 
 
-def test_digits_of_an_open_batch_are_not_owed_twice(ledger: Ledger, digits: int) -> None:
+def test_digits_of_an_open_batch_are_not_due_twice(ledger: Ledger, digits: int) -> None:
     batch = send(ledger, item("new", 9))
     assert ledger(backfill.queue_due) == 0
     claim(ledger, batch)
     assert ledger(backfill.queue_due) == 0
 
 
-def test_nothing_is_owed_without_a_tower(ledger: Ledger) -> None:
+def test_nothing_is_due_without_a_tower(ledger: Ledger) -> None:
     send(ledger, item("a", 1))
     assert ledger(backfill.queue_due) == 0
 
 
-def test_vectors_owed_under_a_tower_that_left_are_owed_under_its_successor(ledger: Ledger, digits: int) -> None:
+def test_vectors_due_under_a_tower_that_left_are_due_under_its_successor(ledger: Ledger, digits: int) -> None:
     newer = register(ledger, "newer")
     embed_all(ledger)
     for tower in (digits, newer):
@@ -292,7 +292,7 @@ def test_towers_do_not_see_each_other(ledger: Ledger, digits: int) -> None:
     assert len(vectors(ledger, digits)) == 5
 
 
-def test_a_list_of_towers_counts_what_is_embedded_and_owed(ledger: Ledger, digits: int) -> None:
+def test_a_list_of_towers_counts_what_is_embedded_and_due(ledger: Ledger, digits: int) -> None:
     register(ledger, "newer")
     send(ledger, item("new", 9))
     newest, oldest = ledger(towers.all_of_them)

@@ -69,7 +69,7 @@ def test_a_producer_cannot(producer: Broker, deed: Deed) -> None:
 
 
 @pytest.mark.parametrize("lane", WORKERS_LANES)
-def test_a_producer_cannot_ring_in_the_workers_place(producer: Broker, lane: str) -> None:
+def test_a_producer_cannot_publish_in_the_workers_place(producer: Broker, lane: str) -> None:
     with pytest.raises(NoPermissionError):
         producer.lpush(KEY_PREFIX + lane, "x")
 

@@ -1,4 +1,4 @@
-"""Workers obey whoever writes to their broker, so they refuse one that is open to everybody."""
+"""Workers do what is written to their broker, so they refuse one that anybody can write to."""
 
 import pytest
 

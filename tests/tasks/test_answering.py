@@ -35,7 +35,7 @@ def refused_with(error: Exception) -> client.TwinvecError:
     ("raised", "revived"),
     [
         (errors.NoTower("none"), client.NoTower),
-        (errors.NotEmbedded("owed"), client.NotEmbedded),
+        (errors.NotEmbedded("due"), client.NotEmbedded),
         (errors.TrainingRunning("7"), client.TrainingRunning),
         (errors.UnknownJob("7"), client.UnknownJob),
         (errors.UnknownKey("a"), client.UnknownKey),

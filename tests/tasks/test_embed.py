@@ -73,7 +73,7 @@ def test_a_batch_is_embedded_under_every_tower_that_is_live_or_being_filled(runt
         assert found["b"] == pytest.approx(vector(each, 2))
 
 
-def test_a_bell_for_a_batch_that_is_done_changes_nothing(runtime: Runtime, tower: int) -> None:
+def test_a_message_for_a_batch_that_is_done_changes_nothing(runtime: Runtime, tower: int) -> None:
     job = uuid.uuid4()
     batch = batch_of(runtime.transact, item("a", 1), job=job)
     for _ in range(3):

@@ -59,7 +59,7 @@ def chunk(**changes: Any) -> Intake:
     return Intake.read(payload(**changes))
 
 
-def test_a_chunk_is_stored_as_it_was_sent_and_rung_for(runtime: Runtime, broker: Redis) -> None:
+def test_a_chunk_is_stored_as_it_was_sent_and_published(runtime: Runtime, broker: Redis) -> None:
     take_in(chunk(), runtime)
     assert stored(runtime.transact) == {"glyph": glyph(1), "encoded": glyph(2)}
     assert failures(runtime.transact, uuid.UUID(JOB)) == {"refused": "unreadable"}
@@ -70,7 +70,7 @@ def test_a_chunk_is_stored_as_it_was_sent_and_rung_for(runtime: Runtime, broker:
     assert broker.llen("twinvec:embed") == 1
 
 
-def test_a_chunk_delivered_twice_is_stored_and_rung_for_once(runtime: Runtime, broker: Redis) -> None:
+def test_a_chunk_delivered_twice_is_stored_and_published_once(runtime: Runtime, broker: Redis) -> None:
     for _ in range(2):
         take_in(chunk(), runtime)
     assert counts(runtime.transact, uuid.UUID(JOB)) == {"accepted": 3, "failed": 1}
@@ -90,7 +90,7 @@ def test_more_pictures_than_a_job_may_have_are_refused_however_they_come(runtime
 
 
 def test_a_chunk_is_accepted_without_a_broker(runtime: Runtime, broker: Redis) -> None:
-    """A full Redis refuses to be rung."""
+    """A full Redis takes no message."""
     broker.config_set("maxmemory", 1)
     try:
         take_in(chunk(), runtime)

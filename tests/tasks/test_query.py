@@ -160,10 +160,10 @@ def test_a_key_of_several_collections_needs_one_named(runtime: Runtime, tower: i
     assert answer["neighbours"][0]["collection"] == "odd"
 
 
-def test_a_digit_that_is_owed_its_vector_is_not_embedded(runtime: Runtime, tower: int) -> None:
-    send(runtime.transact, item("owed", 1))
+def test_a_digit_that_is_due_its_vector_is_not_embedded(runtime: Runtime, tower: int) -> None:
+    send(runtime.transact, item("due", 1))
     with pytest.raises(NotEmbedded):
-        ask(runtime, {"key": "owed", "collection": None})
+        ask(runtime, {"key": "due", "collection": None})
 
 
 def test_without_a_tower_there_is_no_answer(runtime: Runtime) -> None:

@@ -79,7 +79,7 @@ def test_a_training_registers_its_tower_and_ends_its_job_with_it(runtime: Runtim
     assert tower_statuses(runtime.transact) == {found["outcome"]["tower"]: "live"}
 
 
-def test_digits_that_waited_are_rung_for_after_the_first_training(runtime: Runtime, room: Room, broker: Redis) -> None:
+def test_digits_that_waited_are_published_after_the_first_training(runtime: Runtime, room: Room, broker: Redis) -> None:
     send(runtime.transact, item("a", 1))
     runtime.transact(lambda session: session.query(Batch).update({"published_at": None}))
     train(started(runtime)[1], runtime)
@@ -153,7 +153,7 @@ def test_a_cancelled_training_leaves_no_tower(runtime: Runtime, room: Room, fail
     assert (status(runtime.transact, job)["state"], status(runtime.transact, job)["message"]) == ("cancelled", None)
 
 
-def test_a_bell_for_a_training_that_ended_trains_nothing(runtime: Runtime, room: Room) -> None:
+def test_a_message_for_a_training_that_ended_trains_nothing(runtime: Runtime, room: Room) -> None:
     _, batch = started(runtime)
     train(batch, runtime)
     train(batch, runtime)
@@ -169,7 +169,7 @@ def test_a_training_whose_process_dies_again_and_again_is_given_up(runtime: Runt
     assert status(runtime.transact, job)["state"] == "failed"
 
 
-def test_starting_rings_for_the_training_and_a_second_one_is_refused(runtime: Runtime, broker: Redis) -> None:
+def test_starting_publishes_the_training_and_a_second_one_is_refused(runtime: Runtime, broker: Redis) -> None:
     job = start(asked(seed=3), runtime)
     assert broker.llen("twinvec:train") == 1
     with pytest.raises(TrainingRunning, match=job):

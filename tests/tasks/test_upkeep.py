@@ -1,4 +1,4 @@
-"""The sweep: what was left is rung for again, a tower that is ready goes live, and what is owed is filled."""
+"""The sweep: what was left is published again, a tower that is ready goes live, and what is due is backfilled."""
 
 import uuid
 
@@ -38,7 +38,7 @@ def work(runtime: Runtime) -> None:
         embed(batch, runtime)
 
 
-def bells(broker: Redis) -> dict[str, int]:
+def depths(broker: Redis) -> dict[str, int]:
     """How many messages wait, by lane."""
     return {lane: broker.llen(f"twinvec:{lane}") for lane in ("embed", "backfill", "train")}
 
@@ -49,33 +49,33 @@ def tower(runtime: Runtime) -> int:
     return register(runtime.transact)
 
 
-def test_what_a_dead_worker_left_is_rung_for_again_and_done(runtime: Runtime, broker: Redis, tower: int) -> None:
+def test_what_a_dead_worker_left_is_published_again_and_done(runtime: Runtime, broker: Redis, tower: int) -> None:
     job = uuid.uuid4()
     batch = batch_of(runtime.transact, item("a", 1), job=job)
     claim(runtime.transact, batch)
     expire(runtime.transact, batch)
     sweep(runtime)
-    assert bells(broker) == {"embed": 1, "backfill": 0, "train": 0}
+    assert depths(broker) == {"embed": 1, "backfill": 0, "train": 0}
     embed(batch, runtime)
     assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
 
 
 def test_a_lane_without_workers_does_not_silence_the_others(runtime: Runtime, broker: Redis, tower: int) -> None:
-    broker.lpush("twinvec:train", *[b"unheard"] * runtime.settings.in_flight)
+    broker.lpush("twinvec:train", *[b"waiting"] * runtime.settings.in_flight)
     send(runtime.transact, item("a", 1))
     runtime.transact(lambda session: session.execute(text("UPDATE batches SET published_at = NULL")))
     sweep(runtime)
-    assert bells(broker)["embed"] == 1
+    assert depths(broker)["embed"] == 1
 
 
-def test_digits_that_waited_for_a_tower_are_rung_for_when_it_comes(runtime: Runtime, broker: Redis) -> None:
+def test_digits_that_waited_for_a_tower_are_published_when_it_comes(runtime: Runtime, broker: Redis) -> None:
     send(runtime.transact, item("a", 1))
     runtime.transact(lambda session: session.execute(text("UPDATE batches SET published_at = NULL")))
     sweep(runtime)
-    assert bells(broker)["embed"] == 0
+    assert depths(broker)["embed"] == 0
     register(runtime.transact)
     sweep(runtime)
-    assert bells(broker)["embed"] == 1
+    assert depths(broker)["embed"] == 1
 
 
 def test_a_tower_is_filled_promoted_and_its_grandparent_dropped(runtime: Runtime, broker: Redis, tower: int) -> None:
@@ -85,7 +85,7 @@ def test_a_tower_is_filled_promoted_and_its_grandparent_dropped(runtime: Runtime
         generations.append(register(runtime.transact, name))
         broker.flushdb()
         sweep(runtime)
-        assert bells(broker) == {"embed": 0, "backfill": 1, "train": 0}
+        assert depths(broker) == {"embed": 0, "backfill": 1, "train": 0}
         assert tower_statuses(runtime.transact)[generations[-1]] == "candidate"
         work(runtime)
         sweep(runtime)
@@ -113,9 +113,9 @@ def test_of_two_sweeps_at_once_one_goes_home(runtime: Runtime, broker: Redis, to
     with runtime.engine.begin() as other:
         other.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": locks._SWEEP})
         sweep(runtime)
-        assert bells(broker)["embed"] == 0
+        assert depths(broker)["embed"] == 0
     together(lambda: sweep(runtime), lambda: sweep(runtime))
-    assert bells(broker)["embed"] == 1
+    assert depths(broker)["embed"] == 1
 
 
 def test_vectors_that_were_lost_are_filled(runtime: Runtime, broker: Redis, tower: int) -> None:
@@ -123,7 +123,7 @@ def test_vectors_that_were_lost_are_filled(runtime: Runtime, broker: Redis, towe
     runtime.transact(lambda session: session.execute(text("DELETE FROM embeddings")))
     broker.flushdb()
     queue_backfill(runtime)
-    assert bells(broker) == {"embed": 0, "backfill": 1, "train": 0}
+    assert depths(broker) == {"embed": 0, "backfill": 1, "train": 0}
     queue_backfill(runtime)
     work(runtime)
     assert set(vectors(runtime.transact, tower)) == set(stored(runtime.transact))

@@ -1,4 +1,4 @@
-"""A worker that has gone deaf is found out, and one that has not is left alone."""
+"""A worker whose consumer has stalled is found out, and any other is left alone."""
 
 from collections.abc import Sequence
 from typing import Any
