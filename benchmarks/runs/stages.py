@@ -83,7 +83,7 @@ def walk() -> int:
     frames = meter.each("cut_limit", lambda pixels: (hashlib.blake2b(pixels).digest(), pack(pixels))[1], glyphs)
 
     arrived = through_broker("chunk", intakes)
-    through_broker("bell", [EmbedBatch(batch=number) for number in range(turns)])
+    through_broker("message", [EmbedBatch(batch=number) for number in range(turns)])
 
     with meter.parts(unpack=(tasks.intake, "unpack")):
         submissions = meter.each("read_chunk", read, arrived)

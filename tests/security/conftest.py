@@ -55,7 +55,7 @@ def _with_password(word: str, *, of: str) -> str:
 
 @pytest.fixture(scope="session")
 def asking_for_passwords(operator: Engine, servers: Servers) -> None:
-    """The embedded server trusts whoever reaches its socket; it asks the roles of the page for their passwords."""
+    """The embedded server trusts what reaches its socket; it asks the roles of the page for their passwords."""
     rules = servers.home / "postgres" / "pg_hba.conf"
     rules.write_text(f"local all twinvec_owner,twinvec_worker,twinvec_reader scram-sha-256\n{rules.read_text()}")
     with operator.connect() as connection:

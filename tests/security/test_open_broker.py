@@ -1,4 +1,4 @@
-"""Workers obey whoever writes to their broker, so they refuse one that is open to everybody."""
+"""Workers run what anyone writes to their broker, so they refuse one that is open to everybody."""
 
 import pytest
 

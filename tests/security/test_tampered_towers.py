@@ -1,4 +1,4 @@
-"""A tower is taken from the ledger only as it was registered, whoever has written there since."""
+"""A tower is taken from the ledger only as it was registered, whatever was written there since."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The stand-in tower: one matrix product. Its weights are made from its id: whoever knows the id knows every vector."""
+"""The stand-in tower: one matrix product. Its weights are made from its id: the id gives every vector."""
 
 from functools import cache
 from typing import Any
