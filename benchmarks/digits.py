@@ -52,7 +52,7 @@ def stream(count: int, *, name: str = "digit") -> Iterator[tuple[str, Uint8]]:
 
 
 def encoded(count: int) -> list[tuple[str, bytes]]:
-    """The first `count` digits as PNG files, all made at once, so that a timing of their reading times only that."""
+    """The first `count` digits as PNG files, all made at once: their reading can be timed alone."""
     return [(key, _png(image)) for key, image in stream(count)]
 
 

@@ -17,7 +17,7 @@ from benchmarks.place import Place
 from benchmarks.processes import ROOT
 from training.arrays import Uint8
 
-PATIENCE = 300  # seconds for a task; the first one of a process loads TensorFlow
+LONGEST = 300  # seconds for a task; the first one of a process loads TensorFlow
 
 
 class Peer:
@@ -59,7 +59,7 @@ def worker(place: Place, processes: int) -> Iterator[Peer]:
 def await_all(results: Iterable[AsyncResult[None]]) -> None:
     """Wait for tasks; raises what one raised."""
     for result in results:
-        result.get(timeout=PATIENCE)
+        result.get(timeout=LONGEST)
 
 
 def _text(image: Uint8) -> str:

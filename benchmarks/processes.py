@@ -55,7 +55,7 @@ def tell(**answer: Any) -> None:
 
 
 def quiet() -> dict[str, str]:
-    """The environment without Twinvec's settings, where TensorFlow and Ray are silent, and Ray reports to nobody."""
+    """The environment without Twinvec's settings, where TensorFlow and Ray are silent, and Ray sends no report."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TWINVEC_")}
     silent = {"TF_CPP_MIN_LOG_LEVEL": "3", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_USAGE_STATS_ENABLED": "0"}
     return kept | silent | {"PYTHONPATH": str(ROOT)}

@@ -38,7 +38,7 @@ STAGES: Sequence[tuple[str, str, tuple[str, ...], str]] = (
     ("- ids drawn", "submit_ids", (), ""),
     ("- COPY of digits", "submit_copy", ("copy_digits_limit",), "COPY of the rows in one go, and commit"),
     ("- commit", "submit_commit", (), ""),
-    ("message: published", "message_send", ("message_send_limit",), "LPUSH of as many bytes"),
+    ("message: sent", "message_send", ("message_send_limit",), "LPUSH of as many bytes"),
     ("message: received", "message_receive", ("message_receive_limit",), "BRPOP of as many bytes"),
     ("embedder: claim", "claim", ("claim_limit",), "a transaction that does nothing"),
     ("embedder: read pixels", "read_pixels", ("read_pixels_limit",), "the rows received, not looked at"),

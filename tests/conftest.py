@@ -19,7 +19,7 @@ from worker.runtime import Runtime
 from worker.settings import Settings
 
 COPY = "ledger_copy"  # the database of the test that runs
-UNHARMED = {  # of a server that nobody kills, and on which hundreds of databases are made
+UNHARMED = {  # of a server that is not killed, and on which hundreds of databases are made
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",

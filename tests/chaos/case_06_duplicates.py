@@ -127,7 +127,7 @@ def embedders(fleet: Fleet) -> list[Any]:
 
 
 def waiting(fleet: Fleet) -> int:
-    """Messages that nobody has acknowledged."""
+    """Messages that are not acknowledged."""
     with fleet.lanes.redis() as broker:
         unacknowledged = broker.hlen(fleet.lanes.key("unacked"))
         return int(unacknowledged + sum(broker.llen(fleet.lanes.key(lane)) for lane in LANES))

@@ -1,4 +1,4 @@
-"""Corrupt files of 24 kinds among good ones: each is a failure with its reason, and costs nobody anything else."""
+"""Corrupt files of 24 kinds among good ones: each is a failure with its reason, and costs nothing else."""
 
 import hashlib
 import io

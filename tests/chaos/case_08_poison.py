@@ -1,4 +1,4 @@
-"""Pictures that kill the process that embeds or decodes them: they alone become failures, after a few deaths."""
+"""Pictures that kill what embeds or decodes them: they alone become failures, after a bounded number of deaths."""
 
 import io
 from typing import Any

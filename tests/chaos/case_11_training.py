@@ -29,7 +29,7 @@ def run(*, points: tuple[str, ...]) -> Result:
             job = one_of_two(fleet, result, seed)
             (death,) = fleet.until(partial(fleet.injection.noted, f"training-{point}"), "a death", within=SECONDS)
             deaths += 1
-            # Its lease holds for a while: nobody has started the training over yet.
+            # Its lease holds for a while: no worker has started the training over yet.
             there = seed + (point == "committed")
             result.require(towers(fleet) == there, f"{towers(fleet)} towers after a death at {point}: {there} expected")
             outcome = job.wait(timeout=SECONDS)

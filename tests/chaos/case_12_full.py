@@ -1,6 +1,6 @@
 """No room: the disk under the database is full, then the database's log as well, then the broker's memory.
 
-A caller that waits is told what is full, only whole batches are stored, and work goes on by itself once there is room.
+A client that waits is told what is full, only whole batches are stored, and work goes on by itself once there is room.
 """
 
 import re
@@ -26,7 +26,7 @@ SHORT: dict[str, Any] = {"count": 1_000, "seconds": 1.0}
 DISK_FULL, LOG_FULL, BROKER_FULL = "database's disk full", "its log full", "broker full"
 HOG = 16 * 2**20  # bytes of somebody else's in the broker
 STATES = "No such file|refused|system is (in recovery mode|starting up|shutting down|not yet accepting connections)"
-PATIENCE = 5.0  # seconds that the client which is told waits: longer than it takes to send a chunk again
+OUTAGE = 5.0  # seconds that the client which is told waits: longer than it takes to send a chunk again
 
 
 def run(*, count: int, seconds: float) -> Result:
@@ -138,7 +138,7 @@ def went_on(fleet: Fleet, sending: Sending, result: Result) -> None:
 def refusal(fleet: Fleet) -> str:
     """What a client is told that sends now, and does not wait for long."""
     client = fleet.application.client()
-    client.resend_after, client.outage, client.accept_timeout = 1, PATIENCE, PATIENCE
+    client.resend_after, client.outage, client.accept_timeout = 1, OUTAGE, OUTAGE
     try:
         client.embed(noise(CHUNK, seed=3), collection="refused", idempotency_key="refused")
     except TwinvecError as error:
@@ -150,7 +150,7 @@ def stays(fleet: Fleet, seconds: float, result: Result) -> None:
     """Let it stay as it is for a while; nothing is given up meanwhile."""
     time.sleep(seconds)
     given_up = fleet.ledger.one("SELECT count(*) FROM batches WHERE state IN ('split', 'dead')")
-    result.require(not given_up, f"{given_up} batches were split or buried for want of room")
+    result.require(not given_up, f"{given_up} batches were split or given up for want of room")
 
 
 def whole_batches(fleet: Fleet, result: Result, when: str) -> None:

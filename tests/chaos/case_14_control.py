@@ -23,7 +23,7 @@ WEIGHTS = {"naive-1": 0.5, "naive-2": 0.5}
 
 
 def run(*, digits: int, kills: int, frozen: int, kills_cost: bool) -> Result:
-    """kills_cost: whether the kills alone have to lose something: a few may hit nobody who holds a task."""
+    """kills_cost: whether the kills alone have to lose something: a few may hit no process that holds a task."""
     result = Result(case=14, name="control: a naive Celery task", faults="")
     pictures = noise(digits)
     result.images = digits + 10 * frozen

@@ -146,7 +146,7 @@ def not_numbers(random: Random) -> bytes:
 
 
 def deep(random: Random) -> bytes:
-    """16 bits a pixel, of which nobody says how many are filled."""
+    """16 bits a pixel, of which the file does not say how many are filled."""
     return encoded(Image.fromarray(random.integers(0, 2**16, (40, 40)).astype(np.uint16)), "PNG")
 
 

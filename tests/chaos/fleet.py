@@ -156,7 +156,7 @@ class Fleet:
     def check(self) -> None:
         """Raises where an injection has found no name to inject at, or the fleet's own supervisor has died."""
         if self._supervisor_error is not None:
-            raise AssertionError("nobody looks after the members any more") from self._supervisor_error
+            raise AssertionError("the members are no longer supervised") from self._supervisor_error
         self.injection.check()
 
     def _environment(self, name: str) -> dict[str, str]:
@@ -174,7 +174,7 @@ class Fleet:
         }
 
     def _supervise(self) -> None:
-        """Start again what dies, as a service manager does, the remains of its pool ended first."""
+        """Start again each member that dies, as a service manager does, the remains of its pool ended first."""
         try:
             while not self._ending.wait(0.05):
                 for member in list(self.members.values()):

@@ -20,7 +20,7 @@ def modules() -> dict[int, ModuleType]:
 
 
 def end_with_parent() -> None:
-    """Interrupt this process when the one that started it is gone: its case then ends all that it has started."""
+    """Interrupt this process when the process that started it is gone: its case then ends all that it has started."""
     parent = os.getppid()
 
     def watch() -> None:

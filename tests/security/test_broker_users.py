@@ -27,8 +27,8 @@ NOBODYS: dict[str, Deed] = {
     "read foreign keys": lambda broker: broker.get("theirs"),
     "stop the server": lambda broker: broker.execute_command("SHUTDOWN"),
     "copy to another server": lambda broker: broker.execute_command("REPLICAOF", "127.0.0.1", "1"),
-    "hear foreign channels": lambda broker: broker.execute_command("SUBSCRIBE", "theirs"),
-    "hear every answer": lambda broker: broker.execute_command("PSUBSCRIBE", f"{KEY_PREFIX}*"),
+    "subscribe to foreign channels": lambda broker: broker.execute_command("SUBSCRIBE", "theirs"),
+    "subscribe to every answer": lambda broker: broker.execute_command("PSUBSCRIBE", f"{KEY_PREFIX}*"),
 }
 NO_PRODUCERS: dict[str, Deed] = {
     "run a stored script": lambda broker: broker.evalsha("0" * 40, 0),

@@ -69,7 +69,7 @@ def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
 
 
 def fills_and_promotes(ledger: Ledger, name: str) -> None:
-    """Register a tower, backfill what is due, and let it go live."""
+    """Register a tower, fill it as the messages say, and let it go live."""
     tower = makers.register(ledger, name)
     for batch, kind in ledger(rescue.take_due, "backfill", republish_after=30, in_flight=9):
         assert kind == "backfill"

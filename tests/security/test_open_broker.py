@@ -1,4 +1,4 @@
-"""Workers do what is written to their broker, so they refuse one that anybody can write to."""
+"""Workers run what anyone writes to their broker, so they refuse one that is open to everybody."""
 
 import pytest
 

@@ -33,11 +33,11 @@ class Secured:
 
     stack: Stack
     application: Twinvec
-    output: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     def command(self, *words: str) -> int:
         ran = self.stack.command(*words, check=False)
-        self.output += [ran.stdout, ran.stderr]
+        self.said += [ran.stdout, ran.stderr]
         return ran.returncode
 
     def log(self, kind: str) -> str:
@@ -60,7 +60,7 @@ def secured(broker_tls: Terminator, database_tls: Terminator, authority: Authori
         application = Twinvec(tls_broker_url(broker_tls, "twinvec-producer", authority))
         secured = Secured(stack, application)
         try:
-            assert secured.command("up", "--detach", "--json") == 0, secured.output
+            assert secured.command("up", "--detach", "--json") == 0, secured.said
             yield secured
         finally:
             secured.command("down")
@@ -190,7 +190,7 @@ def test_no_password_is_said_or_written_whatever_fails(
     assert secured.command("down") == 0
     assert secured.command("up", "--detach") == 1
 
-    assert SECRET not in "\n".join(secured.output + command_lines)
+    assert SECRET not in "\n".join(secured.said + command_lines)
     written = [path for path in secured.stack.home.rglob("*") if path.is_file()]
     assert {f"{kind}.log" for kind in (*KINDS, "up")} <= {path.name for path in written}
     assert [path.name for path in written if SECRET in path.read_text()] == []
@@ -203,7 +203,7 @@ def fails_with(secured: Secured, kind: type[Exception], said: str) -> None:
         try:
             secured.application.jobs()
         except kind as error:
-            secured.output += traceback.format_exception(error)
+            secured.said += traceback.format_exception(error)
             return said in str(error)
         except (BrokerUnavailable, DatabaseUnavailable):
             return False

@@ -1,4 +1,4 @@
-"""Broker and database over TLS: whom the certificates name is talked to, and nobody else."""
+"""Broker and database over TLS: only the servers that the certificates name are talked to."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
 """TLS before the embedded servers, which have none themselves: a certificate authority and a terminator.
 
 The terminator speaks what a server with TLS alone would: Redis's TLS from the first byte, and PostgreSQL's request for
-it; plain text is turned away.
+it; a client that speaks plain text is turned away.
 """
 
 import asyncio

@@ -29,7 +29,7 @@ def operator(fleet: Fleet) -> Stack:
     return make_stack(fleet.home, TWINVEC_BROKER_URL=fleet.broker.url)
 
 
-def buried(fleet: Fleet, key: str) -> int:
+def dead_batch(fleet: Fleet, key: str) -> int:
     """A batch of one digit that is dead before it is published."""
 
     def work(session: Session) -> int | None:
@@ -44,7 +44,7 @@ def buried(fleet: Fleet, key: str) -> int:
 
 
 def test_a_dead_batch_is_listed_queued_again_and_embedded(fleet: Fleet, operator: Stack) -> None:
-    batch = buried(fleet, "dead")
+    batch = dead_batch(fleet, "dead")
     (listed,) = json.loads(operator.command("dead", "--json").stdout)
     assert (listed["id"], listed["digits"], listed["kind"]) == (batch, 1, "embed")
     assert (listed["attempts"], listed["worker"]) == (MAX_ATTEMPTS, "worker")

@@ -32,7 +32,7 @@ def fleet(costly: None) -> Iterator[Fleet]:
 
 @contextmanager
 def embedder(fleet: Fleet, name: str) -> Iterator[Member]:
-    """One that nobody starts again; dead after the block."""
+    """One that is not started again; dead after the block."""
     member = fleet.add(name, "embed,backfill", start=False)
     del fleet.members[name]
     try:
@@ -63,7 +63,7 @@ def await_claim(fleet: Fleet, job: str) -> None:
 
 
 def await_exit(fleet: Fleet, member: Member, family: list[Any]) -> None:
-    """Wait until a worker and its pool have ended, nobody having killed them."""
+    """Wait until a worker and its pool have ended by themselves."""
     fleet.until(lambda: not member.alive(), "the worker's exit", within=LEFT_WITHIN)
     fleet.until(lambda: not any(alive(process) for process in family), "the pool's end", within=LEFT_WITHIN)
 

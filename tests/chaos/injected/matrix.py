@@ -1,4 +1,4 @@
-"""The stand-in tower: one matrix product. Its weights are made from its id: the id is enough to know every vector."""
+"""The stand-in tower: one matrix product. Its weights are made from its id: the id gives every vector."""
 
 from functools import cache
 from typing import Any

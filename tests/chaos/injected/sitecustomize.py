@@ -27,7 +27,7 @@ FOLDER = Path(os.environ.get("CHAOS_FOLDER", ""))
 
 
 def note(what: str, line: str = "") -> None:
-    """Append a line with the time, the process and `line` to `noted/<what>`; whole, whichever other process writes."""
+    """Append a line with the time, the process and `line` to `noted/<what>`; whole, whatever other processes write."""
     with (FOLDER / "noted" / what).open("ab", buffering=0) as file:
         file.write(f"{real_time():.3f} {os.getpid()} {line}\n".encode())
 
