@@ -27,7 +27,7 @@ class LeaseRenewer:
         with self._changed:
             self._leases[lease.batch] = lease
             if self._thread is None:
-                self._thread = threading.Thread(target=self._beat, name="leases", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
                 self._thread.start()
             self._changed.notify()
         try:
@@ -36,7 +36,7 @@ class LeaseRenewer:
             with self._changed:
                 self._leases.pop(lease.batch, None)
 
-    def _beat(self) -> None:
+    def _run(self) -> None:
         stop = threading.Event()
         while True:
             with self._changed:

@@ -37,7 +37,7 @@ class StallDetector:
     _silent: int = 0
     _seen: int = -1
 
-    def is_lost(self) -> bool:
+    def is_stalled(self) -> bool:
         """Check once; True when enough checks in a row found the consumer stalled."""
         done = self.done()
         stalled = done == self._seen and not self.busy() and self.waiting() > 0
@@ -61,7 +61,7 @@ def watch_consumer(broker_url: str, lanes: Sequence[str]) -> None:
             for lane in lanes:
                 broker.set(LISTENING + lane, 1, ex=int(4 * EVERY))
 
-    hearing = StallDetector(
+    detector = StallDetector(
         waiting, busy=lambda: bool(state.reserved_requests), done=lambda: sum(state.total_count.values())
     )
 
@@ -69,11 +69,11 @@ def watch_consumer(broker_url: str, lanes: Sequence[str]) -> None:
         pause = threading.Event()
         announce()
         while not pause.wait(EVERY):
-            if hearing.is_lost():
+            if detector.is_stalled():
                 log.critical(
                     "stalled: messages wait on %s and none arrives; exiting, to be started again", ", ".join(lanes)
                 )
                 os._exit(STALLED)
             announce()
 
-    threading.Thread(target=watch, name="hearing", daemon=True).start()
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import (
-    delete,
-    exists,
-    func,
-    select,
-)
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from db import locks

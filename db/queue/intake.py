@@ -1,18 +1,15 @@
 """Accepting a chunk: job, digits, failures and batch in one transaction. It must not know files: pixels come here."""
 
 from __future__ import annotations
-
 import hashlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
 from psycopg.types.json import Jsonb
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
-
 from db import locks
 from db.bulk import copy_digits, fetch
 from db.queue.failures import FailedItem, LedgerReason, fail, record, waiting_for
@@ -20,33 +17,6 @@ from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Job, Tower
 from db.vectors import embeddings
 from db.vectors.embeddings import embedded_among
-
-
-def backlog(session: Session) -> int:
-    """How many digits callers have sent that are not embedded yet."""
-    query = (
-        select(func.coalesce(func.sum(func.cardinality(Batch.digits)), 0))
-        .join(Job, Job.id == Batch.job)
-        .where(Batch.state.in_(OPEN), Job.kind == JobKind.EMBED)
-    )
-    return int(session.execute(query).scalar_one())
-
-
-def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
-    """(seq, digest) of a job's accepted chunks after `after`."""
-    query = select(Batch.seq, Batch.digest).where(Batch.job == job, Batch.seq > after).order_by(Batch.seq).limit(limit)
-    return [(row.seq, row.digest) for row in session.execute(query)]
-
-
-def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
-    """The digest of the chunk that was accepted under this number; None where none was."""
-    return session.execute(select(Batch.digest).where(Batch.job == job, Batch.seq == seq)).scalar()
-
-
-def items_before(session: Session, job: uuid.UUID, seq: int) -> int:
-    """How many pictures a job's accepted chunks of a lower number have."""
-    query = select(func.coalesce(func.sum(Batch.items), 0)).where(Batch.job == job, Batch.seq < seq)
-    return int(session.execute(query).scalar_one())
 
 
 class Item(NamedTuple):
@@ -243,3 +213,30 @@ def supersede(session: Session, ids: Sequence[int], reason: LedgerReason, messag
         fail(session, job, lost, reason, message)
     embeddings.delete_vectors(session, ids)
     session.execute(delete(Digit).where(Digit.id == func.any(list(ids))))
+
+
+def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
+    """The digest of the chunk that was accepted under this number; None where none was."""
+    return session.execute(select(Batch.digest).where(Batch.job == job, Batch.seq == seq)).scalar()
+
+
+def items_before(session: Session, job: uuid.UUID, seq: int) -> int:
+    """How many pictures a job's accepted chunks of a lower number have."""
+    query = select(func.coalesce(func.sum(Batch.items), 0)).where(Batch.job == job, Batch.seq < seq)
+    return int(session.execute(query).scalar_one())
+
+
+def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
+    """(seq, digest) of a job's accepted chunks after `after`."""
+    query = select(Batch.seq, Batch.digest).where(Batch.job == job, Batch.seq > after).order_by(Batch.seq).limit(limit)
+    return [(row.seq, row.digest) for row in session.execute(query)]
+
+
+def backlog(session: Session) -> int:
+    """How many digits callers have sent that are not embedded yet."""
+    query = (
+        select(func.coalesce(func.sum(func.cardinality(Batch.digits)), 0))
+        .join(Job, Job.id == Batch.job)
+        .where(Batch.state.in_(OPEN), Job.kind == JobKind.EMBED)
+    )
+    return int(session.execute(query).scalar_one())

@@ -4,19 +4,18 @@ It must not know vectors: what a finished batch stores is the business of `finis
 """
 
 from __future__ import annotations
-
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
 from sqlalchemy import ColumnElement, Interval, and_, cast, func, or_, select, update
 from sqlalchemy.orm import Session
-
 from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Job, Tower
 
+
 SMALL = 16  # digits of a batch that is claimed together with others
+
 
 TOGETHER = 256  # such batches at most
 
@@ -98,34 +97,6 @@ def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> 
     return [_lease(row, token, row.Job, first.towers) for row in rows]
 
 
-def _leased(token: uuid.UUID, worker: str, seconds: float) -> dict[str, Any]:
-    return {
-        "state": BatchState.LEASED,
-        "token": token,
-        "attempt": Batch.attempt + 1,
-        "lease_until": func.now() + interval(seconds),
-        "worker": worker,
-    }
-
-
-_LEASED = (Batch.id, Batch.digits, Batch.attempt, func.extract("epoch", func.now() - Batch.created_at).label("waited"))
-
-
-def _lease(row: Any, token: uuid.UUID, job: Job, towers: tuple[int, ...]) -> Lease:
-    return Lease(
-        batch=row.id,
-        token=token,
-        job=job.id,
-        kind=job.kind,
-        digits=row.digits,
-        attempt=row.attempt,
-        towers=towers,
-        parameters=job.parameters,
-        calls_back=job.callback is not None,
-        waited=float(row.waited),
-    )
-
-
 def renew(session: Session, lease: Lease, seconds: float) -> bool:
     """Extend the lease to `seconds` from now; False where it is lost."""
     renewed = session.execute(
@@ -168,3 +139,31 @@ def towers_for(session: Session, job: Job) -> tuple[int, ...]:
 
 def interval(count: float) -> ColumnElement[Any]:
     return cast(f"{count} seconds", Interval)
+
+
+_LEASED = (Batch.id, Batch.digits, Batch.attempt, func.extract("epoch", func.now() - Batch.created_at).label("waited"))
+
+
+def _leased(token: uuid.UUID, worker: str, seconds: float) -> dict[str, Any]:
+    return {
+        "state": BatchState.LEASED,
+        "token": token,
+        "attempt": Batch.attempt + 1,
+        "lease_until": func.now() + interval(seconds),
+        "worker": worker,
+    }
+
+
+def _lease(row: Any, token: uuid.UUID, job: Job, towers: tuple[int, ...]) -> Lease:
+    return Lease(
+        batch=row.id,
+        token=token,
+        job=job.id,
+        kind=job.kind,
+        digits=row.digits,
+        attempt=row.attempt,
+        towers=towers,
+        parameters=job.parameters,
+        calls_back=job.callback is not None,
+        waited=float(row.waited),
+    )

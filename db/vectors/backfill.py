@@ -1,45 +1,17 @@
 """Backfill: which stored digits lack a vector under a tower, and the jobs that embed them. It must not know a model."""
 
 from __future__ import annotations
-
 import uuid
 from typing import Any
-
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
-
 from db import locks
 from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Embedding, Job, Tower
 
+
 BACKFILL_BATCH = 4096  # digits
-
-
-def given_up(session: Session, tower: int) -> int:
-    """How many stored digits have no vector under a tower because their batch is dead."""
-    dead = select(func.unnest(Batch.digits)).join(Job).where(Batch.state == BatchState.DEAD, _concerns(tower))
-    query = select(func.count()).where(Digit.id.in_(dead), ~embedded_under(tower, Digit.id))
-    return session.execute(query).scalar_one()
-
-
-def end_jobs(session: Session, tower: int, why: str) -> None:
-    """End the backfills of a tower and cancel their open batches: they would never be claimed again."""
-    jobs = session.execute(select(Job.id).where(Job.tower == tower).with_for_update()).scalars().all()
-    session.execute(
-        update(Job).where(Job.id.in_(jobs), Job.ended_at.is_(None)).values(message=why, ended_at=func.now())
-    )
-    session.execute(  # also of a backfill that has ended: one ends as soon as a batch of it is dead
-        update(Batch)
-        .where(Batch.job.in_(jobs), Batch.state.in_(OPEN))
-        .values(
-            state=BatchState.CANCELLED,
-            token=None,
-            lease_until=None,
-            finished_at=func.now(),
-            dropped=func.cardinality(Batch.digits),
-        )
-    )
 
 
 def queue_missing(session: Session, tower: int) -> int:
@@ -69,14 +41,48 @@ def queue_due(session: Session) -> int:
     return _queue(session, tower, due)
 
 
-def _concerns(tower: int) -> ColumnElement[bool]:
-    """Whether a dead batch of this job counts under a tower; one of a backfill counts under that backfill's alone."""
-    return or_(Job.kind == JobKind.EMBED, Job.tower == tower)
+def end_finished(session: Session) -> None:
+    """End the backfills that have no open batch left."""
+    still_open = exists(select(Batch.id).where(Batch.job == Job.id, Batch.state.in_(OPEN)))
+    session.execute(
+        update(Job).where(Job.kind == JobKind.BACKFILL, Job.ended_at.is_(None), ~still_open).values(ended_at=func.now())
+    )
+
+
+def end_jobs(session: Session, tower: int, why: str) -> None:
+    """End the backfills of a tower and cancel their open batches: they would never be claimed again."""
+    jobs = session.execute(select(Job.id).where(Job.tower == tower).with_for_update()).scalars().all()
+    session.execute(
+        update(Job).where(Job.id.in_(jobs), Job.ended_at.is_(None)).values(message=why, ended_at=func.now())
+    )
+    session.execute(  # also of a backfill that has ended: one ends as soon as a batch of it is dead
+        update(Batch)
+        .where(Batch.job.in_(jobs), Batch.state.in_(OPEN))
+        .values(
+            state=BatchState.CANCELLED,
+            token=None,
+            lease_until=None,
+            finished_at=func.now(),
+            dropped=func.cardinality(Batch.digits),
+        )
+    )
+
+
+def given_up(session: Session, tower: int) -> int:
+    """How many stored digits have no vector under a tower because their batch is dead."""
+    dead = select(func.unnest(Batch.digits)).join(Job).where(Batch.state == BatchState.DEAD, _concerns(tower))
+    query = select(func.count()).where(Digit.id.in_(dead), ~embedded_under(tower, Digit.id))
+    return session.execute(query).scalar_one()
 
 
 def embedded_under(tower: int, digit: Any) -> ColumnElement[bool]:
     there = aliased(Embedding)
     return exists(select(there.digit).where(there.tower == tower, there.digit == digit))
+
+
+def _concerns(tower: int) -> ColumnElement[bool]:
+    """Whether a dead batch of this job counts under a tower; one of a backfill counts under that backfill's alone."""
+    return or_(Job.kind == JobKind.EMBED, Job.tower == tower)
 
 
 def _queue(session: Session, tower: int, digits: Any) -> int:
@@ -97,11 +103,3 @@ def _queue(session: Session, tower: int, digits: Any) -> int:
         ],
     )
     return len(ids)
-
-
-def end_finished(session: Session) -> None:
-    """End the backfills that have no open batch left."""
-    still_open = exists(select(Batch.id).where(Batch.job == Job.id, Batch.state.in_(OPEN)))
-    session.execute(
-        update(Job).where(Job.kind == JobKind.BACKFILL, Job.ended_at.is_(None), ~still_open).values(ended_at=func.now())
-    )

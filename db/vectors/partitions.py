@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+
+from db.states import DROPPED
+from db.tables import Tower
 
 
 def create_partition(session: Session, tower: int) -> None:
@@ -21,8 +24,7 @@ def drop_partition(session: Session, tower: int) -> None:
 
 def partitions_to_drop(session: Session) -> list[int]:
     """Retired and rejected towers that still have a partition."""
-    query = text("""
-        SELECT towers.id FROM towers
-        WHERE status IN ('retired', 'rejected') AND to_regclass('embeddings_' || towers.id) IS NOT NULL
-    """)
+    query = select(Tower.id).where(
+        Tower.status.in_(DROPPED), func.to_regclass(func.concat("embeddings_", Tower.id)).isnot(None)
+    )
     return list(session.execute(query).scalars())

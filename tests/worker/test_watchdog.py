@@ -12,10 +12,10 @@ def looks(waiting: Sequence[int], busy: Sequence[bool], done: Sequence[int]) -> 
     """What each look finds."""
     at = iter(range(len(waiting)))
     now = 0
-    hearing = StallDetector(lambda: waiting[now], lambda: busy[now], lambda: done[now])
+    detector = StallDetector(lambda: waiting[now], lambda: busy[now], lambda: done[now])
     found = []
     for now in at:  # noqa: B007  # the functions above read it
-        found.append(hearing.is_lost())
+        found.append(detector.is_stalled())
     return found
 
 
