@@ -1,15 +1,18 @@
 """Accepting a chunk: job, digits, failures and batch in one transaction. It must not know files: pixels come here."""
 
 from __future__ import annotations
+
 import hashlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
 from psycopg.types.json import Jsonb
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
+
 from db import locks
 from db.bulk import copy_digits, fetch
 from db.queue.failures import FailedItem, LedgerReason, fail, record, waiting_for

@@ -4,19 +4,19 @@ It must not know vectors: what a finished batch stores is the business of `finis
 """
 
 from __future__ import annotations
+
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
 from sqlalchemy import ColumnElement, Interval, and_, cast, func, or_, select, update
 from sqlalchemy.orm import Session
+
 from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Job, Tower
 
-
 SMALL = 16  # digits of a batch that is claimed together with others
-
-
 TOGETHER = 256  # such batches at most
 
 

@@ -1,15 +1,17 @@
 """Backfill: which stored digits lack a vector under a tower, and the jobs that embed them. It must not know a model."""
 
 from __future__ import annotations
+
 import uuid
 from typing import Any
+
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
+
 from db import locks
 from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Embedding, Job, Tower
-
 
 BACKFILL_BATCH = 4096  # digits
 
