@@ -57,7 +57,7 @@ def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
     assert makers.embed(ledger, batch) == 2
     vector = makers.vector(first, 1)
     nearest = ledger(search.nearest, first, vector, k=1)
-    assert [neighbour["key"] for neighbour in nearest] == ["a"]
+    assert [neighbour.key for neighbour in nearest] == ["a"]
     makers.embed(ledger, makers.send(ledger, makers.item("a", 3)))  # replaced
     fills_and_promotes(ledger, "second")
     fills_and_promotes(ledger, "third")
