@@ -25,7 +25,10 @@ SHORT: dict[str, Any] = {"count": 1_000, "seconds": 1.0}
 
 DISK_FULL, LOG_FULL, BROKER_FULL = "database's disk full", "its log full", "broker full"
 HOG = 16 * 2**20  # bytes of somebody else's in the broker
-STATES = "No such file|refused|server closed the connection|system is (in recovery mode|starting up|shutting down|not yet accepting connections)"
+STATES = (
+    "No such file|refused|server closed the connection"
+    "|system is (in recovery mode|starting up|shutting down|not yet accepting connections)"
+)
 OUTAGE = 5.0  # seconds that the client which is told waits: longer than it takes to send a chunk again
 
 
