@@ -71,7 +71,7 @@ class Tower(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     fingerprint: Mapped[str] = mapped_column(unique=True)  # SHA-256 of the weights, hex
     status: Mapped[TowerStatus]
-    file: Mapped[bytes] = mapped_column(deferred=True)  # the `.keras` file
+    file: Mapped[bytes | None] = mapped_column(deferred=True)  # the `.keras` file; None once it is pruned
     file_digest: Mapped[bytes]  # SHA-256 of `file`: checked before it is opened
     recipe: Mapped[str]
     settings: Mapped[dict[str, Any]]
@@ -83,6 +83,7 @@ class Tower(Base):
     threshold: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     promoted_at: Mapped[datetime | None]
+    retired_at: Mapped[datetime | None]  # or rejected
 
 
 class Digit(Base):

@@ -131,5 +131,6 @@ def store_the_rest(work: Work, bad: BadVectors, runtime: Runtime) -> int:
     log.warning("batch %d: %s", lease.batch, bad)
     if runtime.transact(lifecycle.reject, bad.tower, str(bad)):
         return store(work, runtime)
-    rest = runtime.transact(quarantine, lease, bad.digits, "not_finite", str(bad))
+    kept = runtime.settings.job_failure_bytes
+    rest = runtime.transact(quarantine, lease, bad.digits, "not_finite", str(bad), kept_bytes=kept)
     return store(work.part(rest, ~np.isin(work.digits, bad.digits)), runtime)

@@ -95,6 +95,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         total=chunk.total,
         callback=None if chunk.callback is None else chunk.callback.write(),
         seconds={"decode": decoded - start},
+        kept_bytes=runtime.settings.job_failure_bytes,
     )
     batch = runtime.transact(submit, submission)
     log.info(

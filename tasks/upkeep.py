@@ -46,7 +46,8 @@ def sweep(runtime: Runtime) -> None:
     Each step is a transaction of its own, so that a step which waits for locks holds no rows of another step.
     """
     settings = runtime.settings
-    if poisoned := run_exclusively(runtime, rescue.rescue, max_attempts=settings.max_attempts):
+    limits = {"max_attempts": settings.max_attempts, "kept_bytes": settings.job_failure_bytes}
+    if poisoned := run_exclusively(runtime, rescue.rescue, **limits):
         log.warning("split or marked dead %d batches that crashed their workers", poisoned)
     run_exclusively(runtime, backfill.end_finished)
     if (decision := run_exclusively(runtime, lifecycle.promote_ready)) is not None:

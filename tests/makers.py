@@ -16,11 +16,12 @@ from sqlalchemy import func, select, text, update
 
 from db import digits
 from db.queue import finish as finishing
-from db.queue import jobs, leases
+from db.queue import jobs, leases, retention
 from db.queue import rescue as rescuing
 from db.queue.failures import FailedItem
 from db.queue.intake import Item, Submission, submit
 from db.queue.leases import Lease
+from db.queue.retention import START, Keep, Pruned
 from db.tables import Batch, Digit, Embedding, Failure
 from db.vectors import lifecycle, towers
 from db.vectors.lifecycle import NewTower
@@ -265,3 +266,27 @@ def eventually(condition: Callable[[], bool], what: str, *, seconds: float = 10)
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         pause.wait(0.01)
+
+
+def age(ledger: Ledger, days: float) -> None:
+    """Let so many days pass for all that the ledger holds."""
+    times = {
+        "jobs": ("created_at", "ended_at", "cancelled_at", "called_back_at"),
+        "batches": ("created_at", "finished_at"),
+        "failures": ("created_at",),
+        "towers": ("created_at", "promoted_at", "retired_at"),
+    }
+    for table, columns in times.items():
+        moved = ", ".join(f"{column} = {column} - interval '{days} days'" for column in columns)
+        ledger(lambda session, table=table, moved=moved: session.execute(text(f"UPDATE {table} SET {moved}")))
+
+
+def prune(ledger: Ledger, keep: Keep | None = None, *, rows: int = 1000, **fields: Any) -> Pruned:
+    """Prune until a pass is at its end; what went. fields: of `Keep`, in days, and `surplus`."""
+    surplus = fields.pop("surplus", None)
+    keep = keep or Keep(**fields)
+    total, after = Pruned(), START
+    while after is not None:
+        gone, after = ledger(retention.prune_jobs, keep, after=after, rows=rows, surplus=surplus)
+        total += gone
+    return total

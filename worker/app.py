@@ -26,6 +26,7 @@ app = Celery(
         "tasks.probe",
         "tasks.train",
         "tasks.upkeep",
+        "tasks.prune",
     ],
 )
 app.config_from_object("worker.celeryconfig:CELERY")

@@ -12,7 +12,7 @@ from celery.schedules import crontab
 from kombu import Queue
 
 from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, keepalive
-from twinvec_client.contract.messages import BackfillDue, Message, RetrainOnSchedule, Sweep
+from twinvec_client.contract.messages import BackfillDue, Message, Prune, RetrainOnSchedule, Sweep
 from worker.settings import Settings
 
 
@@ -86,6 +86,7 @@ def _schedule(settings: Settings) -> dict[str, Any]:
 
     every("sweep", settings.sweep, Sweep())
     every("backfill what is due", 600.0, BackfillDue())
+    every("prune", settings.prune, Prune())
     if settings.train_cron is not None:
         minute, hour, day, month, weekday = settings.train_cron.split()
         when = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from twinvec_client.contract.broker import safe_url
 from worker.runfile import RunFile, run_file
 
+FOR_EVER = 36_500  # days
+
 
 class OpenBroker(Exception):
     """The broker accepts anyone. Set a password or TLS, or TWINVEC_OPEN_BROKER=1 if that is intended."""
@@ -26,7 +28,7 @@ class NoDatabase(Exception):
 
 
 class Settings(BaseSettings):
-    """What an operator may set. Durations are in seconds."""
+    """What an operator may set. Durations are in seconds, but for how long something is kept: that is in days."""
 
     model_config = SettingsConfigDict(env_prefix="TWINVEC_", frozen=True, env_ignore_empty=True)
 
@@ -72,8 +74,38 @@ class Settings(BaseSettings):
     )
     backlog: int = Field(1_000_000, ge=1, description="Digits accepted and not yet embedded, beyond which clients wait")
     job_pictures: int = Field(10_000_000, ge=1000, description="Pictures of one job, at most")
+    job_failure_bytes: int = Field(
+        256 * 2**20, ge=0, description="Bytes of the pictures that the failures of one job keep, about"
+    )
     max_attempts: int = Field(3, ge=1, description="Crashes of its worker after which a batch is split")
     intake_processes: int = Field(1, ge=1, description="Processes of one intake worker, which decode pictures")
+
+    prune: float = Field(
+        10, gt=0, description="Seconds between two rounds of pruning, each of which takes a fifth of a second at most"
+    )
+    keep_jobs: float = Field(
+        30, gt=0, le=FOR_EVER, description="Days after its end that a job is kept, with its batches and failures"
+    )
+    keep_most_jobs: int = Field(
+        10_000_000,
+        ge=1,
+        description="Jobs, about, beyond which the oldest go before their time, but an hour after their end",
+    )
+    keep_dead: float = Field(
+        90,
+        gt=0,
+        le=FOR_EVER,
+        description="Days that a job with dead batches is kept, and longer while their digits lack a vector",
+    )
+    keep_callbacks: float = Field(
+        90, gt=0, le=FOR_EVER, description="Days that an ended job is kept whose callback cannot be called"
+    )
+    keep_pictures: float = Field(
+        30, gt=0, le=FOR_EVER, description="Days that a failure keeps the picture that was sent; at most as its job"
+    )
+    keep_towers: float = Field(
+        30, gt=0, le=FOR_EVER, description="Days that a retired or rejected tower keeps its file; the rest of it stays"
+    )
 
     @field_validator("broker_url", "database_url")
     @classmethod

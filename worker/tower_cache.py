@@ -29,6 +29,10 @@ class TowerCorrupt(Exception):
     """A tower's stored file is not the one that was registered. Restore it from a backup, or train again."""
 
 
+class TowerGone(Exception):
+    """A retired or rejected tower's file is pruned. Train another; `TWINVEC_KEEP_TOWERS` says how long one is kept."""
+
+
 class TowerCache:
     """Loads a tower on first use, checked and compiled, and keeps the few that were used last."""
 
@@ -37,7 +41,7 @@ class TowerCache:
         self._loaded = lru_cache(maxsize=KEPT)(self._load)
 
     def __getitem__(self, id: int) -> Embedder:
-        """Raises TowerCorrupt."""
+        """Raises TowerCorrupt, TowerGone."""
         return self._loaded(id)
 
     def warm_up(self) -> None:
@@ -49,6 +53,8 @@ class TowerCache:
     def _load(self, id: int) -> Embedder:
         start = time.perf_counter()
         tower = self._transact(ledger.with_file, id)
+        if tower.file is None:
+            raise TowerGone(f"the file of tower {id} is pruned: it is {tower.status}")
         if hashlib.sha256(tower.file).digest() != tower.file_digest:
             raise TowerCorrupt(f"the file of tower {id} does not have the digest it was registered with")
         model = load(tower.file)

@@ -24,6 +24,8 @@ def draw(id: int, folder: Path) -> list[Path]:
         raise CommandError(
             f"tower {id} was trained on other glyphs than {data.source}: set TWINVEC_DATA as its worker has it"
         )
+    if tower.file is None:
+        raise CommandError(f"the file of tower {id} is pruned: it is {tower.status}")
     model = load(tower.file)
     paths = notebook.draw(model, data, tower.history, folder, threshold=tower.threshold, seed=tower.seed)
     try:

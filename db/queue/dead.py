@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from db.errors import NotRescuable, UnknownBatch
-from db.queue.failures import LedgerReason, fail
+from db.queue.failures import KEPT_BYTES, LedgerReason, fail
 from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Digit, Failure, Job, Tower
 
@@ -95,11 +95,11 @@ def _check(session: Session, id: int, job: Job) -> None:
             raise NotRescuable(f"batch {id} was to embed under tower {job.tower}, which is {status}")
 
 
-def bury(session: Session, batch: Batch, reason: LedgerReason, why: str) -> None:
+def bury(session: Session, batch: Batch, reason: LedgerReason, why: str, *, kept_bytes: int = KEPT_BYTES) -> None:
     """Close a batch for good. Its digits are failures of their job; they stay stored, and are not retried."""
     job = session.execute(select(Job).where(Job.id == batch.job)).scalar_one()
     if job.kind == JobKind.EMBED:
-        fail(session, job.id, batch.digits, reason, why)
+        fail(session, job.id, batch.digits, reason, why, kept_bytes=kept_bytes)
     else:
         job.message, job.ended_at = f"batch {batch.id}: {why}", func.now()
     batch.failed = (batch.failed or 0) + len(batch.digits)

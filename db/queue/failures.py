@@ -15,6 +15,7 @@ from db.states import OPEN, JobKind
 from db.tables import Batch, Digit, Failure, Job
 
 LedgerReason = Literal["duplicate_key", "superseded", "poison", "not_finite"]  # codes of failures after intake
+KEPT_BYTES = 256 * 2**20  # of the pictures that a job's failures keep, where the caller names no other number
 
 
 class FailedItem(NamedTuple):
@@ -29,8 +30,12 @@ class FailedItem(NamedTuple):
     attributes: dict[str, Any] | None = None
 
 
-def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem]) -> None:
-    """Record failures of a job. A key that failed before counts as one more attempt."""
+def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem], *, kept_bytes: int = KEPT_BYTES) -> None:
+    """Record failures of a job. A key that failed before counts as one more attempt.
+
+    kept_bytes: of pictures that one job's failures keep, about: what comes past it is listed without its picture, and
+    transactions side by side do not see each other's.
+    """
     if not items:
         return
     # One statement cannot touch a row twice, and a job may repeat a key.
@@ -41,6 +46,7 @@ def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem]) -> Non
         {"job": job, **same[-1]._asdict(), "attempts": len(same), "message": same[-1].message.replace("\0", "")}
         for _, same in sorted(by_key.items())
     ]
+    _keep_at_most(session, job, rows, kept_bytes)
     statement = insert(Failure)
     statement = statement.on_conflict_do_update(
         index_elements=["job", "key"],
@@ -57,6 +63,20 @@ def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem]) -> Non
     session.execute(statement, rows)
 
 
+def _keep_at_most(session: Session, job: uuid.UUID, rows: list[dict[str, Any]], most: int) -> None:
+    """Take the pictures out of the rows for which a job has no room left."""
+    if not any(row["picture"] for row in rows):
+        return
+    kept = select(func.coalesce(func.sum(func.octet_length(Failure.picture)), 0))  # the length alone is read
+    room = most - int(session.execute(kept.where(Failure.job == job, Failure.picture.isnot(None))).scalar_one())
+    for row in rows:
+        size = len(row["picture"] or b"")
+        if size > room:
+            row["picture"] = None
+        else:
+            room -= size
+
+
 def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: bool = False) -> list[Failure]:
     """At most `limit` failures of a job, by key, after the key `after`; with the bytes that were sent, if asked for."""
     query = select(Failure).where(Failure.job == job, Failure.key > after).order_by(Failure.key).limit(limit)
@@ -65,14 +85,23 @@ def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: 
     return list(session.execute(query).scalars())
 
 
-def fail(session: Session, job: uuid.UUID, ids: Sequence[int], reason: LedgerReason, message: str) -> None:
-    """List stored digits among a job's failures, their pixels kept there."""
+def fail(
+    session: Session,
+    job: uuid.UUID,
+    ids: Sequence[int],
+    reason: LedgerReason,
+    message: str,
+    *,
+    kept_bytes: int = KEPT_BYTES,
+) -> None:
+    """List stored digits among a job's failures, their pixels kept there as far as `record` keeps them."""
     query = select(Digit.key, Digit.pixels, Digit.label, Digit.attributes).where(Digit.id == func.any(list(ids)))
     rows = session.execute(query).all()
     record(
         session,
         job,
         [FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes) for row in rows],
+        kept_bytes=kept_bytes,
     )
 
 

@@ -14,7 +14,7 @@ from db import locks
 from db.digits import existing
 from db.errors import LeaseLost, TowersChanged
 from db.queue.dead import bury
-from db.queue.failures import LedgerReason
+from db.queue.failures import KEPT_BYTES, LedgerReason
 from db.queue.leases import Lease, held, towers_for
 from db.states import BatchState, JobKind
 from db.tables import Batch, Job
@@ -67,7 +67,15 @@ def _count_gone(session: Session, leases: Sequence[Lease], stored: set[int]) -> 
             )
 
 
-def quarantine(session: Session, lease: Lease, digits: Sequence[int], reason: LedgerReason, why: str) -> Lease:
+def quarantine(
+    session: Session,
+    lease: Lease,
+    digits: Sequence[int],
+    reason: LedgerReason,
+    why: str,
+    *,
+    kept_bytes: int = KEPT_BYTES,
+) -> Lease:
     """Move some digits of a held batch to a dead batch of their own; the lease of the rest. Raises LeaseLost."""
     batch = session.execute(select(Batch).where(*held(lease)).with_for_update()).scalar()
     if batch is None:
@@ -76,7 +84,7 @@ def quarantine(session: Session, lease: Lease, digits: Sequence[int], reason: Le
     if aside:
         batch.digits = [id for id in batch.digits if id not in aside]
         dead = Batch(job=batch.job, parent=batch.id, digits=sorted(aside), attempt=batch.attempt, worker=batch.worker)
-        bury(session, dead, reason, why)
+        bury(session, dead, reason, why, kept_bytes=kept_bytes)
         session.add(dead)
     return replace(lease, digits=batch.digits)
 

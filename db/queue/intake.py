@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from db import locks
 from db.bulk import copy_digits, fetch
-from db.queue.failures import FailedItem, LedgerReason, fail, record, waiting_for
+from db.queue.failures import KEPT_BYTES, FailedItem, LedgerReason, fail, record, waiting_for
 from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Job, Tower
 from db.vectors import embeddings
@@ -44,6 +44,7 @@ class Submission:
     total: int | None
     callback: dict[str, Any] | None = None  # the caller's task to call when the job ends: {"task", "queue"}
     seconds: dict[str, float] = field(default_factory=dict)  # spent so far, by stage
+    kept_bytes: int = KEPT_BYTES  # of pictures that one job's failures keep, about
 
 
 def submit(session: Session, chunk: Submission) -> int | None:
@@ -79,7 +80,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
         return None
     due, unchanged, duplicates = _store(session, chunk)
     failures = chunk.failures + duplicates
-    record(session, job.id, failures)
+    record(session, job.id, failures, kept_bytes=chunk.kept_bytes)
     session.execute(
         update(Batch)
         .where(Batch.id == batch)
@@ -95,7 +96,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
 
 
 def _open_job(session: Session, chunk: Submission) -> Job:
-    session.execute(
+    opened = (
         insert(Job)
         .values(id=chunk.job, kind=JobKind.EMBED, collection=chunk.collection, parameters={}, callback=chunk.callback)
         .on_conflict_do_nothing()
@@ -104,7 +105,11 @@ def _open_job(session: Session, chunk: Submission) -> Job:
     # share: of two that held it shared and wanted to write, each would wait for the other.
     last = chunk.total is not None
     query = select(Job).where(Job.id == chunk.job).with_for_update(read=not last, key_share=last)
-    return session.execute(query).scalar_one()
+    while True:
+        session.execute(opened)
+        if (job := session.execute(query).scalar()) is not None:
+            return job
+        # An ended job of this id was pruned between the two: this chunk opens a new one.
 
 
 @dataclass(slots=True)
@@ -140,7 +145,7 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
     embedded = embedded_among(session, live, plan.kept) if live is not None and plan.kept else set()
     if plan.replaced:
         message = f"other pixels came under this key, with job {chunk.job}, before these were embedded"
-        supersede(session, plan.replaced, "superseded", message)
+        supersede(session, plan.replaced, "superseded", message, kept_bytes=chunk.kept_bytes)
     if plan.relabelled:
         session.execute(update(Digit), plan.relabelled)
     ids = _append(session, chunk, plan.new)
@@ -206,14 +211,16 @@ def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, byte
     return ids
 
 
-def supersede(session: Session, ids: Sequence[int], reason: LedgerReason, message: str) -> None:
+def supersede(
+    session: Session, ids: Sequence[int], reason: LedgerReason, message: str, *, kept_bytes: int = KEPT_BYTES
+) -> None:
     """Delete digits whose row locks the caller holds, and their vectors.
 
-    Every job that still waits for such a vector gets a failure, which keeps the pixels.
+    Every job that still waits for such a vector gets a failure, which keeps the pixels as far as `record` does.
     """
     locks.remove_digits(session)
     for job, lost in sorted(waiting_for(session, ids).items()):
-        fail(session, job, lost, reason, message)
+        fail(session, job, lost, reason, message, kept_bytes=kept_bytes)
     embeddings.delete_vectors(session, ids)
     session.execute(delete(Digit).where(Digit.id == func.any(list(ids))))
 

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.queue.dead import bury, close
+from db.queue.failures import KEPT_BYTES
 from db.queue.leases import interval
 from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Job, Tower
@@ -17,7 +18,7 @@ from db.tables import Batch, Job, Tower
 PARTS = 4  # that a batch which crashes its workers is split into: one culprit of 4,096 digits is found in 10 crashes
 
 
-def rescue(session: Session, *, max_attempts: int) -> int:
+def rescue(session: Session, *, max_attempts: int, kept_bytes: int = KEPT_BYTES) -> int:
     """Queue batches whose lease expired; one that crashed `max_attempts` workers is split, or dead if it
     cannot be split.
 
@@ -36,12 +37,12 @@ def rescue(session: Session, *, max_attempts: int) -> int:
     ).scalars()
     count = 0
     for batch in poisoned:
-        _isolate(session, batch, max_attempts)
+        _isolate(session, batch, max_attempts, kept_bytes)
         count += 1
     return count
 
 
-def _isolate(session: Session, batch: Batch, max_attempts: int) -> None:
+def _isolate(session: Session, batch: Batch, max_attempts: int, kept_bytes: int) -> None:
     if len(batch.digits) > 1:
         close(batch, BatchState.SPLIT)
         size = -(-len(batch.digits) // PARTS)
@@ -56,7 +57,8 @@ def _isolate(session: Session, batch: Batch, max_attempts: int) -> None:
                 )
             )
         return
-    bury(session, batch, "poison", f"its worker died {batch.attempt} times on it, last {batch.worker}")
+    why = f"its worker died {batch.attempt} times on it, last {batch.worker}"
+    bury(session, batch, "poison", why, kept_bytes=kept_bytes)
 
 
 def take_due(session: Session, kind: JobKind, *, republish_after: float, in_flight: int) -> list[tuple[int, JobKind]]:

@@ -77,7 +77,7 @@ def given_up(session: Session, tower: int) -> int:
     return session.execute(query).scalar_one()
 
 
-def embedded_under(tower: int, digit: Any) -> ColumnElement[bool]:
+def embedded_under(tower: Any, digit: Any) -> ColumnElement[bool]:
     there = aliased(Embedding)
     return exists(select(there.digit).where(there.tower == tower, there.digit == digit))
 

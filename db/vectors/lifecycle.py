@@ -66,7 +66,14 @@ def register(session: Session, tower: NewTower) -> Tower:
         session.execute(
             update(Tower)
             .where(Tower.id == known.id)
-            .values(status=status, promoted_at=promoted_at, created_at=func.now())
+            .values(
+                status=status,
+                promoted_at=promoted_at,
+                created_at=func.now(),
+                retired_at=None,
+                file=tower.file,  # the one of before may be pruned
+                file_digest=hashlib.sha256(tower.file).digest(),
+            )
         )
         id = known.id
     else:
@@ -97,7 +104,7 @@ def reject(session: Session, tower: int, why: str) -> bool:
 
 
 def _reject(session: Session, tower: int, why: str) -> None:
-    session.execute(update(Tower).where(Tower.id == tower).values(status=TowerStatus.REJECTED))
+    session.execute(update(Tower).where(Tower.id == tower).values(status=TowerStatus.REJECTED, retired_at=func.now()))
     end_jobs(session, tower, why)
 
 
@@ -124,7 +131,11 @@ def promote_ready(session: Session) -> Decision | None:
 
 def _promote(session: Session, candidate: int) -> None:
     """Let the candidate go live. The old tower stays as `previous`, and the one before that is retired."""
-    session.execute(update(Tower).where(Tower.status == TowerStatus.PREVIOUS).values(status=TowerStatus.RETIRED))
+    session.execute(
+        update(Tower)
+        .where(Tower.status == TowerStatus.PREVIOUS)
+        .values(status=TowerStatus.RETIRED, retired_at=func.now())
+    )
     old = session.execute(
         update(Tower).where(Tower.status == TowerStatus.LIVE).values(status=TowerStatus.PREVIOUS).returning(Tower.id)
     ).scalar_one()

@@ -40,7 +40,7 @@ def live(session: Session) -> Tower:
 
 
 def with_file(session: Session, id: int) -> Tower:
-    """A tower with its `.keras` file loaded."""
+    """A tower with its `.keras` file loaded, which is None once it is pruned."""
     return session.execute(select(Tower).where(Tower.id == id).options(undefer(Tower.file))).scalar_one()
 
 

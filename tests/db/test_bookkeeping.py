@@ -1,4 +1,4 @@
-"""Any history of submits, claims, deaths, rescues, refusals and cancels leaves a ledger that adds up.
+"""Any history of submits, claims, deaths, rescues, refusals, cancels and prunings leaves a ledger that adds up.
 
 A model in plain Python says what the ledger must hold after every step.
 """
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select, text
 
-from db.errors import LeaseLost
+from db.errors import LeaseLost, UnknownJob
 from db.queue import leases
 from db.queue.cancel import cancel_job
 from db.queue.failures import FailedItem
@@ -23,12 +23,14 @@ from db.tables import Batch
 from db.vectors import towers
 from tests.makers import (
     Ledger,
+    age,
     claim,
     expire,
     failures,
     finish,
     glyph,
     item,
+    prune,
     register,
     rescue,
     send,
@@ -66,6 +68,7 @@ class Bookkeeping(RuleBasedStateMachine):
         self.jobs = [Sent() for _ in range(3)]
         self.leases: list[Lease] = []
         self.lost: list[Lease] = []
+        self.gone: set[uuid.UUID] = set()  # pruned jobs
 
     @rule(
         at=st.integers(0, 2),
@@ -118,7 +121,7 @@ class Bookkeeping(RuleBasedStateMachine):
                 finish(self.ledger, lease)
             except LeaseLost:
                 # By a cancel alone: those whose lease ran out are in `lost`.
-                assert any(job.id == lease.job and job.cancelled for job in self.jobs)
+                assert lease.job in self.gone or any(job.id == lease.job and job.cancelled for job in self.jobs)
 
     @rule(choice=st.integers(0))
     def die(self, choice: int) -> None:
@@ -149,6 +152,30 @@ class Bookkeeping(RuleBasedStateMachine):
         if job.last is not None and not status(self.ledger, job.id)["state"].startswith("finished"):
             self.ledger(cancel_job, job.id)
             job.cancelled = True
+
+    @rule()
+    def prune(self) -> None:
+        """All whose end has come goes, with what it counted; what is open stays, and its sums with it."""
+        ended = [
+            job
+            for job in self.jobs
+            if job.last is not None and (job.cancelled or status(self.ledger, job.id)["state"].startswith("finished"))
+        ]
+        age(self.ledger, 31)
+        gone = prune(self.ledger, rows=2)
+        assert gone.jobs == len(ended)
+        for job in ended:
+            self.jobs[self.jobs.index(job)] = Sent()
+            with pytest.raises(UnknownJob):
+                status(self.ledger, job.id)
+        self.gone |= {job.id for job in ended}
+
+    @invariant()
+    def nothing_is_left_of_a_pruned_job(self) -> None:
+        known = {job.id for job in self.jobs}
+        for table in ("batches", "failures"):
+            query = text(f"SELECT DISTINCT job FROM {table}")
+            assert set(self.ledger(lambda session, query=query: session.execute(query).scalars().all())) <= known
 
     @invariant()
     def every_picture_has_one_fate(self) -> None:

@@ -132,8 +132,6 @@ FORBIDDEN = [
 ]
 NO_WORKERS = [
     "DELETE FROM towers",
-    "DELETE FROM jobs",
-    "DELETE FROM batches",
     "UPDATE embeddings SET digit = 0",
     "UPDATE alembic_version SET version_num = '0'",
 ]

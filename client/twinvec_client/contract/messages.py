@@ -198,6 +198,13 @@ class BackfillDue(Message, frozen=True, kw_only=True):
     lane = "control"
 
 
+class Prune(Message, frozen=True, kw_only=True):
+    """Delete some of what has been kept for its time: ended jobs, pictures of failures, files of retired towers."""
+
+    task = "twinvec.prune"
+    lane = "control"
+
+
 class RetrainOnSchedule(Message, frozen=True, kw_only=True):
     """Start a training unless one is already under way."""
 
@@ -368,6 +375,7 @@ MESSAGES: tuple[type[Message], ...] = (
     TrainBatch,
     Sweep,
     BackfillDue,
+    Prune,
     RetrainOnSchedule,
     Nearest,
     Receipts,

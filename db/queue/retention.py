@@ -1,0 +1,219 @@
+"""What is kept of jobs, and how long: ended ones go with their batches and failures, in small transactions.
+
+It must not delete what is open, what a callback is due for, or what keeps a digit that crashes workers from being tried
+again; and it must not know the schedule, which is that of `tasks.prune`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    and_,
+    cast,
+    delete,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from db.states import EMBEDDED_UNDER, OPEN, BatchState, JobKind, TowerStatus
+from db.tables import Batch, Digit, Failure, Job, Tower
+from db.vectors.backfill import embedded_under
+
+LOOK = 1000  # jobs that one transaction looks at, at most
+HOUR = 1 / 24  # days that an ended job is kept however many there are: its caller may be about to ask for it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """How many days jobs are kept after their end.
+
+    jobs: all. dead: those with a dead batch. callbacks: those whose callback could not be called. pictures: how long a
+    failure keeps what was sent.
+    """
+
+    jobs: float = 30
+    dead: float = 90
+    callbacks: float = 90
+    pictures: float = 30
+
+
+class Place(NamedTuple):
+    """How far a pass over the jobs has come, oldest first."""
+
+    created_at: datetime
+    id: uuid.UUID
+
+
+START = Place(datetime(1, 1, 2, tzinfo=UTC), uuid.UUID(int=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What was deleted. uncalled: jobs of these whose callback was never called."""
+
+    jobs: int = 0
+    batches: int = 0
+    failures: int = 0
+    uncalled: int = 0
+
+    def __add__(self, other: Pruned) -> Pruned:
+        return Pruned(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+
+def surplus(session: Session, most: int) -> datetime | None:
+    """When the newest of those jobs was created that are more than `most`; None where there are not as many.
+
+    To be cheap where it is far from that, it asks the statistics first: a few jobs too many may pass it by.
+    """
+    guess = session.execute(text("SELECT reltuples FROM pg_class WHERE oid = 'jobs'::regclass")).scalar_one()
+    if 0 <= guess < most * 0.9:  # -1 where nothing has been counted yet
+        return None
+    return session.execute(select(Job.created_at).order_by(Job.created_at.desc()).offset(most).limit(1)).scalar()
+
+
+def prune_jobs(
+    session: Session, keep: Keep, *, after: Place = START, rows: int, surplus: datetime | None = None
+) -> tuple[Pruned, Place | None]:
+    """Delete the oldest jobs whose time is over; what went, and the place to go on from, None at the end of a pass.
+
+    rows: of batches, and of failures, at most. But the batches of one job go in one transaction, with their job: its
+    counts are sums over them. surplus: jobs created until then go an hour after their end.
+    """
+    looked = _look(session, keep, after, rows, surplus)
+    if not looked:
+        return Pruned(), None
+    candidates = _over(session, keep, [place.id for place in looked], surplus)
+    held = select(Job.id).where(Job.id.in_(candidates)).order_by(Job.id).with_for_update(skip_locked=True)
+    # Judged again when they are locked: a dead batch of one may have been requeued.
+    jobs = _over(session, keep, list(session.execute(held).scalars()), surplus)
+    failures = _delete_failures(session, jobs, rows)
+    if failures == rows:  # there may be more: their jobs go with the last of them
+        return Pruned(failures=failures), after
+    undelivered = select(func.count()).where(Job.id.in_(jobs), Job.callback.isnot(None), Job.called_back_at.is_(None))
+    uncalled = session.execute(undelivered).scalar_one()
+    batches: Any = session.execute(delete(Batch).where(Batch.job.in_(jobs)))
+    session.execute(delete(Job).where(Job.id.in_(jobs)))
+    return Pruned(jobs=len(jobs), batches=batches.rowcount, failures=failures, uncalled=uncalled), looked[-1]
+
+
+def prune_pictures(session: Session, keep: Keep, *, rows: int) -> int:
+    """Delete the oldest pictures that failures have kept for their time; how many."""
+    old = (
+        select(Failure.job, Failure.key)
+        .where(Failure.picture.isnot(None), Failure.created_at < func.now() - days(keep.pictures))
+        .order_by(Failure.created_at)
+        .limit(rows)
+        .with_for_update(skip_locked=True)
+    )
+    found = [(row.job, row.key) for row in session.execute(old)]
+    session.execute(update(Failure).where(tuple_(Failure.job, Failure.key).in_(found)).values(picture=None))
+    return len(found)
+
+
+def overdue(session: Session, keep: Keep, *, by: float) -> int:
+    """How many jobs should have been deleted `by` days ago; of the oldest, at most LOOK are looked at."""
+    then = replace(keep, jobs=keep.jobs + by, dead=keep.dead + by, callbacks=keep.callbacks + by)
+    looked = _look(session, then, START, rows=100 * LOOK, surplus=None)
+    return len(_over(session, then, [place.id for place in looked], None))
+
+
+def days(count: float) -> ColumnElement[Any]:
+    return cast(f"{count} days", Interval)
+
+
+def _look(session: Session, keep: Keep, after: Place, rows: int, surplus: datetime | None) -> list[Place]:
+    """The next jobs that are old enough, whatever their state: as many as have about `rows` batches together."""
+    old = Job.created_at < func.now() - days(keep.jobs)
+    if surplus is not None:
+        old |= Job.created_at <= surplus
+    next_ones = (
+        select(Job.created_at, Job.id, func.coalesce(Job.chunks, 1).label("chunks"))
+        .where(tuple_(Job.created_at, Job.id) > tuple_(literal(after.created_at), literal(after.id)), old)
+        .order_by(Job.created_at, Job.id)
+        .limit(LOOK)
+        .subquery()
+    )
+    order = (next_ones.c.created_at, next_ones.c.id)
+    before = func.sum(next_ones.c.chunks).over(order_by=order) - next_ones.c.chunks
+    summed = select(*order, before.label("before")).subquery()
+    query = select(summed.c.created_at, summed.c.id).where(summed.c.before < rows)
+    return [Place(*row) for row in session.execute(query.order_by(summed.c.created_at, summed.c.id))]
+
+
+def _over(session: Session, keep: Keep, jobs: Sequence[uuid.UUID], surplus: datetime | None) -> list[uuid.UUID]:
+    """Those of these jobs that have ended and whose time is over."""
+    if not jobs:
+        return []
+    found = (
+        select(
+            func.count(Batch.seq).label("chunks"),
+            func.coalesce(func.bool_or(Batch.state.in_(OPEN)), false()).label("open"),
+            func.coalesce(func.bool_or(Batch.state == BatchState.DEAD), false()).label("dead"),
+            func.max(Batch.finished_at).label("finished_at"),
+        )
+        .where(Batch.job == Job.id)
+        .lateral("found")
+    )
+    end = func.greatest(Job.created_at, Job.ended_at, Job.cancelled_at, found.c.finished_at)  # which pass NULL by
+    all_here = and_(Job.kind == JobKind.EMBED, found.c.chunks == Job.chunks)
+    ended = and_(~found.c.open, or_(Job.ended_at.isnot(None), Job.cancelled_at.isnot(None), all_here))
+    old = end < func.now() - days(keep.jobs)
+    if surplus is not None:
+        old |= and_(Job.created_at <= surplus, end < func.now() - days(HOUR))
+    called = or_(Job.callback.is_(None), Job.called_back_at.isnot(None), end < func.now() - days(keep.callbacks))
+    buried = or_(~found.c.dead, and_(end < func.now() - days(keep.dead), ~_guards_digits()))
+    query = (
+        select(Job.id)
+        .join(found, true())
+        .where(Job.id.in_(jobs), ended, old, called, buried, ~_decides_on_candidate())
+        .order_by(Job.created_at, Job.id)
+    )
+    return list(session.execute(query).scalars())
+
+
+def _guards_digits() -> ColumnElement[bool]:
+    """Whether a dead batch of a job holds stored digits that lack a vector: without it, backfill would try them again.
+
+    `db.vectors.backfill.queue_due` asks the same.
+    """
+    dead = (
+        select(func.unnest(Batch.digits).label("digit"))
+        .where(Batch.job == Job.id, Batch.state == BatchState.DEAD)
+        .correlate(Job)
+        .lateral("dead")
+    )
+    lacking = and_(
+        Tower.status.in_(EMBEDDED_UNDER),
+        or_(Job.kind == JobKind.EMBED, Job.tower == Tower.id),
+        ~embedded_under(Tower.id, Digit.id),
+    )
+    return exists(select(Digit.id).select_from(dead).join(Digit, Digit.id == dead.c.digit).join(Tower, lacking))
+
+
+def _decides_on_candidate() -> ColumnElement[bool]:
+    """Whether it is a backfill of the candidate: whether that one failed decides on the promotion."""
+    candidates = select(Tower.id).where(Tower.status == TowerStatus.CANDIDATE)
+    return and_(Job.kind == JobKind.BACKFILL, Job.tower.in_(candidates))
+
+
+def _delete_failures(session: Session, jobs: Sequence[uuid.UUID], rows: int) -> int:
+    """Delete at most `rows` failures of these jobs, by primary key; how many."""
+    first = select(Failure.job, Failure.key).where(Failure.job.in_(jobs)).order_by(Failure.job, Failure.key).limit(rows)
+    gone: Any = session.execute(delete(Failure).where(tuple_(Failure.job, Failure.key).in_(first)))
+    return int(gone.rowcount)
