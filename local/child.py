@@ -6,6 +6,7 @@ It must not know what they do: a service is the arguments of `twinvec`.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -38,8 +39,10 @@ class Child:
         self.name = name
         self.log = home / "logs" / f"{name}.log"
         self._ready = home / "run" / f"{name}.ready"
+        self._temporary = home / "run" / "tmp" / name
         self._environment = environment | {
             "TWINVEC_READY_FILE": str(self._ready),
+            "TMPDIR": str(self._temporary),
             "REMAP_SIGTERM": "SIGQUIT",  # Celery then has a grace time, after which work is given back
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,6 +58,8 @@ class Child:
     def start(self) -> None:
         self._ready.parent.mkdir(parents=True, exist_ok=True)
         self._ready.unlink(missing_ok=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)  # what killed processes have left there
+        self._temporary.mkdir(parents=True)
         # -P: a folder or file called `worker` or `tasks` where the user stands is not ours
         command = [sys.executable, "-P", "-m", "cli", *SERVICES[self.name]]
         with rotate_if_large(self.log).open("ab") as output:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import psutil
@@ -22,6 +22,7 @@ from db.schema import migrate
 from local.child import SERVICES, Child
 from local.processes import MARK, end, find_marked
 from local.servers import EmbeddedError, Servers
+from local.servers.logs import rotate_if_large
 from local.signals import Interrupts
 from worker.runfile import RunFile
 from worker.settings import Settings
@@ -29,7 +30,7 @@ from worker.settings import Settings
 GRACE = 45.0  # seconds that workers have for what they are doing
 READY_WITHIN = 300.0  # seconds; TensorFlow loads slowly on a busy machine
 _POLL = 0.2  # seconds between two looks at the processes
-_SERVERS_EVERY = 25  # polls
+_SERVERS_EVERY = 25  # polls; the logs as well
 
 
 class StackError(Exception):
@@ -107,7 +108,7 @@ class Stack:
         polls = 0
         while not self._ending.wait(_POLL):
             polls += 1
-            lines = self._revive_servers() if polls % _SERVERS_EVERY == 0 else []
+            lines = self._check_servers_and_logs() if polls % _SERVERS_EVERY == 0 else []
             lines += [line for child in self._children if (line := child.restart_if_dead()) is not None]
             for line in lines:
                 self._say(line)
@@ -135,6 +136,12 @@ class Stack:
             child.reap()
         self._servers.stop(immediate=interrupts.immediate)
         self._run_file.unlink(missing_ok=True)
+
+    def _check_servers_and_logs(self) -> list[str]:
+        for log in self.logs.glob("*.log"):
+            with suppress(OSError):  # a full disk, for instance: the stack works on
+                rotate_if_large(log)
+        return self._revive_servers()
 
     def _revive_servers(self) -> list[str]:
         try:

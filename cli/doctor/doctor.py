@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from cli import exit_codes
 from cli.display.console import err, out, show, table
-from cli.doctor import broker, database, lanes, machine
+from cli.doctor import broker, database, lanes, machine, storage
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from cli.options import Json
 from worker.settings import OpenBroker, Settings
@@ -22,7 +22,8 @@ _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 def doctor(json: Json = False) -> None:
     """Check the machine and the installation, and say what to do.
 
-    Looked at are packages, backend and device, the home folder, broker, workers, database, tables and the live tower.
+    Looked at are packages, backend and device, the home folder, broker, workers, database, tables, the live tower, what
+    is stored and how long it is kept.
 
     Exit status: 0 all is well or only warned of, 1 there is a problem.
 
@@ -63,6 +64,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from broker.broker(settings.broker())
     with database.reached(settings.database()) as (found, connection):
         yield from found
+        yield from storage.storage(connection, settings)
         with suppress(redis.RedisError, OSError, ValueError):  # the broker's own finding says so
             yield from lanes.findings(lanes.lanes(settings.broker()), connection)
     yield from backend.findings()

@@ -29,7 +29,12 @@ class Member:
         self._is_worker = "worker" in command
         self._ready = home / "chaos" / f"{name}.ready"
         self._command = [sys.executable, "-P", *command]
-        self._environment = {**environment, "TWINVEC_READY_FILE": str(self._ready)}
+        self._temporary = home / "chaos" / "tmp" / name
+        self._environment = {
+            **environment,
+            "TWINVEC_READY_FILE": str(self._ready),
+            "TMPDIR": str(self._temporary),  # which goes with the home, whatever killed processes leave there
+        }
         self._popen: subprocess.Popen[bytes] | None = None
         self._again_at: float | None = None
         self._lock = threading.Lock()
@@ -37,6 +42,7 @@ class Member:
 
     def start(self) -> None:
         self._ready.unlink(missing_ok=True)
+        self._temporary.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
                 self._command,

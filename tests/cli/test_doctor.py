@@ -1,6 +1,7 @@
 """`twinvec doctor` on machines and installations that are not well, and on servers that run."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 import redis
 
-from cli.doctor import database, lanes, machine
+from cli.doctor import database, lanes, machine, storage
 from cli.doctor.broker import broker as check_broker
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from db.queue.failures import FailedItem
 from db.queue.leases import give_back
 from tests.cli.conftest import Twinvec
-from tests.makers import Ledger, bury, claim, eventually, finish, item, register, send
+from tests.makers import Ledger, age, bury, claim, eventually, finish, item, prune, register, send
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
+from worker.settings import Settings
 from worker.watchdog import LISTENING, watch_consumer
 
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
@@ -59,6 +62,11 @@ def test_a_backend_that_is_not_there_is_a_problem_of_the_backend_alone(twinvec: 
 def of_database(url: str) -> list[Finding]:
     with database.reached(url) as (found, _):
         return found
+
+
+def of_storage(url: str | None, settings: Settings) -> list[Finding]:
+    with database.reached(url) as (_, connection):
+        return list(storage.storage(connection, settings))
 
 
 def test_it_loads_no_backend_itself() -> None:
@@ -149,6 +157,31 @@ def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger,
     assert again is not None
     finish(ledger, again)
     assert of("batches", of_database(database_url)) == [dead]
+
+
+def test_what_is_stored_and_for_how_long_is_told(ledger: Ledger, database_url: str) -> None:
+    register(ledger)
+    send(ledger, failures=[FailedItem("a", "damaged", "half a file", b"half")])
+    settings = Settings(keep_jobs=7, keep_dead=14)
+    stored, kept = of_storage(database_url, settings)
+    assert (stored.part, stored.level, kept.part, kept.level) == ("storage", OK, "retention", OK)
+    assert re.fullmatch(
+        r"1 jobs \([\d.]+ MB, the oldest of \d{4}-\d\d-\d\d\), 1 batches \([\d.]+ MB\), 1 failures \([\d.]+ MB\), "
+        r"files of 1 towers \([\d.]+ MB\)",
+        stored.found,
+    )
+    assert "jobs 7, with dead batches 14" in kept.found
+    age(ledger, 7.5)
+    assert len(of_storage(database_url, settings)) == 2
+    age(ledger, 1)
+    (late,) = [finding for finding in of_storage(database_url, settings) if finding.level == WARNING]
+    assert late.found == "1 jobs or more should have been pruned a day ago"
+    prune(ledger, jobs=7)
+    assert [finding.level for finding in of_storage(database_url, settings)] == [OK, OK]
+
+
+def test_without_a_database_storage_says_nothing(empty_database_url: str) -> None:
+    assert of_storage(empty_database_url, Settings()) == of_storage(None, Settings()) == []
 
 
 def test_packages_below_their_floors_are_named() -> None:

@@ -34,6 +34,7 @@ from tests.makers import (
     register,
     rescue,
     send,
+    states,
     status,
     stored,
     vector,
@@ -159,7 +160,9 @@ class Bookkeeping(RuleBasedStateMachine):
         ended = [
             job
             for job in self.jobs
-            if job.last is not None and (job.cancelled or status(self.ledger, job.id)["state"].startswith("finished"))
+            if job.last is not None
+            and (job.cancelled or status(self.ledger, job.id)["state"].startswith("finished"))
+            and "dead" not in states(self.ledger, job.id)  # kept longer
         ]
         age(self.ledger, 31)
         gone = prune(self.ledger, rows=2)

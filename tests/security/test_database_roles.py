@@ -9,10 +9,11 @@ from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from db.engine import connect, transact
-from db.queue import rescue, trainings
+from db.queue import rescue, retention, trainings
 from db.queue.cancel import cancel_job
 from db.schema import is_current, migrate
 from db.vectors import backfill, lifecycle, partitions, search
+from db.vectors.retention import prune_files
 from tests import makers
 from tests.makers import Ledger
 from tests.security.conftest import as_role, execute
@@ -79,7 +80,7 @@ def fills_and_promotes(ledger: Ledger, name: str) -> None:
     assert set(makers.vectors(ledger, tower)) == {"a", "b"}
 
 
-def test_failures_cancels_and_trainings_run_under_its_role(ledger: Ledger) -> None:
+def test_failures_cancels_trainings_and_pruning_run_under_its_role(ledger: Ledger) -> None:
     makers.register(ledger, "for failures")
     job = uuid.uuid4()
     batch = makers.send(ledger, makers.item("poison", 7), job=job, collection="others")
@@ -95,6 +96,11 @@ def test_failures_cancels_and_trainings_run_under_its_role(ledger: Ledger) -> No
 
     training, _ = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
     assert ledger(trainings.report_progress, training, {"epoch": 1}) is False
+
+    makers.age(ledger, 31)
+    assert makers.prune(ledger).jobs >= 1
+    assert ledger(retention.prune_pictures, retention.Keep(), rows=9) == 1
+    assert ledger(prune_files, days=30) in ([], [1])
 
 
 def test_a_database_that_is_migrated_is_found_so_under_its_role(worker: Engine) -> None:

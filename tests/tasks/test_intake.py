@@ -77,6 +77,17 @@ def test_a_chunk_delivered_twice_is_stored_and_published_once(runtime: Runtime, 
     assert broker.llen("twinvec:embed") == 1
 
 
+def test_of_refused_pictures_a_job_keeps_as_many_bytes_as_the_setting_says(runtime: Runtime) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"job_failure_bytes": 10})
+    refused = {"keys": ["a", "b"], "item_types": bytes([ENCODED] * 2), "encoded": [b"8 bytes.", b"3 b"]}
+    take_in(chunk(**refused, glyphs=pack(b""), refused=[], labels=None, attributes=None, total=2), runtime)
+    kept = select(Failure.key, Failure.reason, Failure.picture).order_by(Failure.key)
+    assert runtime.transact(lambda session: [tuple(row) for row in session.execute(kept)]) == [
+        ("a", "not_a_picture", b"8 bytes."),
+        ("b", "not_a_picture", None),
+    ]
+
+
 def test_more_pictures_than_a_job_may_have_are_refused_however_they_come(runtime: Runtime) -> None:
     runtime.settings = runtime.settings.model_copy(update={"job_pictures": 8})
     for seq in (0, 1):

@@ -60,6 +60,18 @@ def test_what_a_dead_worker_left_is_published_again_and_done(runtime: Runtime, b
     assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
 
 
+def test_a_poisoned_digit_is_kept_with_its_job_as_far_as_the_setting_says(runtime: Runtime, tower: int) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"job_failure_bytes": 784, "max_attempts": 1})
+    job = uuid.uuid4()
+    for key, seq in ("a", 0), ("b", 1):
+        batch = batch_of(runtime.transact, item(key, seq), job=job, seq=seq, open=True)
+        claim(runtime.transact, batch)
+        expire(runtime.transact, batch)
+        sweep(runtime)
+    kept = text("SELECT key, octet_length(picture) FROM failures ORDER BY key")
+    assert runtime.transact(lambda session: [tuple(row) for row in session.execute(kept)]) == [("a", 784), ("b", None)]
+
+
 def test_a_lane_without_workers_does_not_silence_the_others(runtime: Runtime, broker: Redis, tower: int) -> None:
     broker.lpush("twinvec:train", *[b"waiting"] * runtime.settings.in_flight)
     send(runtime.transact, item("a", 1))
