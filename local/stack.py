@@ -138,7 +138,7 @@ class Stack:
         self._run_file.unlink(missing_ok=True)
 
     def _check_servers_and_logs(self) -> list[str]:
-        for log in self.logs.glob("*.log"):
+        for log in (self.home / "logs").glob("*.log"):
             with suppress(OSError):  # a full disk, for instance: the stack works on
                 rotate_if_large(log)
         return self._revive_servers()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from db.queue.failures import KEPT_BYTES, FailedItem
 from db.queue.retention import Keep, Pruned
@@ -99,24 +99,19 @@ def test_a_database_user_that_may_not_delete_is_told_of_and_nothing_fails(
 ) -> None:
     monkeypatch.setattr("tasks.prune.runtime", lambda: runtime)
     role = f"shy_{uuid.uuid4().hex}"
-    for statement in (f"CREATE ROLE {role}", f"GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}"):
-        runtime.transact(lambda session, statement=statement: session.execute(text(statement)))
-    original = runtime.transact
-
-    def shy(work, *args, **kwargs):  # type: ignore[no-untyped-def]  # as `Runtime.transact`
-        def under(session):  # type: ignore[no-untyped-def]
-            session.execute(text(f"SET LOCAL ROLE {role}"))
-            return work(session, *args, **kwargs)
-
-        return original(under)
-
-    monkeypatch.setattr(runtime, "transact", shy)
+    with runtime.engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {role}"))
+        connection.execute(text(f"GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}"))
+    shy = create_engine(runtime.engine.url, connect_args={"options": f"-c role={role}"})
     try:
-        prune.prune_now()  # not by its own name: pytest would look at the task, which reads the settings, too early
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runtime, "engine", shy)
+            prune.prune_now()  # not by its own name: pytest would look at the task, which reads the settings, too early
     finally:
-        monkeypatch.undo()
-        for statement in (f"DROP OWNED BY {role}", f"DROP ROLE {role}"):
-            original(lambda session, statement=statement: session.execute(text(statement)))
+        shy.dispose()
+        with runtime.engine.begin() as connection:
+            connection.execute(text(f"DROP OWNED BY {role}"))
+            connection.execute(text(f"DROP ROLE {role}"))
     (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert "permission denied for table" in said
     assert "docs/security.md" in said
