@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks import machine
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE = DOCS / "performance.md"
 
 Row = Sequence[object]
 
@@ -39,11 +40,11 @@ def circumstances(load: float) -> str:
     )
 
 
-def publish(section: str, text: str, *, write: bool) -> None:
+def publish(section: str, text: str, *, write: bool, to: Path = PAGE) -> None:
     """Print a result, and put it between its section's marks on the page. Raises ValueError where there are none."""
     print(text)
     if write:
         begin, end = f"<!-- {section} -->", f"<!-- {section}: end -->"
-        page = PAGE.read_text()
+        page = to.read_text()
         before, rest = page[: page.index(begin)], page[page.index(end) :]
-        PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{rest}")
+        to.write_text(f"{before}{begin}\n\n{text}\n\n{rest}")

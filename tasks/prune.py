@@ -1,4 +1,4 @@
-"""Pruning: what has been kept for its time is deleted, a fifth of a second at a time.
+"""Pruning: what has been kept for its time is deleted, a tenth of a second at a time.
 
 The process that prunes may be the one that answers look-ups, so a round is short and another follows. It must not
 decide what goes: `db.queue.retention` and `db.vectors.retention` do.
@@ -26,7 +26,7 @@ from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SECONDS = 0.2  # that a round takes, but for the end of its last transaction
+SECONDS = 0.1  # that a round takes, but for the end of its last transaction
 ROWS = 500  # of one transaction, which takes some hundredths of a second
 
 

@@ -81,7 +81,9 @@ class Settings(BaseSettings):
     intake_processes: int = Field(1, ge=1, description="Processes of one intake worker, which decode pictures")
 
     prune: float = Field(
-        10, gt=0, description="Seconds between two rounds of pruning, each of which takes a fifth of a second at most"
+        5,
+        gt=0,
+        description="Seconds between two rounds of pruning, each of which takes a tenth of a second, or a little more",
     )
     keep_jobs: float = Field(
         30, gt=0, le=FOR_EVER, description="Days after its end that a job is kept, with its batches and failures"

@@ -99,16 +99,21 @@ def prune_jobs(
     if not looked:
         return Pruned(), None
     candidates = _over(session, keep, [place.id for place in looked], surplus)
-    held = select(Job.id).where(Job.id.in_(candidates)).order_by(Job.id).with_for_update(skip_locked=True)
+    # An array, not an IN of as many parameters: these are many and change with each transaction.
+    held = select(Job.id).where(Job.id == func.any(candidates)).order_by(Job.id).with_for_update(skip_locked=True)
     # Judged again when they are locked: a dead batch of one may have been requeued.
     jobs = _over(session, keep, list(session.execute(held).scalars()), surplus)
+    if not jobs:
+        return Pruned(), looked[-1]
     failures = _delete_failures(session, jobs, rows)
     if failures == rows:  # there may be more: their jobs go with the last of them
         return Pruned(failures=failures), after
-    undelivered = select(func.count()).where(Job.id.in_(jobs), Job.callback.isnot(None), Job.called_back_at.is_(None))
+    undelivered = select(func.count()).where(
+        Job.id == func.any(jobs), Job.callback.isnot(None), Job.called_back_at.is_(None)
+    )
     uncalled = session.execute(undelivered).scalar_one()
-    batches: Any = session.execute(delete(Batch).where(Batch.job.in_(jobs)))
-    session.execute(delete(Job).where(Job.id.in_(jobs)))
+    batches: Any = session.execute(delete(Batch).where(Batch.job == func.any(jobs)))
+    session.execute(delete(Job).where(Job.id == func.any(jobs)))
     return Pruned(jobs=len(jobs), batches=batches.rowcount, failures=failures, uncalled=uncalled), looked[-1]
 
 
@@ -181,7 +186,7 @@ def _over(session: Session, keep: Keep, jobs: Sequence[uuid.UUID], surplus: date
     query = (
         select(Job.id)
         .join(found, true())
-        .where(Job.id.in_(jobs), ended, old, called, buried, ~_decides_on_candidate())
+        .where(Job.id == func.any(list(jobs)), ended, old, called, buried, ~_decides_on_candidate())
         .order_by(Job.created_at, Job.id)
     )
     return list(session.execute(query).scalars())
@@ -214,6 +219,11 @@ def _decides_on_candidate() -> ColumnElement[bool]:
 
 def _delete_failures(session: Session, jobs: Sequence[uuid.UUID], rows: int) -> int:
     """Delete at most `rows` failures of these jobs, by primary key; how many."""
-    first = select(Failure.job, Failure.key).where(Failure.job.in_(jobs)).order_by(Failure.job, Failure.key).limit(rows)
+    first = (
+        select(Failure.job, Failure.key)
+        .where(Failure.job == func.any(list(jobs)))
+        .order_by(Failure.job, Failure.key)
+        .limit(rows)
+    )
     gone: Any = session.execute(delete(Failure).where(tuple_(Failure.job, Failure.key).in_(first)))
     return int(gone.rowcount)
