@@ -27,6 +27,7 @@ from db.engine import connect, transact
 from db.queue import leases
 from db.queue.finish import finish
 from db.queue.intake import Item, Submission, submit
+from db.queue.retention import Pruned
 from db.schema import migrate
 from db.vectors import search
 from db.vectors.lifecycle import NewTower, register
@@ -157,9 +158,12 @@ def all_rounds(runtime: Runtime) -> dict[str, Any]:
         return found
 
     runtime.transact = timed  # type: ignore[method-assign]  # to time it
-    rounds, rows = Rounds(), 0
-    while (gone := rounds.run(runtime)).jobs or gone.failures:
-        rows += gone.jobs + gone.batches + gone.failures
+    rounds, total = Rounds(), Pruned()
+    while True:
+        total += rounds.run(runtime)
+        if rounds.at_end:
+            break
+    rows = total.jobs + total.batches + total.failures
     return {"rows": rows, "transactions": seconds}
 
 

@@ -51,18 +51,23 @@ class Rounds:
         self._after: Place | None = None  # None: a new pass begins
         self._surplus: datetime | None = None
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the last round came to the end of its pass: nothing more of the jobs can go now."""
+        return self._after is None
+
     def run(self, runtime: Runtime) -> Pruned:
-        """One round: small transactions until nothing is left or the time is up. What of the jobs went."""
+        """One round: small transactions, at least one, until all is done or the time is up; what of the jobs went."""
         start = self._clock()
         keep = keep_of(runtime.settings)
         if towers := runtime.transact(prune_files, days=runtime.settings.keep_towers):
             log.info("pruned the files of towers %s", ", ".join(map(str, towers)))
         pictures, total, more = 0, Pruned(), True
-        while more and self._clock() - start < SECONDS:
+        while more:
             found = runtime.transact(retention.prune_pictures, keep, rows=self._rows)
             gone, self._after = self._prune_jobs(runtime, keep)
             pictures, total = pictures + found, total + gone
-            more = found == self._rows or self._after is not None
+            more = (found == self._rows or not self.at_end) and self._clock() - start < SECONDS
         if pictures or total != Pruned():
             log.info(
                 "pruned %d jobs with %d batches and %d failures, and the pictures of %d more, in %.2f s",

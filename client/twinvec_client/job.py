@@ -93,7 +93,8 @@ class EmbedJob(_Job):
     def retry(self, *, normalise: bool = True, progress: bool = False) -> EmbedJob:
         """Send again, as a new job, just the pictures that failed; this job keeps its list.
 
-        What the client could not read or send is not kept anywhere, so it is left out. So is a picture that gave way
+        What the client could not read or send is not kept anywhere, so it is left out, and so is what the workers no
+        longer keep, or had no room for (docs/reliability.md). So is a picture that gave way
         to another under its key (`superseded`, `duplicate_key`): it would take that one's place. Raises as `embed`
         does.
         """
