@@ -132,6 +132,7 @@ class Job(Base):
     cancelled_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch
     called_back_at: Mapped[datetime | None]  # when the callback was called
+    pruned_at: Mapped[datetime | None]  # from then on no job has this id; what is left of it is being deleted
 
 
 class Batch(Base):

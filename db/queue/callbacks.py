@@ -33,4 +33,4 @@ def _uncalled() -> tuple[ColumnElement[bool], ...]:
     all_here = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery() == Job.chunks
     embedded = (Job.kind == JobKind.EMBED) & all_here & ~exists(parts.where(Batch.state.in_(OPEN)))
     ended = Job.ended_at.isnot(None) | Job.cancelled_at.isnot(None) | embedded
-    return Job.callback.isnot(None), Job.called_back_at.is_(None), ended
+    return Job.callback.isnot(None), Job.called_back_at.is_(None), Job.pruned_at.is_(None), ended

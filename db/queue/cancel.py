@@ -21,7 +21,9 @@ def cancel_job(session: Session, id: uuid.UUID) -> None:
 
     Raises UnknownJob.
     """
-    row = session.execute(select(Job).where(Job.id == id).with_for_update(key_share=True)).scalar()
+    row = session.execute(
+        select(Job).where(Job.id == id, Job.pruned_at.is_(None)).with_for_update(key_share=True)
+    ).scalar()
     if row is None:
         raise UnknownJob(f"no job has the id {id}")
     if status(session, id).state in FINAL:

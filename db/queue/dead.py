@@ -36,7 +36,11 @@ class DeadBatch:
 def page(session: Session, *, limit: int) -> list[DeadBatch]:
     """The newest dead batches, newest first."""
     query = (
-        select(Batch, Job.kind).join(Job).where(Batch.state == BatchState.DEAD).order_by(Batch.id.desc()).limit(limit)
+        select(Batch, Job.kind)
+        .join(Job)
+        .where(Batch.state == BatchState.DEAD, Job.pruned_at.is_(None))
+        .order_by(Batch.id.desc())
+        .limit(limit)
     )
     return [
         DeadBatch(
@@ -59,12 +63,12 @@ def requeue(session: Session, id: int) -> tuple[str, JobKind]:
     The job is open again, and calls back again when it ends. Raises UnknownBatch, and NotRescuable where its job was
     cancelled, its tower is retired or rejected, or it is a training.
     """
-    batch = session.execute(
-        select(Batch).where(Batch.id == id, Batch.state == BatchState.DEAD).with_for_update()
-    ).scalar()
-    if batch is None:
+    found = select(Batch).join(Job).where(Batch.id == id, Batch.state == BatchState.DEAD, Job.pruned_at.is_(None))
+    batch = session.execute(found.with_for_update(of=Batch)).scalar()
+    held = select(Job).where(Job.id == (batch and batch.job), Job.pruned_at.is_(None)).with_for_update()
+    job = session.execute(held).scalar()
+    if batch is None or job is None:
         raise UnknownBatch(f"no dead batch has the id {id}: `twinvec dead` lists them")
-    job = session.execute(select(Job).where(Job.id == batch.job).with_for_update()).scalar_one()
     _check(session, id, job)
     stored = select(Digit.id, Digit.key).where(Digit.id == func.any(batch.digits)).order_by(Digit.id)
     digits = session.execute(stored.with_for_update()).all()

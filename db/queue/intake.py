@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from db import locks
 from db.bulk import copy_digits, fetch
 from db.queue.failures import KEPT_BYTES, FailedItem, LedgerReason, fail, record, waiting_for
+from db.queue.retention import clear
 from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Job, Tower
 from db.vectors import embeddings
@@ -104,12 +105,15 @@ def _open_job(session: Session, chunk: Submission) -> Job:
     # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
     # share: of two that held it shared and wanted to write, each would wait for the other.
     last = chunk.total is not None
-    query = select(Job).where(Job.id == chunk.job).with_for_update(read=not last, key_share=last)
+    query = (
+        select(Job).where(Job.id == chunk.job, Job.pruned_at.is_(None)).with_for_update(read=not last, key_share=last)
+    )
     while True:
         session.execute(opened)
         if (job := session.execute(query).scalar()) is not None:
             return job
-        # An ended job of this id was pruned between the two: this chunk opens a new one.
+        # An ended job of this id is being pruned, or was between the two: this chunk opens a new one.
+        clear(session, chunk.job)
 
 
 @dataclass(slots=True)
@@ -227,19 +231,22 @@ def supersede(
 
 def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
     """The digest of the chunk that was accepted under this number; None where none was."""
-    return session.execute(select(Batch.digest).where(Batch.job == job, Batch.seq == seq)).scalar()
+    query = select(Batch.digest).join(Job).where(Batch.job == job, Batch.seq == seq, Job.pruned_at.is_(None))
+    return session.execute(query).scalar()
 
 
 def items_before(session: Session, job: uuid.UUID, seq: int) -> int:
     """How many pictures a job's accepted chunks of a lower number have."""
-    query = select(func.coalesce(func.sum(Batch.items), 0)).where(Batch.job == job, Batch.seq < seq)
-    return int(session.execute(query).scalar_one())
+    query = select(func.coalesce(func.sum(Batch.items), 0)).join(Job).where(Batch.job == job, Batch.seq < seq)
+    return int(session.execute(query.where(Job.pruned_at.is_(None))).scalar_one())
 
 
 def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
     """(seq, digest) of a job's accepted chunks after `after`."""
-    query = select(Batch.seq, Batch.digest).where(Batch.job == job, Batch.seq > after).order_by(Batch.seq).limit(limit)
-    return [(row.seq, row.digest) for row in session.execute(query)]
+    query = (
+        select(Batch.seq, Batch.digest).join(Job).where(Batch.job == job, Batch.seq > after, Job.pruned_at.is_(None))
+    )
+    return [(row.seq, row.digest) for row in session.execute(query.order_by(Batch.seq).limit(limit))]
 
 
 def backlog(session: Session) -> int:

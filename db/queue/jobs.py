@@ -56,7 +56,7 @@ def latest(session: Session, *, limit: int) -> list[JobStatus]:
 
 
 def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> list[JobStatus]:
-    chosen = select(Job.id).where(which).order_by(Job.created_at.desc()).limit(limit)
+    chosen = select(Job.id).where(which, Job.pruned_at.is_(None)).order_by(Job.created_at.desc()).limit(limit)
     is_open = Batch.state.in_(OPEN)
 
     def total(column: Any) -> ColumnElement[int]:

@@ -92,29 +92,44 @@ def prune_jobs(
 ) -> tuple[Pruned, Place | None]:
     """Delete the oldest jobs whose time is over; what went, and the place to go on from, None at the end of a pass.
 
-    rows: of batches, and of failures, at most. But the batches of one job go in one transaction, with their job: its
-    counts are sums over them. surplus: jobs created until then go an hour after their end.
+    rows: of batches, and of failures, that one transaction deletes at most. Jobs with more are marked as pruned and are
+    unknown from then on, because their counts, sums over batches, would be wrong. surplus: jobs created until then go
+    an hour after their end.
     """
     looked = _look(session, keep, after, rows, surplus)
     if not looked:
         return Pruned(), None
-    candidates = _over(session, keep, [place.id for place in looked], surplus)
+    ids = [place.id for place in looked]
+    begun = _begun(session, ids)
+    candidates = begun or _over(session, keep, ids, surplus)
     # An array, not an IN of as many parameters: these are many and change with each transaction.
     held = select(Job.id).where(Job.id == func.any(candidates)).order_by(Job.id).with_for_update(skip_locked=True)
-    # Judged again when they are locked: a dead batch of one may have been requeued.
-    jobs = _over(session, keep, list(session.execute(held).scalars()), surplus)
+    jobs = list(session.execute(held).scalars())
+    if not begun:  # judged again when they are locked: a dead batch of one may have been requeued
+        jobs = _over(session, keep, jobs, surplus)
     if not jobs:
         return Pruned(), looked[-1]
     failures = _delete_failures(session, jobs, rows)
-    if failures == rows:  # there may be more: their jobs go with the last of them
-        return Pruned(failures=failures), after
-    undelivered = select(func.count()).where(
-        Job.id == func.any(jobs), Job.callback.isnot(None), Job.called_back_at.is_(None)
-    )
-    uncalled = session.execute(undelivered).scalar_one()
-    batches: Any = session.execute(delete(Batch).where(Batch.job == func.any(jobs)))
+    batches = 0 if failures == rows else _delete_batches(session, jobs, rows)
+    if rows in (failures, batches):  # there may be more
+        unknown = update(Job).where(Job.id == func.any(jobs), Job.pruned_at.is_(None))
+        session.execute(unknown.values(pruned_at=func.now()))
+        return Pruned(batches=batches, failures=failures), after
+    undelivered = select(func.count()).where(Job.id == func.any(jobs), Job.callback.isnot(None))
+    uncalled = session.execute(undelivered.where(Job.called_back_at.is_(None))).scalar_one()
     session.execute(delete(Job).where(Job.id == func.any(jobs)))
-    return Pruned(jobs=len(jobs), batches=batches.rowcount, failures=failures, uncalled=uncalled), looked[-1]
+    gone = Pruned(jobs=len(jobs), batches=batches, failures=failures, uncalled=uncalled)
+    return gone, after if begun else looked[-1]
+
+
+def clear(session: Session, job: uuid.UUID) -> None:
+    """Delete at once what is left of a job that is being pruned; any other job is left alone."""
+    pruned = select(Job.id).where(Job.id == job, Job.pruned_at.isnot(None)).with_for_update()
+    if session.execute(pruned).scalar() is None:
+        return
+    session.execute(delete(Failure).where(Failure.job == job))
+    session.execute(delete(Batch).where(Batch.job == job))
+    session.execute(delete(Job).where(Job.id == job))
 
 
 def prune_pictures(session: Session, keep: Keep, *, rows: int) -> int:
@@ -143,7 +158,7 @@ def days(count: float) -> ColumnElement[Any]:
 
 
 def _look(session: Session, keep: Keep, after: Place, rows: int, surplus: datetime | None) -> list[Place]:
-    """The next jobs that are old enough, whatever their state: as many as have about `rows` batches together."""
+    """The next jobs that are old enough, whatever their state: as many as have fewer than about `rows` batches."""
     old = Job.created_at < func.now() - days(keep.jobs)
     if surplus is not None:
         old |= Job.created_at <= surplus
@@ -155,10 +170,17 @@ def _look(session: Session, keep: Keep, after: Place, rows: int, surplus: dateti
         .subquery()
     )
     order = (next_ones.c.created_at, next_ones.c.id)
-    before = func.sum(next_ones.c.chunks).over(order_by=order) - next_ones.c.chunks
-    summed = select(*order, before.label("before")).subquery()
-    query = select(summed.c.created_at, summed.c.id).where(summed.c.before < rows)
+    upto = func.sum(next_ones.c.chunks).over(order_by=order)
+    summed = select(*order, next_ones.c.chunks, upto.label("upto")).subquery()
+    few = or_(summed.c.upto < rows, summed.c.upto == summed.c.chunks)  # or the first alone
+    query = select(summed.c.created_at, summed.c.id).where(few)
     return [Place(*row) for row in session.execute(query.order_by(summed.c.created_at, summed.c.id))]
+
+
+def _begun(session: Session, jobs: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+    """The first of these jobs that was marked as pruned; one alone, so that an index has its rows in order."""
+    query = select(Job.id).where(Job.id == func.any(list(jobs)), Job.pruned_at.isnot(None))
+    return list(session.execute(query.order_by(Job.created_at, Job.id).limit(1)).scalars())
 
 
 def _over(session: Session, keep: Keep, jobs: Sequence[uuid.UUID], surplus: datetime | None) -> list[uuid.UUID]:
@@ -218,12 +240,25 @@ def _decides_on_candidate() -> ColumnElement[bool]:
 
 
 def _delete_failures(session: Session, jobs: Sequence[uuid.UUID], rows: int) -> int:
-    """Delete at most `rows` failures of these jobs, by primary key; how many."""
+    """Delete at most `rows` failures of these jobs; how many."""
     first = (
-        select(Failure.job, Failure.key)
-        .where(Failure.job == func.any(list(jobs)))
-        .order_by(Failure.job, Failure.key)
-        .limit(rows)
+        select(Failure.job, Failure.key).where(_of(Failure.job, jobs)).order_by(Failure.job, Failure.key).limit(rows)
     )
     gone: Any = session.execute(delete(Failure).where(tuple_(Failure.job, Failure.key).in_(first)))
     return int(gone.rowcount)
+
+
+def _delete_batches(session: Session, jobs: Sequence[uuid.UUID], rows: int) -> int:
+    """Delete at most `rows` batches of these jobs; how many. The parts of a split one, without `seq`, go before it.
+
+    Not by id alone: to find the last of the oldest jobs, PostgreSQL might read all newer batches.
+    """
+    order = (Batch.job.desc(), Batch.seq.desc().nulls_first(), Batch.id.desc())
+    last = select(Batch.id).where(_of(Batch.job, jobs)).order_by(*order).limit(rows)
+    gone: Any = session.execute(delete(Batch).where(Batch.id.in_(last)))
+    return int(gone.rowcount)
+
+
+def _of(column: Any, jobs: Sequence[uuid.UUID]) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = column == (jobs[0] if len(jobs) == 1 else func.any(list(jobs)))
+    return found

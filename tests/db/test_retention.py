@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from db.engine import transact
-from db.errors import UnknownJob
-from db.queue import callbacks, dead, intake, retention, trainings
+from db.errors import UnknownBatch, UnknownJob
+from db.queue import callbacks, dead, intake, jobs, retention, trainings
 from db.queue.cancel import cancel_job
 from db.queue.failures import FailedItem
 from db.queue.failures import page as failures_page
@@ -274,13 +274,67 @@ def test_many_jobs_go_in_small_transactions_and_none_is_left_in_pieces(ledger: L
     after, transactions, total = START, 0, Pruned()
     while after is not None:
         gone, after = ledger(prune_jobs, Keep(), after=after, rows=4)
-        assert gone.batches <= 6
-        assert gone.failures <= 4
-        complete = "SELECT count(*) FROM jobs WHERE chunks != (SELECT count(*) FROM batches WHERE job = jobs.id)"
-        assert ledger(lambda session, query=complete: session.execute(text(query)).scalar_one()) == 0
+        assert max(gone.batches, gone.failures) <= 4
+        for each in ledger(jobs.latest, limit=9):
+            assert (each.state, each.accepted, each.failed) == ("finished_with_failures", 3, 3)
         transactions, total = transactions + 1, total + gone
     assert total == Pruned(jobs=7, batches=21, failures=21)
     assert transactions > 6
+
+
+def half_pruned(ledger: Ledger) -> tuple[uuid.UUID, int]:
+    """A job of eight batches, some of which are deleted; and a dead batch that is left of it."""
+    job = uuid.uuid4()
+    batch = batch_of(ledger, item("a", 1), job=job, open=True)
+    for seq in range(1, 8):
+        send(ledger, failures=[refused(f"{seq}")], job=job, seq=seq, total=8, open=seq < 7)
+    bury(ledger, batch)
+    embed(ledger, batch_of(ledger, item("a", 2), collection="default"))
+    age(ledger, 100)
+    after: Any = START
+    while left(ledger)["batches"] == 9:
+        _, after = ledger(prune_jobs, Keep(), after=after, rows=3)
+    return job, batch
+
+
+def test_a_job_with_many_batches_is_unknown_from_the_first_that_goes(ledger: Ledger, tower: int) -> None:
+    job, batch = half_pruned(ledger)
+    assert 1 < left(ledger)["batches"] < 9
+    assert not exists(ledger, job)
+    assert str(job) not in [each.id for each in ledger(jobs.latest, limit=9)]
+    assert ledger(dead.page, limit=9) == []
+    for refusal, call, id in (UnknownJob, cancel_job, job), (UnknownBatch, dead.requeue, batch):
+        with pytest.raises(refusal):
+            ledger(call, id)
+    assert ledger(intake.receipts, job, after=-1) == []
+    assert ledger(intake.accepted_as, job, 0) is None
+    assert ledger(intake.items_before, job, 9) == 0
+    prune(ledger, rows=3)
+    assert left(ledger) == {}
+
+
+def test_a_chunk_for_a_job_of_which_half_is_deleted_opens_it_anew(ledger: Ledger, tower: int) -> None:
+    job, _ = half_pruned(ledger)
+    batch = send(ledger, item("b", 5), job=job)
+    assert counts(ledger, job) == {"accepted": 1}
+    assert failures(ledger, job) == {}
+    embed(ledger, batch)
+    assert status(ledger, job)["state"] == "finished"
+
+
+def test_the_parts_of_a_split_batch_go_before_it(ledger: Ledger, tower: int) -> None:
+    """Batches are deleted one by one; one that another names as its parent could not be."""
+    embed(ledger, batch_of(ledger, item("a", 1)))
+    row = "INSERT INTO batches (job, parent, state, digits, finished_at) SELECT job, id, 'done', digits, now()"
+    for _ in range(2):  # parts, and parts of these: as many as there were batches
+        ledger(lambda session: session.execute(text(f"{row} FROM batches")))
+    age(ledger, 31)
+    after: Any = START
+    for number in (3, 2, 1, 0):
+        gone, after = ledger(prune_jobs, Keep(), after=after, rows=1)
+        assert (gone.batches, left(ledger).get("batches", 0)) == (1, number)
+    prune(ledger)
+    assert left(ledger) == {}
 
 
 def test_a_pass_goes_on_past_what_has_to_stay(ledger: Ledger, tower: int) -> None:

@@ -20,6 +20,9 @@ CREATE INDEX batches_by_parent ON batches (parent) WHERE parent IS NOT NULL;
 -- The files of failures by age; a file that is gone leaves the index.
 CREATE INDEX kept_pictures ON failures (created_at) WHERE picture IS NOT NULL;
 
+-- A job with many batches is deleted in several transactions, and is unknown from the first one on.
+ALTER TABLE jobs ADD COLUMN pruned_at timestamptz;
+
 ALTER TABLE towers ALTER COLUMN file DROP NOT NULL;
 ALTER TABLE towers ADD COLUMN retired_at timestamptz;
 UPDATE towers SET retired_at = now() WHERE status IN ('retired', 'rejected');  -- when it was, nobody noted
