@@ -73,7 +73,7 @@ def main() -> None:
             "commit": Commits(runtime.engine, tower),
         }
         with taken() as making:
-            fill(runtime.engine, wanted.batches)
+            fill(runtime.settings.require_database(), wanted.batches)
         print(f"made {wanted.batches:,} batches in {making():.0f} s", flush=True)
         before = sizes(runtime.engine)
         idle, _ = beside(work, lambda: time.sleep(wanted.idle))
@@ -126,15 +126,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def fill(engine: Engine, batches: int) -> None:
+def fill(url: str, batches: int) -> None:
     """Ended jobs of 60 to 50 days ago, and fresh statistics."""
-    jobs = batches // A_JOB
+    jobs, engine = batches // A_JOB, connect(url, statement_limit=3600)
     with engine.begin() as connection:
         connection.execute(text(LEDGER.replace(":step", f"interval '{10 * 86_400e3 / jobs} ms'")), {"jobs": jobs})
         connection.execute(text(FAILURES))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("CHECKPOINT"))
+    engine.dispose()
 
 
 def sizes(engine: Engine) -> int:
