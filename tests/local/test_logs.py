@@ -15,7 +15,8 @@ WRITER = "import itertools, sys\nfor line in itertools.count():\n    print(f'{li
 
 
 def lines(log: Path) -> list[int]:
-    return [int(line) for line in log.read_text().split()]
+    """The whole ones: the last may be cut off, where it was being written while it was copied."""
+    return [int(line) for line in log.read_text().split("\n")[:-1]]
 
 
 @pytest.fixture
