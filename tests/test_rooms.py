@@ -211,3 +211,8 @@ def test_no_file_names_a_package_registry() -> None:
     registry = re.compile(rb"\b(?:pyp[i]|pythonhoste[d]|npmj[s]|debia[n])\.(?:org|io|com)\b", flags=re.IGNORECASE)
     naming = [path.relative_to(ROOT) for path in own_files() if registry.search(path.read_bytes())]
     assert naming == []
+
+
+def test_the_image_is_made_of_every_room() -> None:
+    kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
+    assert {*ROOMS, "client"} <= kept
