@@ -11,6 +11,7 @@ import redis
 from sqlalchemy import Connection, text
 
 from cli.doctor.finding import OK, PROBLEM, Finding
+from db.states import JobKind
 from twinvec_client import NoAnswer, TwinvecError
 from twinvec_client.connection import Connection as Broker
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
@@ -19,7 +20,6 @@ from worker.watchdog import LISTENING
 
 PROBE_TIMEOUT = 10.0  # seconds
 RECENT = 30  # seconds; a lane that finished a batch since then works, though its probe waits behind others
-KINDS = {"embed": "embed", "backfill": "backfill", "train": "train"}  # lane -> kind of the jobs whose batches it takes
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def findings(lanes: list[Lane], connection: Connection | None) -> Iterator[Findi
 
 def work(connection: Connection, lane: str) -> Work | None:
     """What the ledger says of a lane; None for one that takes no batches."""
-    if lane not in KINDS:
+    if lane not in tuple(JobKind):  # the lanes that take batches are called as their jobs' kind
         return None
     row = connection.execute(
         text("""
@@ -90,7 +90,7 @@ def work(connection: Connection, lane: str) -> Work | None:
             FROM batches JOIN jobs ON jobs.id = batches.job WHERE kind = :kind
             AND (state IN ('queued', 'leased') OR finished_at > now() - interval '1 day')
         """),
-        {"kind": KINDS[lane]},
+        {"kind": lane},
     ).one()
     finished, queued = (None if value is None else float(value) for value in (row.finished, row.queued))
     return Work(finished, queued, row.leased)

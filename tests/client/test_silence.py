@@ -1,16 +1,20 @@
 """The client over connections that fall silent, that were idle for long, and after a fork; a real worker answers."""
 
+import gc
+import json
 import os
 import time
 from collections.abc import Iterator
 
 import pytest
+import redis
 from celery.contrib.testing.worker import start_worker
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from tests.silence import Proxy
 from twinvec_client import NoAnswer, Twinvec, connection
+from twinvec_client.contract.broker import KEY_PREFIX
 from worker.app import app
 from worker.runtime import runtime
 
@@ -73,8 +77,29 @@ def test_it_works_on_in_a_process_forked_from_its_own(tv: Twinvec) -> None:
     assert tv.jobs() == []
 
 
-def test_what_nobody_answers_is_asked_twice_and_leaves_no_connection_behind(broker_url: str) -> None:
-    tv = Twinvec(broker_url, answer_timeout=0.3)
-    for _ in range(3):
-        with pytest.raises(NoAnswer):
-            tv.jobs()
+def test_what_is_not_answered_is_asked_twice_under_one_id(broker: "redis.Redis", broker_url: str) -> None:
+    with pytest.raises(NoAnswer):
+        Twinvec(broker_url, answer_timeout=0.3).jobs()
+    asked = [json.loads(message)["headers"]["id"] for message in broker.lrange(f"{KEY_PREFIX}control", 0, -1)]
+    assert len(asked) == 2
+    assert len(set(asked)) == 1, "two workers could answer it differently"
+
+
+def test_a_request_that_must_not_be_repeated_is_sent_once(broker: "redis.Redis", broker_url: str) -> None:
+    with pytest.raises(NoAnswer):
+        Twinvec(broker_url, answer_timeout=0.3).requeue(1)
+    assert broker.llen(f"{KEY_PREFIX}control") == 1
+
+
+def test_lines_that_were_replaced_leave_no_connection_behind(broker: "redis.Redis", broker_url: str) -> None:
+    tv = Twinvec(broker_url, answer_timeout=0.1)
+
+    def connections_after(times: int) -> int:
+        for _ in range(times):
+            with pytest.raises(NoAnswer):
+                tv.jobs()
+        gc.collect()
+        return len(broker.client_list())
+
+    first = connections_after(1)
+    assert connections_after(8) <= first + 2

@@ -6,7 +6,6 @@ The network is a stand-in: what is tested is the ledger around it.
 import sys
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,10 @@ from tasks.answering import InvalidRequest
 from tasks.lifecycle import retrain, start
 from tasks.train import train
 from tests.makers import MAX_ATTEMPTS, expire, item, rescue, send, status, tower_statuses, trained
+from training.fit.progress import Progress
 from twinvec_client.contract.messages import BadMessage, RetrainOnSchedule, StartTraining
 from worker.runtime import Runtime
 from worker.settings import Settings
-
-
-@dataclass(frozen=True)
-class Progress:
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    metrics: dict[str, float]
-    seconds: float
-    remaining: float
 
 
 class Room:
