@@ -11,20 +11,19 @@ from tests.chaos.oracle import extra_work, judge
 from tests.chaos.pictures import digests, noise
 from tests.chaos.result import Result
 
-LONG: dict[str, Any] = {"rounds": 10}
-SHORT: dict[str, Any] = {"rounds": 2}
-
 LEASE, SWEEP = 6.0, 0.5  # seconds; a tenth of the defaults, and so is the third
 SETTINGS = {"TWINVEC_LEASE": f"{LEASE:g}", "TWINVEC_SWEEP": f"{SWEEP:g}", "TWINVEC_REPUBLISH_AFTER": "3"}
+LONG: dict[str, Any] = {"rounds": 10, "within": LEASE + SWEEP}
+SHORT: dict[str, Any] = {"rounds": 2, "within": 30.0}  # beside other tests: far below what the broker alone would take
 CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,backfill", "beat": ""}
 
 
-def run(*, rounds: int) -> Result:
+def run(*, rounds: int, within: float) -> Result:
+    """within: seconds from a kill to the end of the work, at most."""
     result = Result(case=2, name="idle worker frozen, sent a message, killed", faults=f"{rounds} frozen and killed")
     sent: dict[str, bytes] = {}
     with Fleet(CREW, settings=SETTINGS) as fleet:
         swallowed = tries = 0
-        waits = []  # seconds from when an embedder is back, whose start is no shorter here than elsewhere
         while swallowed < rounds and tries < 2 * rounds:  # a worker frozen between two requests is handed nothing
             at, tries = tries, tries + 1
             pictures = noise(10, seed=at, prefix=f"{at}/")
@@ -36,11 +35,8 @@ def run(*, rounds: int) -> Result:
             swallowed += not waiting(fleet)
             fleet.faults.kill("embedder")
             killed = time.monotonic()
-            fleet.await_ready("embedder")
-            back = time.monotonic()
             fleet.ledger.settled(job)
             result.recovery.append(time.monotonic() - killed)
-            waits.append(time.monotonic() - back)
         result.images = len(sent)
         judge(fleet, sent).write(result)
         result.extra_work = extra_work(fleet)
@@ -50,7 +46,7 @@ def run(*, rounds: int) -> Result:
         f"went past the frozen worker is judged, and done again: {tries - swallowed} were"
     )
     result.require(swallowed == rounds, f"only {swallowed} of {rounds} messages went to the frozen worker")
-    late = [seconds for seconds in waits if seconds > LEASE + SWEEP]
+    late = [seconds for seconds in result.recovery if seconds > within]
     result.require(not late, f"recovered late: {late} s")
     return result
 

@@ -54,6 +54,15 @@ def test_what_was_stored_is_there_after_the_next_up_and_down_works_without_a_sup
     assert stack.processes() == []
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What this process starts takes Ctrl-C, also where it ignores that itself, as in `make test &`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_it_starts_in_the_background_leaves_nothing_running(stack: Stack) -> None:
     command = [sys.executable, "-m", "cli", "up", "--detach", "--broker-port", "0"]
     with subprocess.Popen(command, env=stack.environment, stderr=subprocess.DEVNULL) as up:
@@ -64,6 +73,7 @@ def test_an_interrupt_while_it_starts_in_the_background_leaves_nothing_running(s
     until(lambda: stack.processes() == [], "the end of the last process", within=10)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_in_the_terminal_stops_everything(stack: Stack) -> None:
     command = [sys.executable, "-m", "cli", "up", "--broker-port", "0", "--json"]
     with subprocess.Popen(
