@@ -37,7 +37,9 @@ def finish(
     another tower are needed as well, BadVectors where some are not finite, ValueError where their shape is wrong.
     """
     locks.hold_towers(session)
-    job = session.execute(select(Job).where(Job.id == leases[0].job)).scalar_one()
+    job = session.execute(select(Job).where(Job.id == leases[0].job)).scalar()
+    if job is None:  # it ended without this batch, by a cancel, and was pruned since
+        raise LeaseLost(leases[0].batch)
     needed = set(towers_for(session, job))
     if missing := needed - vectors.keys():
         raise TowersChanged(missing)

@@ -27,13 +27,15 @@ def run(*, digits: int, restarts: int, down: float, cut_for: int) -> Result:
         sent = Share(digits)
         sending = fleet.application.embedding(pictures, pace=sent.wait)
         for at in range(restarts + 1):
-            sent.grow((at + 1) / (restarts + 1) / 2)
+            sent.grow((2 * at + 1) / (restarts + 1) / 4)
             more = fleet.ledger.done() + 1
             fleet.until(partial(fleet.ledger.reaches, more), "the next batch", within=60)
             fleet.faults.stop_database()
             time.sleep(down if at == restarts else 0)
             fleet.database.start()
             returns.append(fleet.faults.note("database back"))
+            # What was refused is sent again once the client asks for receipts; here its stream may stand still before.
+            sent.grow((2 * at + 2) / (restarts + 1) / 4)
             fleet.until(lambda: next_finish(fleet, returns[-1:]), "a batch after the database's return", within=60)
         for at in range(cut_for):
             sent.grow((1 + (at + 1) / cut_for) / 2)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from db.engine import transact
-from db.errors import UnknownBatch, UnknownJob
+from db.errors import LeaseLost, UnknownBatch, UnknownJob
 from db.queue import callbacks, dead, intake, jobs, retention, trainings
 from db.queue.cancel import cancel_job
 from db.queue.failures import FailedItem
@@ -91,6 +91,15 @@ def test_the_time_counts_from_the_end_not_from_the_start(ledger: Ledger, tower: 
     age(ledger, 31)
     assert prune(ledger).jobs == 1
     assert not exists(ledger, job)
+
+
+def test_a_worker_that_comes_back_after_its_job_is_gone_has_lost_its_lease(ledger: Ledger, tower: int) -> None:
+    lease = claim(ledger, batch_of(ledger, item("a", 1), job=(job := uuid.uuid4())))
+    ledger(cancel_job, job)
+    age(ledger, 31)
+    assert prune(ledger).jobs == 1
+    with pytest.raises(LeaseLost):
+        finish(ledger, lease)
 
 
 def test_settings_say_how_long(ledger: Ledger, tower: int) -> None:
