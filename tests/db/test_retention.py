@@ -95,6 +95,7 @@ def test_the_time_counts_from_the_end_not_from_the_start(ledger: Ledger, tower: 
 
 def test_a_worker_that_comes_back_after_its_job_is_gone_has_lost_its_lease(ledger: Ledger, tower: int) -> None:
     lease = claim(ledger, batch_of(ledger, item("a", 1), job=(job := uuid.uuid4())))
+    assert lease is not None
     ledger(cancel_job, job)
     age(ledger, 31)
     assert prune(ledger).jobs == 1
