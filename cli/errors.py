@@ -49,10 +49,18 @@ def _silence(error: Any) -> str:
 
 
 def _setting(error: Any) -> str:
-    first = error.errors()[0]
-    name = "TWINVEC_" + "_".join(str(part) for part in first["loc"]).upper()
-    shown = "" if name.endswith("_URL") else f"={first['input']}"  # URLs hold passwords
-    return f"{name}{shown}: {first['msg']}"
+    return wrong_settings(error)[0]
+
+
+def wrong_settings(error: Any) -> list[str]:
+    """A sentence for each setting that pydantic refused."""
+    return [_wrong_setting(each) for each in error.errors()]
+
+
+def _wrong_setting(refused: Any) -> str:
+    name = "TWINVEC_" + "_".join(str(part) for part in refused["loc"]).upper()
+    shown = "" if name.endswith("_URL") else f"={refused['input']}"  # URLs hold passwords
+    return f"{name}{shown}: {refused['msg'].removeprefix('Value error, ')}"
 
 
 def _database(error: Any) -> str:
@@ -74,6 +82,8 @@ EXPECTED: dict[str, Callable[[Any], str]] = {
     "twinvec_client.errors.TwinvecError": str,
     "local.servers.process.EmbeddedError": str,
     "local.stack.StackError": str,
+    "worker.preflight.StartRefused": str,
+    "worker.runfile.RunFileError": str,
     "worker.settings.NoDatabase": str,
     "worker.settings.OpenBroker": str,
     "training.errors.DataError": str,

@@ -78,6 +78,7 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
     given = make_url(url).query
     limits = _SERVER_LIMITS | {"statement_timeout": f"{statement_limit:g}s"}
     own: dict[str, Any] = {"application_name": "twinvec", **_KEEPALIVES}
+    own["client_encoding"] = "utf8"  # whatever the database's: from one in SQL_ASCII the driver returns bytes
     own["options"] = " ".join(
         [*(f"-c {name}={value}" for name, value in limits.items()), str(given.get("options", ""))]
     )

@@ -10,10 +10,6 @@ class LedgerError(Exception):
     """Any refusal of the ledger."""
 
 
-class SchemaError(LedgerError):
-    """The database cannot hold the schema, or does not hold it yet. Run `twinvec migrate`."""
-
-
 class LeaseLost(LedgerError):
     """The lease was lost to another holder, or its job was cancelled. Drop the work; nothing was written."""
 

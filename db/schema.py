@@ -10,8 +10,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
-from db.errors import SchemaError
-
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ONE_AT_A_TIME = 7_360_001  # advisory lock
 
@@ -19,13 +17,12 @@ _ONE_AT_A_TIME = 7_360_001  # advisory lock
 def migrate(engine: Engine, *, to: str = "head") -> None:
     """Create or upgrade the schema in one transaction; of several at once, the first does it and the others wait.
 
-    to: the last migration that is run, by its number. Raises SchemaError where pgvector is not installed on the server.
+    to: the last migration that is run, by its number. Whether the server will do, `db.preflight` says beforehand.
     """
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
-        _need_pgvector(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, to)
 
@@ -34,11 +31,3 @@ def is_current(connection: Connection) -> bool:
     """Whether the schema is the one this version needs."""
     scripts = ScriptDirectory(str(_MIGRATIONS))
     return MigrationContext.configure(connection).get_current_revision() == scripts.get_current_head()
-
-
-def _need_pgvector(connection: Connection) -> None:
-    query = text("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
-    if connection.execute(query).scalar() is None:
-        raise SchemaError(
-            "this PostgreSQL server has no pgvector extension: install it there (0.8 or newer), then migrate again"
-        )

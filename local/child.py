@@ -16,6 +16,7 @@ import psutil
 
 from local.servers.logs import rotate_if_large
 from local.servers.process import last_lines
+from worker.settings import Settings
 
 # name -> the arguments of `twinvec` that run it
 SERVICES = {
@@ -27,6 +28,12 @@ SERVICES = {
 }
 _LONGEST_PAUSE = 30.0  # seconds before a process that keeps crashing is restarted
 _HEALTHY = 60.0  # seconds of running after which earlier crashes do not count
+
+
+def pool_processes(settings: Settings) -> int:
+    """How many processes of a stack work on the database: each keeps connections to it."""
+    workers = [arguments for arguments in SERVICES.values() if arguments[0] == "worker"]
+    return sum(settings.intake_processes if "intake" in arguments else 1 for arguments in workers)
 
 
 class Child:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -18,12 +18,14 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from db.engine import connect
+from db.preflight import Fault, look, server_faults, table_faults
 from db.schema import migrate
-from local.child import SERVICES, Child
+from local.child import SERVICES, Child, pool_processes
 from local.processes import MARK, end, find_marked
 from local.servers import EmbeddedError, Servers
 from local.servers.logs import rotate_if_large
 from local.signals import Interrupts
+from worker.preflight import backend_faults, broker_faults, home_faults, insist
 from worker.runfile import RunFile
 from worker.settings import Settings
 
@@ -85,17 +87,18 @@ class Stack:
     def start(self) -> None:
         """Return when every worker is ready.
 
-        Raises OpenBroker, EmbeddedError, StackError, or what the database says.
+        Raises OpenBroker, StartRefused, EmbeddedError, StackError, or what the database says.
         """
+        insist([*home_faults(self.home), *backend_faults()])
         if self._settings.broker_url is not None:
             self._settings.guarded_broker()
         self._servers.start()
         self._started = True
         end(find_marked(self.home), grace=GRACE)  # those of a supervisor that was killed
         self._write_run_file(ready=False)
-        _require_broker(self.broker_url)  # workers would retry for ever, and silently
+        self._check_broker()
         with self.database() as engine:
-            migrate(engine)
+            self._prepare(engine)
         self._children = [Child(name, self.home, self._environment()) for name in SERVICES]
         for child in self._children:
             child.start()
@@ -137,6 +140,27 @@ class Stack:
         self._servers.stop(immediate=interrupts.immediate)
         self._run_file.unlink(missing_ok=True)
 
+    def _check_broker(self) -> None:
+        """Raises StackError where nothing answers: workers would try for ever."""
+        try:
+            self._warn_of(broker_faults(self.broker_url))
+        except (redis.RedisError, OSError, ValueError) as error:
+            said = str(error).rstrip(".")
+            host = urlsplit(self.broker_url).hostname
+            raise StackError(f"no broker at {host} ({said}): check TWINVEC_BROKER_URL") from error
+
+    def _prepare(self, engine: Engine) -> None:
+        """Migrate the database, if it will do for all that is started here."""
+        with engine.connect() as connection:
+            self._warn_of(server_faults(look(connection), processes=pool_processes(self._settings)))
+        migrate(engine)
+        with engine.connect() as connection:
+            self._warn_of(table_faults(connection))
+
+    def _warn_of(self, faults: Iterable[Fault]) -> None:
+        for fault in insist(faults):
+            self._say(f"warning: {fault}")
+
     def _check_servers_and_logs(self) -> list[str]:
         for log in (self.home / "logs").glob("*.log"):
             with suppress(OSError):  # a full disk, for instance: the stack works on
@@ -177,13 +201,3 @@ class Stack:
             ready=ready,
             workers={child.name: child.pid for child in self._children},
         ).write(self._run_file)
-
-
-def _require_broker(url: str) -> None:
-    """Raises StackError where nothing answers at a URL."""
-    try:
-        with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10) as broker:
-            broker.ping()
-    except (redis.RedisError, OSError, ValueError) as error:
-        said = str(error).rstrip(".")
-        raise StackError(f"no broker at {urlsplit(url).hostname} ({said}): check TWINVEC_BROKER_URL") from error

@@ -13,7 +13,6 @@ from db.errors import (
     NotEmbedded,
     NoTower,
     NotRescuable,
-    SchemaError,
     TrainingRunning,
     UnknownBatch,
     UnknownJob,
@@ -56,7 +55,7 @@ def answering(work: Callable[P, Reply]) -> Callable[P, Reply]:
             return refusal("PictureRefused", f"{error.reason}: {error}")
         except (InvalidRequest, BadMessage) as error:
             return refusal("InvalidRequest", str(error))
-        except (OperationalError, SchemaError, NoDatabase) as error:
+        except (OperationalError, NoDatabase) as error:
             log.warning("no database: %s", first_line(error))
             return refusal("DatabaseUnavailable", first_line(error))
         except Exception as error:

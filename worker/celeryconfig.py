@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.schedules import crontab
 from kombu import Queue
 
 from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, keepalive
 from twinvec_client.contract.messages import BackfillDue, Message, Prune, RetrainOnSchedule, Sweep
-from worker.settings import Settings
+from worker.settings import Settings, schedule
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
@@ -88,9 +87,7 @@ def _schedule(settings: Settings) -> dict[str, Any]:
     every("backfill what is due", 600.0, BackfillDue())
     every("prune", settings.prune, Prune())
     if settings.train_cron is not None:
-        minute, hour, day, month, weekday = settings.train_cron.split()
-        when = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
-        every("retrain", when, RetrainOnSchedule(recipe=settings.train_recipe))
+        every("retrain", schedule(settings.train_cron), RetrainOnSchedule(recipe=settings.train_recipe))
     return entries
 
 

@@ -17,6 +17,17 @@ def run_file(home: Path) -> Path:
     return home / "run.json"
 
 
+class RunFileError(Exception):
+    """`run.json` is there and cannot be read, so that nobody knows where the stack's servers are."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+        super().__init__(
+            f"cannot read {path} ({reason}): run as the user who started the stack, or begin anew with `twinvec down` "
+            f"and `twinvec up`"
+        )
+
+
 @dataclass
 class RunFile:
     """`run.json`: written by the supervisor of the home folder's stack, read by every command."""
@@ -32,9 +43,19 @@ class RunFile:
     def read(cls, path: Path) -> RunFile | None:
         """What the file says, or None where it is missing or cannot be used."""
         try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
+            return cls.require(path)
+        except RunFileError:
             return None
+
+    @classmethod
+    def require(cls, path: Path) -> RunFile | None:
+        """What the file says, or None where it is missing. Raises RunFileError where it cannot be used."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise RunFileError(path, error) from None
 
     def write(self, path: Path) -> None:
         """Replace the file in one step, readable by its owner only: URLs may hold passwords."""

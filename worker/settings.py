@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from twinvec_client.contract.broker import safe_url
 from worker.runfile import RunFile, run_file
 
 FOR_EVER = 36_500  # days
+SCHEMES = {
+    "broker_url": ("redis", "rediss", "redis+socket", "unix"),
+    "database_url": ("postgresql", "postgres", "postgresql+psycopg"),
+}
+CRON_FIELDS = "minute hour day-of-month month day-of-week"
 
 
 class OpenBroker(Exception):
@@ -30,7 +37,7 @@ class NoDatabase(Exception):
 class Settings(BaseSettings):
     """What an operator may set. Durations are in seconds, but for how long something is kept: that is in days."""
 
-    model_config = SettingsConfigDict(env_prefix="TWINVEC_", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="TWINVEC_", frozen=True)
 
     broker_url: SecretStr | None = Field(
         None,
@@ -38,7 +45,7 @@ class Settings(BaseSettings):
         "Unset: the embedded server",
     )
     database_url: SecretStr | None = Field(
-        None, description="PostgreSQL 14+ with pgvector 0.8+: `postgresql://`. Unset: the embedded server"
+        None, description="PostgreSQL 14+ with pgvector 0.8.4+: `postgresql://`. Unset: the embedded server"
     )
     open_broker: bool = Field(
         False, description="`1`: accept a broker on another machine that has neither password nor TLS"
@@ -109,23 +116,48 @@ class Settings(BaseSettings):
         30, gt=0, le=FOR_EVER, description="Days that a retired or rejected tower keeps its file; the rest of it stays"
     )
 
+    @classmethod
+    def tolerant(cls) -> tuple[Self, ValidationError | None]:
+        """The settings with each wrong one left out as if it were not set, and what is wrong with these."""
+        try:
+            return cls(), None
+        except ValidationError as error:
+            wrong = {str(each["loc"][0]) for each in error.errors()}
+            return cls(**{name: cls.model_fields[name].get_default() for name in wrong}), error
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        """An empty value is a slip, such as a secret that was not filled in, and no wish for the default."""
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("it is empty: give it a value, or unset it")
+        return value
+
     @field_validator("broker_url", "database_url")
     @classmethod
-    def _readable(cls, url: SecretStr | None) -> SecretStr | None:
+    def _readable(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if url is not None:
+            _require_scheme(url.get_secret_value(), SCHEMES[info.field_name or ""])
             safe_url(url.get_secret_value())
         return url
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().resolve()
+        try:
+            return home.expanduser().resolve()
+        except (RuntimeError, OSError) as error:  # ~ of a user that does not exist; links that lead in a circle
+            raise ValueError(f"it is not a folder: {error}") from None
 
     @field_validator("train_cron")
     @classmethod
     def _five_fields(cls, cron: str | None) -> str | None:
-        if cron is not None and len(cron.split()) != 5:  # minute hour day month weekday
-            raise ValueError("expected five cron fields: minute hour day-of-month month day-of-week")
+        if cron is not None:
+            try:
+                schedule(cron)
+            except ValueError as error:
+                reason = f"{CRON_FIELDS} ({error})"
+                raise ValueError(f"expected five cron fields: {reason}") from None
         return cron
 
     @cached_property
@@ -134,8 +166,8 @@ class Settings(BaseSettings):
         return run_file(self.home)
 
     def running(self) -> RunFile | None:
-        """What the stack that runs in `home` notes of itself; None where none runs."""
-        return RunFile.read(self.run_file)
+        """What the stack that runs in `home` notes of itself; None where none runs. Raises RunFileError."""
+        return RunFile.require(self.run_file)
 
     def broker(self) -> str:
         """The broker's URL: the one that is set, else the running stack's, else the embedded server's default."""
@@ -157,9 +189,11 @@ class Settings(BaseSettings):
 
     def database(self) -> str | None:
         """The database's URL for SQLAlchemy, or None where none is set and no stack runs."""
-        stack = self.running()
-        url = self.database_url.get_secret_value() if self.database_url else stack and stack.database_url
-        if not url:
+        if self.database_url is not None:
+            url = self.database_url.get_secret_value()
+        elif (stack := self.running()) is not None:
+            url = stack.database_url
+        else:
             return None
         scheme, _, rest = url.partition("://")
         return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else url
@@ -170,6 +204,26 @@ class Settings(BaseSettings):
         if url is None:
             raise NoDatabase
         return url
+
+
+def schedule(cron: str) -> Any:
+    """Celery's schedule of five cron fields, joined by blanks. Raises ValueError."""
+    from celery.schedules import ParseException, crontab  # noqa: PLC0415  # loads Celery, for who has such a schedule
+
+    minute, hour, day, month, weekday = cron.split()
+    try:
+        return crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+    except ParseException as error:
+        raise ValueError(str(error)) from None
+
+
+def _require_scheme(url: str, schemes: tuple[str, ...]) -> None:
+    """Raises ValueError, which shows nothing of the URL but its scheme: the rest may be a password."""
+    scheme, sign, _ = url.partition("://")
+    if sign and scheme in schemes:
+        return
+    begins = f"begins with {scheme}://" if sign and re.fullmatch(r"[\w+.-]{1,20}", scheme) else "is not a URL"
+    raise ValueError(f"it {begins}, and must begin with {' or '.join(f'{each}://' for each in schemes[:2])}")
 
 
 def _is_guarded(broker_url: str) -> bool:

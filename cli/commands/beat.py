@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from cli import starting
 from worker.app import app
+from worker.beats import announcing
 from worker.settings import Settings
 
 
@@ -10,11 +12,13 @@ def beat() -> None:
     """Run the scheduler in the foreground.
 
     It publishes the sweep every few seconds, and a retraining where TWINVEC_TRAIN_CRON is set. Run one per
-    installation; two do no harm.
+    installation; two do no harm, and `twinvec doctor` names them.
 
     \b
     Example:
       TWINVEC_TRAIN_CRON="0 3 * * *" twinvec beat
     """
-    Settings().guarded_broker()
-    app.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()
+    url = Settings().guarded_broker()
+    starting.check_broker(url)
+    with announcing(url):
+        app.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()

@@ -25,7 +25,7 @@ def down(
     Example:
       twinvec down
     """
-    home = Settings().home
+    home = Settings.tolerant()[0].home  # whatever else is set, and however wrong
     with err.status("stopping workers, then servers"):
         stopped = stop_detached(home, grace=0 if now else GRACE)
     said = f"stopped; the data stays in {home}" if stopped else f"nothing runs in {home}"

@@ -7,7 +7,9 @@ from cli.display.console import key_values, masked, out, show
 from cli.errors import CommandError
 from cli.options import Json
 from db.engine import connect
+from db.preflight import look, server_faults, table_faults
 from db.schema import is_current
+from worker.preflight import broker_faults, insist
 from worker.settings import Settings
 
 
@@ -21,12 +23,15 @@ def health(json: Json = False) -> None:
     settings = Settings()
     broker = settings.broker()
     check_broker(broker)
+    insist(broker_faults(broker))
     database = settings.require_database()
     engine = connect(database)
     try:
         with engine.connect() as connection:
+            insist(server_faults(look(connection), processes=1))
             if not is_current(connection):
                 raise CommandError("the database's tables are not up to date: run `twinvec migrate`")
+            insist(table_faults(connection))
     finally:
         engine.dispose()
     reached = {"broker": masked(broker), "database": masked(database), "tables": "up to date"}

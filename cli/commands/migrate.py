@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cli.display.console import masked, out, show
 from cli.options import Json
+from cli.starting import warn_of
 from db.engine import connect
+from db.preflight import database_faults
 from db.schema import migrate as bring_up_to_date
 from worker.settings import Settings
 
@@ -19,6 +21,7 @@ def migrate(json: Json = False) -> None:
       TWINVEC_DATABASE_URL=postgresql://localhost/twinvec twinvec migrate
     """
     url = Settings().require_database()
+    warn_of(database_faults(url, processes=1, tables=False))
     bring_up_to_date(connect(url))
     done = {"database": masked(url), "tables": "up to date"}
     show(done, lambda _done: out.print("the database's tables are up to date"), as_json=json)

@@ -10,9 +10,11 @@ import typer
 
 from cli.display.console import err, key_values, masked, out, print_json
 from cli.options import Json
+from cli.starting import warn_of
 from local.detached import start_detached
 from local.signals import Interrupts
 from local.stack import Stack
+from worker.preflight import backend_faults, home_faults
 from worker.runfile import RunFile, run_file
 from worker.settings import Settings
 
@@ -38,6 +40,7 @@ def up(
     started = time.monotonic()
     settings = Settings()
     home = settings.home
+    warn_of([*home_faults(home), *backend_faults()])
     if detach:
         with err.status("starting broker, database and workers"):
             start_detached(home, broker_port=broker_port)

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from cli import starting
 from cli.errors import CommandError
 from cli.exit_codes import USAGE
 from training.model.devices import share_gpu
 from twinvec_client.contract.broker import LANES
 from worker.app import app
+from worker.preflight import backend_faults
 from worker.settings import Settings
 
 
@@ -35,9 +37,11 @@ def worker(
     if unknown or not wanted:
         raise CommandError(f"no lane {', '.join(unknown) or 'is named'}: there are {', '.join(LANES)}", USAGE)
     settings = Settings()
-    settings.guarded_broker()
-    settings.require_database()
     count = processes or (settings.intake_processes if "intake" in wanted else 1)
+    broker, database = settings.guarded_broker(), settings.require_database()
+    starting.warn_of(backend_faults())
+    starting.check_broker(broker)
+    starting.check_database(database, processes=count)
     share_gpu()
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task
     options = {

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import redis
-from packaging.version import Version
 
 from cli.display.console import masked
-from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
-
-BROKERS = {"redis": "7", "valkey": "8"}  # the oldest that will do
+from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
+from worker.preflight import faults_of, look
 
 START_BROKER = "start one with `twinvec up`, or set TWINVEC_BROKER_URL"
 
@@ -29,25 +27,10 @@ def broker(url: str) -> Iterator[Finding]:
 
 def _server(server: Any, url: str) -> Iterator[Finding]:
     try:
-        info = server.info()
+        found = look(server)
     except redis.ResponseError as error:
-        found = f"{url} answers, and does not say how it is set ({error})"
-        yield Finding("broker", WARNING, found, "ask as a user that may INFO")
+        unknown = f"{url} answers, and does not say how it is set ({error})"
+        yield Finding("broker", WARNING, unknown, "ask as a user that may INFO")
         return
-    name = info.get("server_name", "redis")
-    number = info.get(f"{name}_version", info["redis_version"])
-    oldest = BROKERS.get(name, BROKERS["redis"])
-    if Version(number) >= Version(oldest):
-        yield Finding("broker", OK, f"{name} {number} at {url}")
-    else:
-        yield Finding("broker", PROBLEM, f"{name} {number} at {url} is too old", f"install {name} {oldest} or newer")
-    policy, limit = info["maxmemory_policy"], info["maxmemory"]
-    if policy != "noeviction":
-        found = f"maxmemory-policy is {policy}: " + ("it drops messages" if limit else "harmless while it has no limit")
-        yield Finding("broker", PROBLEM if limit else WARNING, found, "set maxmemory-policy to noeviction")
-    if not info["aof_enabled"]:
-        found = "no append-only file: what it holds is lost when it restarts, and has to be sent again"
-        yield Finding("broker", WARNING, found, "set appendonly to yes")
-    elif info["aof_last_write_status"] != "ok":
-        advice = "look at its log and its disk"
-        yield Finding("broker", PROBLEM, "it could not write its append-only file, and refuses messages", advice)
+    yield Finding("broker", OK, f"{found.name} {found.version} answers at {url}")
+    yield from findings("broker", faults_of(found))

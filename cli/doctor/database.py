@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from packaging.version import Version
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
 from cli.errors import explain
 from db.engine import connect
+from db.preflight import look, server_faults, table_faults
 from db.schema import is_current
-
-POSTGRES, PGVECTOR = 14, "0.8"
 
 START_DATABASE = "start one with `twinvec up`, or set TWINVEC_DATABASE_URL"
 
 
 @contextmanager
-def reached(url: str | None) -> Iterator[tuple[list[Finding], Connection | None]]:
-    """What is found of the database, and a connection to go on with; None where it cannot be used."""
+def reached(url: str | None, *, processes: int = 4) -> Iterator[tuple[list[Finding], Connection | None]]:
+    """What is found of the database, and a connection to go on with; None where it cannot be used.
+
+    processes: of this installation that work on it.
+    """
     if url is None:
         yield [Finding("database", PROBLEM, "none is set and none runs in the home folder", START_DATABASE)], None
         return
@@ -32,7 +33,7 @@ def reached(url: str | None) -> Iterator[tuple[list[Finding], Connection | None]
             connection = None
             try:
                 connection = stack.enter_context(engine.connect())
-                found += database(connection)
+                found += database(connection, processes)
             except SQLAlchemyError as error:
                 connection = None
                 found.append(Finding("database", PROBLEM, explain(error)[0], START_DATABASE))
@@ -42,34 +43,27 @@ def reached(url: str | None) -> Iterator[tuple[list[Finding], Connection | None]
         engine.dispose()
 
 
-def database(connection: Connection) -> Iterator[Finding]:
+def database(connection: Connection, processes: int) -> Iterator[Finding]:
     """The server, its tables, and the tower that is live."""
-    yield from _server(connection)
+    yield from _server(connection, processes)
     if is_current(connection):
         yield Finding("tables", OK, "up to date")
+        yield from findings("tables", table_faults(connection))
         yield _tower(connection)
         yield from _batches(connection)
     else:
         yield Finding("tables", PROBLEM, "missing, or of another version", "run `twinvec migrate`")
 
 
-def _server(connection: Connection) -> Iterator[Finding]:
-    number = connection.execute(text("SHOW server_version_num")).scalar_one()
-    release = connection.execute(text("SHOW server_version")).scalar_one().split()[0]
-    query = text("""
-        SELECT coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = 'vector'
-    """)
-    pgvector = connection.execute(query).scalar()
-    found = f"PostgreSQL {release}, pgvector {pgvector or 'missing'}"
-    if int(number) < POSTGRES * 10_000:
-        yield Finding("database", PROBLEM, found, f"PostgreSQL {POSTGRES} or newer is needed")
-    elif pgvector is None or Version(pgvector) < Version(PGVECTOR):
-        advice = (
-            f"install pgvector {PGVECTOR} or newer there, then run ALTER EXTENSION vector UPDATE or `twinvec migrate`"
-        )
-        yield Finding("database", PROBLEM, found, advice)
-    else:
-        yield Finding("database", OK, found)
+def _server(connection: Connection, processes: int) -> Iterator[Finding]:
+    server = look(connection)
+    extension = f" with pgvector {server.pgvector}" if server.pgvector else ""
+    held = f"{server.own + server.others} of {server.connections} connections are in use"
+    found = (
+        f"PostgreSQL {server.release}{extension} answers; {held}, {processes} processes keep {processes * server.pool}"
+    )
+    yield Finding("database", OK, found)
+    yield from findings("database", server_faults(server, processes=processes))
 
 
 def _tower(connection: Connection) -> Finding:

@@ -7,13 +7,19 @@ from contextlib import suppress
 
 import redis
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
+from sqlalchemy import Connection
 
 from cli import exit_codes
 from cli.display.console import err, out, show, table
-from cli.doctor import broker, database, lanes, machine, storage
-from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from cli.doctor import beat, broker, database, lanes, machine, storage
+from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
+from cli.errors import wrong_settings
 from cli.options import Json
+from local.child import pool_processes
+from worker.preflight import backend_faults
+from worker.runfile import RunFileError
 from worker.settings import OpenBroker, Settings
 
 _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
@@ -22,8 +28,8 @@ _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 def doctor(json: Json = False) -> None:
     """Check the machine and the installation, and say what to do.
 
-    Looked at are packages, backend and device, the home folder, broker, workers, database, tables, the live tower, what
-    is stored and how long it is kept.
+    Looked at are the settings, packages, backend and device, the home folder, broker, workers, the scheduler, database,
+    tables, the live tower, what is stored and how long it is kept; whatever a start would refuse is found as well.
 
     Exit status: 0 all is well or only warned of, 1 there is a problem.
 
@@ -31,7 +37,7 @@ def doctor(json: Json = False) -> None:
     Example:
       twinvec doctor
     """
-    found = list(examine(Settings()))
+    found = list(examine(*Settings.tolerant()))
     show(found, _list, as_json=json)
     raise typer.Exit(exit_codes.REFUSED if _problems(found) else 0)
 
@@ -51,20 +57,41 @@ def _problems(found: list[Finding]) -> int:
     return sum(finding.level == PROBLEM for finding in found)
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Every check, in order; the backend loads meanwhile."""
-    backend = machine.Backend()
+def examine(settings: Settings, wrong: ValidationError | None = None) -> Iterator[Finding]:
+    """Every check, in order; the backend loads meanwhile. wrong: settings that were left out, and why."""
+    faults = list(backend_faults())
+    backend = None if faults else machine.Backend()
     yield machine.python()
     yield from machine.packages()
-    yield machine.home(settings.home)
+    for sentence in wrong_settings(wrong) if wrong else []:
+        yield Finding("settings", PROBLEM, sentence, "set it right: with it, nothing starts")
+    left_out = {each["loc"][0] for each in wrong.errors()} if wrong else set()
+    yield from machine.home(settings.home)
+    try:
+        if "broker_url" not in left_out:
+            yield from _broker(settings)
+        if "database_url" not in left_out:
+            with database.reached(settings.database(), processes=pool_processes(settings)) as (found, connection):
+                yield from found
+                yield from storage.storage(connection, settings)
+                if "broker_url" not in left_out:
+                    yield from _lanes(settings, connection)
+        elif "broker_url" not in left_out:
+            yield from _lanes(settings, None)
+    except RunFileError as error:
+        yield Finding("home", PROBLEM, str(error))
+    yield from findings("backend", faults) if backend is None else backend.findings()
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
     try:
         settings.guarded_broker()
     except OpenBroker as error:
         yield Finding("broker", PROBLEM, str(error))
     yield from broker.broker(settings.broker())
-    with database.reached(settings.database()) as (found, connection):
-        yield from found
-        yield from storage.storage(connection, settings)
-        with suppress(redis.RedisError, OSError, ValueError):  # the broker's own finding says so
-            yield from lanes.findings(lanes.lanes(settings.broker()), connection)
-    yield from backend.findings()
+    yield from beat.beat(settings.broker())
+
+
+def _lanes(settings: Settings, connection: Connection | None) -> Iterator[Finding]:
+    with suppress(redis.RedisError, OSError, ValueError):  # the broker's own finding says so
+        yield from lanes.findings(lanes.lanes(settings.broker()), connection)

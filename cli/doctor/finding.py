@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from db.preflight import Fault, Severity
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -15,3 +18,10 @@ class Finding:
     level: str  # OK, WARNING or PROBLEM
     found: str
     advice: str = ""
+
+
+def findings(part: str, faults: Iterable[Fault]) -> Iterator[Finding]:
+    """What would be said, or refused, at the start of a process."""
+    for fault in faults:
+        level = WARNING if fault.severity is Severity.WARNING else PROBLEM
+        yield Finding(part, level, fault.found, fault.advice)

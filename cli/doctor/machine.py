@@ -15,9 +15,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
-
-LITTLE, TOO_LITTLE = 5e9, 5e8  # bytes free in the home folder
+from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
+from worker.preflight import existing, home_faults
 
 BACKEND_TIMEOUT = 120  # seconds for the backend to load
 
@@ -98,14 +97,10 @@ def packages(wanted: Iterable[str] | None = None) -> Iterator[Finding]:
         yield Finding("packages", OK, shown)
 
 
-def home(folder: Path, *, free: float | None = None) -> Finding:
-    """Whether there is room. free: bytes; looked up if None."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not os.access(there, os.W_OK):
-        return Finding("home", PROBLEM, f"{folder} cannot be written to", "set TWINVEC_HOME to a folder of your own")
-    free = shutil.disk_usage(there).free if free is None else free
-    found = f"{free / 1e9:,.1f} GB free in {folder}"
-    if free > LITTLE:
-        return Finding("home", OK, found)
-    advice = "make room: a digit and its vector are 1.3 kB, and their indexes more"
-    return Finding("home", PROBLEM if free < TOO_LITTLE else WARNING, found, advice)
+def home(folder: Path, *, free: float | None = None) -> Iterator[Finding]:
+    """Whether servers can keep their data there. free: bytes; looked up if None."""
+    found = list(findings("home", home_faults(folder, free=free)))
+    if not found:
+        free = shutil.disk_usage(existing(folder)).free if free is None else free
+        found = [Finding("home", OK, f"{free / 1e9:,.1f} GB free in {folder}")]
+    yield from found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -118,10 +119,10 @@ class Servers:
                 f"{self.home} is already in use by process {holder}: stop it with `twinvec down`, "
                 f"or set TWINVEC_HOME to another folder"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
         self._lock = lock
+        with suppress(OSError):  # no room for a pid: what runs here can still be held, to be stopped
+            lock.truncate(0)
+            os.write(lock.fileno(), str(os.getpid()).encode())
 
 
 def _unwritable(home: Path, error: OSError) -> str:

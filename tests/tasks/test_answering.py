@@ -39,7 +39,6 @@ def refused_with(error: Exception) -> client.TwinvecError:
         (errors.TrainingRunning("7"), client.TrainingRunning),
         (errors.UnknownJob("7"), client.UnknownJob),
         (errors.UnknownKey("a"), client.UnknownKey),
-        (errors.SchemaError("no database"), client.DatabaseUnavailable),
         (PictureError("damaged", "half a file"), client.PictureRefused),
         (InvalidRequest("k is 0"), client.InvalidRequest),
         (BadMessage("unknown field"), client.InvalidRequest),

@@ -1,0 +1,27 @@
+"""Checks of the scheduler: one must run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import redis
+
+from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from worker.beats import running
+
+
+def beat(broker_url: str) -> Iterator[Finding]:
+    """The schedulers that run. Nothing where the broker does not say: its own finding says so."""
+    try:
+        with redis.Redis.from_url(broker_url, socket_connect_timeout=3, socket_timeout=10) as broker:
+            beats = running(broker)
+    except (redis.RedisError, OSError, ValueError):
+        return
+    if not beats:
+        found = "none runs: expired leases are not rescued, lost messages not sent again, callbacks not called"
+        yield Finding("beat", PROBLEM, found, "start one with `twinvec beat`, or all with `twinvec up`")
+    elif len(beats) == 1:
+        yield Finding("beat", OK, beats[0])
+    else:
+        found = f"{len(beats)} run: {', '.join(beats)}; it does no harm, and each message is sent as often"
+        yield Finding("beat", WARNING, found, "stop all but one")

@@ -1,0 +1,40 @@
+"""What is checked before a process starts to work: a refusal ends the command, everything else is said and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+
+from cli.display.console import err
+from cli.errors import explain
+from db.preflight import Fault, database_faults
+from worker.preflight import broker_faults, insist
+
+
+def warn_of(faults: Iterable[Fault]) -> None:
+    """Raises StartRefused where one may not start with a fault; says the others on stderr."""
+    for fault in insist(faults):
+        err.print(f"warning: {fault}", markup=False, soft_wrap=True)
+
+
+def check_broker(url: str) -> None:
+    """Raises StartRefused. A broker that does not answer yet is waited for afterwards."""
+    _unless_unreachable(partial(broker_faults, url), "the broker")
+
+
+def check_database(url: str, *, processes: int) -> None:
+    """Raises StartRefused. A database that does not answer yet is waited for afterwards."""
+    _unless_unreachable(partial(database_faults, url, processes=processes, joining=True), "the database")
+
+
+def _unless_unreachable(check: Callable[[], list[Fault]], what: str) -> None:
+    try:
+        faults = check()
+    except (redis.RedisError, OSError, SQLAlchemyError) as error:
+        said = explain(error)[0] if isinstance(error, SQLAlchemyError) else str(error)
+        err.print(f"warning: {what} does not answer yet, and is waited for ({said})", markup=False, soft_wrap=True)
+    else:
+        warn_of(faults)

@@ -1,0 +1,241 @@
+"""What a database must be before a process works on it, as records. It prints nothing and changes nothing.
+
+`twinvec doctor` and the commands that start something judge by these same functions, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import cast
+
+from packaging.version import Version
+from sqlalchemy import Connection, QueuePool, text
+
+from db.engine import connect
+
+POSTGRES = 14  # the oldest release that will do
+PGVECTOR = "0.8.4"  # older: a buffer overflow (CVE-2026-3172) and damage to HNSW indexes by vacuum
+CLOCKS_APART = 60.0  # seconds
+
+TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures")
+RIGHTS = {  # that a worker needs; docs/security.md grants them
+    "SELECT": (*TABLES, "alembic_version"),
+    "INSERT": TABLES,
+    "UPDATE": ("towers", "digits", "jobs", "batches", "failures"),
+    "DELETE": ("digits", "failures", "embeddings"),
+    "USAGE": ("digits_id_seq",),
+    "EXECUTE": ("create_partition(integer)", "drop_partition(integer)"),
+}
+
+_SERVER = text("""
+    SELECT current_setting('server_version_num')::int AS version,
+           split_part(current_setting('server_version'), ' ', 1) AS release,
+           current_setting('server_encoding') AS encoding,
+           pg_is_in_recovery() AS standby,
+           current_setting('transaction_read_only') = 'on' AS read_only,
+           current_database() AS database,
+           current_user AS role,
+           (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector,
+           (SELECT default_version FROM pg_available_extensions WHERE name = 'vector') AS pgvector_there,
+           current_setting('max_connections')::int
+               - current_setting('superuser_reserved_connections')::int
+               - coalesce(current_setting('reserved_connections', true)::int, 0) AS connections,
+           (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user) AS role_limit,
+           (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()) AS database_limit,
+           extract(epoch FROM clock_timestamp())::float8 AS clock
+""")
+_CONNECTED = text("""
+    SELECT count(*) FILTER (WHERE pid <> pg_backend_pid() AND own) AS own, count(*) FILTER (WHERE NOT own) AS others
+    FROM pg_stat_activity, LATERAL (SELECT datname = current_database() AND application_name = 'twinvec') AS mine(own)
+    WHERE datid IS NOT NULL AND usesysid IS NOT NULL
+""")
+_LACKING = text("""
+    SELECT privilege, array_agg(name ORDER BY name) AS names
+    FROM unnest(CAST(:privileges AS text[]), CAST(:names AS text[])) AS needed(privilege, name)
+    WHERE NOT CASE privilege
+        WHEN 'EXECUTE' THEN has_function_privilege(to_regprocedure(name), privilege)
+        WHEN 'USAGE' THEN has_sequence_privilege(to_regclass(name), privilege)
+        ELSE has_table_privilege(to_regclass(name), privilege)
+    END
+    GROUP BY privilege ORDER BY privilege
+""")
+_CLOSED_SCHEMAS = text("""
+    SELECT DISTINCT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relname = 'batches' AND relkind = 'r' AND NOT has_schema_privilege(relnamespace, 'USAGE')
+""")
+
+
+class Severity(StrEnum):
+    """What a fault means for work."""
+
+    WARNING = "warning"  # goes on, and may go worse than it could
+    PROBLEM = "problem"  # does not go on until something changes, which may be soon
+    REFUSAL = "refusal"  # nothing is started
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is not as it must be, and what to do about it."""
+
+    found: str
+    advice: str
+    severity: Severity = Severity.REFUSAL
+
+    def __str__(self) -> str:
+        return f"{self.found}: {self.advice}"
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a database server says of itself, to the role and in the database that we are connected with."""
+
+    version: int  # as PostgreSQL counts: 180001
+    release: str
+    encoding: str
+    standby: bool
+    read_only: bool
+    database: str
+    role: str
+    pgvector: str | None  # the release in this database
+    pgvector_there: str | None  # the release that the server would create or update to
+    connections: int  # that a role which is not a superuser may have, all together
+    own: int  # connections of Twinvec to this database, without the one that asks
+    others: int  # all other clients' connections
+    pool: int  # connections that a process of ours keeps, at most
+    ahead: float  # seconds its clock is ahead of this machine's
+
+
+def database_faults(url: str, *, processes: int, joining: bool = False, tables: bool = True) -> list[Fault]:
+    """What is wrong with the database for so many processes; see `server_faults`. Raises SQLAlchemyError.
+
+    tables: whether they must be there, and the role's rights with them.
+    """
+    engine = connect(url)
+    try:
+        with engine.connect() as connection:
+            found = list(server_faults(look(connection), processes=processes, joining=joining))
+            if tables and not refusals(found):
+                found += table_faults(connection)
+            return found
+    finally:
+        engine.dispose()
+
+
+def refusals(faults: list[Fault]) -> list[Fault]:
+    """Those for which nothing is started."""
+    return [fault for fault in faults if fault.severity is Severity.REFUSAL]
+
+
+def look(connection: Connection) -> Server:
+    """Ask the server. It takes a few milliseconds."""
+    asked = time.time()
+    found = connection.execute(_SERVER).one()
+    here = (asked + time.time()) / 2
+    connected = connection.execute(_CONNECTED).one()
+    limits = [limit for limit in (found.connections, found.role_limit, found.database_limit) if limit is not None]
+    return Server(
+        version=found.version,
+        release=found.release,
+        encoding=found.encoding,
+        standby=found.standby,
+        read_only=found.read_only,
+        database=found.database,
+        role=found.role,
+        pgvector=found.pgvector,
+        pgvector_there=found.pgvector_there,
+        connections=min(limits),
+        own=connected.own,
+        others=connected.others,
+        pool=cast(QueuePool, connection.engine.pool).size(),
+        ahead=found.clock - here,
+    )
+
+
+def server_faults(server: Server, *, processes: int, joining: bool = False) -> Iterator[Fault]:
+    """What is wrong with a server for so many processes of ours.
+
+    joining: they come beside those of ours that are connected already; else these are among them.
+    """
+    if server.version < POSTGRES * 10_000:
+        yield Fault(f"PostgreSQL {server.release} is too old", f"use PostgreSQL {POSTGRES} or newer")
+    if server.standby:
+        advice = "set TWINVEC_DATABASE_URL to the primary, or promote this server"
+        yield Fault("the database server is a standby, which cannot be written to", advice)
+    elif server.read_only:
+        advice = (
+            "set default_transaction_read_only to off, or TWINVEC_DATABASE_URL to a database that can be written to"
+        )
+        yield Fault(f"the database {server.database} is read-only", advice)
+    if server.encoding != "UTF8":
+        advice = (
+            "make another with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and set TWINVEC_DATABASE_URL"
+        )
+        yield Fault(f"the database {server.database} has the encoding {server.encoding} and not UTF8", advice)
+    yield from _pgvector(server)
+    yield from _connections(server, processes, joining)
+    yield from clock_faults("the database's", server.ahead)
+
+
+def table_faults(connection: Connection) -> Iterator[Fault]:
+    """Whether the tables are there, and the role may do with them what a worker does."""
+    role = connection.execute(text("SELECT current_user")).scalar_one()
+    if connection.execute(text("SELECT to_regclass('batches')")).scalar() is None:
+        closed = connection.execute(_CLOSED_SCHEMAS).scalars().all()
+        if closed:
+            advice = f"as its owner, GRANT USAGE ON SCHEMA {closed[0]} TO {role}"
+            yield Fault(f"the role {role} may not use the schema {closed[0]}", advice)
+        else:
+            yield Fault("the database has no Twinvec tables yet", "run `twinvec migrate`")
+        return
+    needed = [(privilege, name) for privilege, names in RIGHTS.items() for name in names]
+    parameters = {"privileges": [privilege for privilege, _ in needed], "names": [name for _, name in needed]}
+    lacking = [f"{row.privilege} on {', '.join(row.names)}" for row in connection.execute(_LACKING, parameters)]
+    if lacking:
+        advice = "as the tables' owner, grant what docs/security.md lists under Database roles"
+        yield Fault(f"the role {role} lacks {'; '.join(lacking)}", advice)
+
+
+def clock_faults(whose: str, ahead: float) -> Iterator[Fault]:
+    """whose: `the broker's` or `the database's`. ahead: seconds of its clock before this machine's."""
+    if abs(ahead) > CLOCKS_APART:
+        found = f"{whose} clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+        advice = (
+            "have NTP set both: leases go by the database's clock, results, schedules and log lines by this machine's"
+        )
+        yield Fault(found, advice, Severity.WARNING)
+
+
+def _pgvector(server: Server) -> Iterator[Fault]:
+    there = server.pgvector_there
+    if server.pgvector is not None and Version(server.pgvector) >= Version(PGVECTOR):
+        return
+    if there is None:
+        missing = "the PostgreSQL server has no pgvector"
+        yield Fault(missing, f"install pgvector {PGVECTOR} or newer there, then run `twinvec migrate`")
+    elif Version(there) < Version(PGVECTOR):
+        update = "run `twinvec migrate`" if server.pgvector is None else "run ALTER EXTENSION vector UPDATE"
+        found = f"pgvector {server.pgvector or there} is too old"
+        yield Fault(found, f"install pgvector {PGVECTOR} or newer on the server, then {update}")
+    elif server.pgvector is not None:
+        found = f"the database {server.database} has pgvector {server.pgvector}, which is too old"
+        yield Fault(found, f"run ALTER EXTENSION vector UPDATE in it: the server has {there}")
+
+
+def _connections(server: Server, processes: int, joining: bool) -> Iterator[Fault]:
+    need = processes * server.pool
+    asked = f"{processes} {'process needs' if processes == 1 else 'processes need'} {need} ({server.pool} each)"
+    advice = "raise max_connections or the limit of the role or database"
+    if need > server.connections:
+        found = f"the database admits {server.connections} connections, and {asked}"
+        yield Fault(found, f"{advice} to {need} or more, or run fewer processes")
+        return
+    ours = server.own + need if joining else max(server.own, need)
+    if server.others + ours > server.connections:
+        found = (
+            f"the database admits {server.connections} connections, of which others hold {server.others} and "
+            f"Twinvec {server.own}, and {asked}"
+        )
+        yield Fault(found, f"{advice}, or run fewer processes", Severity.WARNING)

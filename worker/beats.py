@@ -1,0 +1,89 @@
+"""Says in the broker that a scheduler runs, and which ones do. Two on one installation do no harm: one is enough.
+
+It must not know the schedule. The notes lapse by the broker's clock, so that nobody's clock is compared.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psutil
+import redis
+
+from twinvec_client.contract.broker import KEY_PREFIX
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0  # seconds between two notes of one scheduler
+LAPSES = 15  # seconds after its last note
+PLACES = [f"{KEY_PREFIX}beat:{place}" for place in range(8)]  # each holds one: no user of ours may list keys
+
+
+@contextmanager
+def announcing(url: str) -> Iterator[None]:
+    """Note from a thread, while the block runs, that this process is a scheduler; warn of others."""
+    broker = redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=5)
+    own, ended = name(), threading.Event()
+
+    def announce() -> None:
+        known: set[str] = set()
+        while True:
+            with suppress(redis.RedisError, OSError):  # Celery says that the broker is away
+                take_place(broker, own)
+                others = set(running(broker)) - {own}
+                if others - known:
+                    log.warning("another scheduler runs: %s; one is enough, stop the others", ", ".join(sorted(others)))
+                known = others
+            if ended.wait(EVERY):
+                return
+
+    thread = threading.Thread(target=announce, name="beats", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(EVERY)
+        with suppress(redis.RedisError, OSError):
+            leave(broker, own)
+
+
+def name() -> str:
+    """This process's: `process <pid> on <host>`."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def take_place(broker: Any, own: str) -> None:
+    """Note a scheduler in its place, or in the first that is free."""
+    for place in PLACES:
+        if broker.set(place, own, nx=True, ex=LAPSES):
+            return
+        if broker.get(place) == own.encode():
+            broker.set(place, own, ex=LAPSES)
+            return
+
+
+def running(broker: Any) -> list[str]:
+    """The schedulers that noted themselves within the last seconds, by their names. Raises RedisError."""
+    noted = [broker.get(place) for place in PLACES]
+    names = {name.decode() for name in noted if name is not None}
+    return sorted(name for name in names if not _has_died(name))
+
+
+def leave(broker: Any, own: str) -> None:
+    """Take back the note of a scheduler that ends."""
+    for place in PLACES:
+        if broker.get(place) == own.encode():
+            broker.delete(place)
+
+
+def _has_died(name: str) -> bool:
+    """Whether it ran on this machine and is gone: it was killed, and its note has not lapsed yet."""
+    _, pid, _, host = name.split(maxsplit=3)
+    return host == socket.gethostname() and not psutil.pid_exists(int(pid))
