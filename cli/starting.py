@@ -1,4 +1,4 @@
-"""What is checked before a process starts to work: a refusal ends the command, everything else is said and gone on with."""
+"""Checks before a process starts to work: what it must not start with ends the command, everything else is said."""
 
 from __future__ import annotations
 

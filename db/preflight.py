@@ -43,9 +43,10 @@ _SERVER = text("""
            current_setting('max_connections')::int
                - current_setting('superuser_reserved_connections')::int
                - coalesce(current_setting('reserved_connections', true)::int, 0) AS connections,
-           (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user) AS role_limit,
-           (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()) AS database_limit,
+           CASE WHEN NOT rolsuper THEN nullif(rolconnlimit, -1) END AS role_limit,
+           CASE WHEN NOT rolsuper THEN nullif(datconnlimit, -1) END AS database_limit,
            extract(epoch FROM clock_timestamp())::float8 AS clock
+    FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
 """)
 _CONNECTED = text("""
     SELECT count(*) FILTER (WHERE pid <> pg_backend_pid() AND own) AS own, count(*) FILTER (WHERE NOT own) AS others
@@ -101,7 +102,8 @@ class Server:
     role: str
     pgvector: str | None  # the release in this database
     pgvector_there: str | None  # the release that the server would create or update to
-    connections: int  # that a role which is not a superuser may have, all together
+    connections: int  # that all roles may have together, but for what is kept for superusers
+    limit: int | None  # what the role or the database may have of them
     own: int  # connections of Twinvec to this database, without the one that asks
     others: int  # all other clients' connections
     pool: int  # connections that a process of ours keeps, at most
@@ -135,7 +137,7 @@ def look(connection: Connection) -> Server:
     found = connection.execute(_SERVER).one()
     here = (asked + time.time()) / 2
     connected = connection.execute(_CONNECTED).one()
-    limits = [limit for limit in (found.connections, found.role_limit, found.database_limit) if limit is not None]
+    limits = [limit for limit in (found.role_limit, found.database_limit) if limit is not None]
     return Server(
         version=found.version,
         release=found.release,
@@ -146,7 +148,8 @@ def look(connection: Connection) -> Server:
         role=found.role,
         pgvector=found.pgvector,
         pgvector_there=found.pgvector_there,
-        connections=min(limits),
+        connections=found.connections,
+        limit=min(limits, default=None),
         own=connected.own,
         others=connected.others,
         pool=cast(QueuePool, connection.engine.pool).size(),
@@ -170,9 +173,7 @@ def server_faults(server: Server, *, processes: int, joining: bool = False) -> I
         )
         yield Fault(f"the database {server.database} is read-only", advice)
     if server.encoding != "UTF8":
-        advice = (
-            "make another with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and set TWINVEC_DATABASE_URL"
-        )
+        advice = "make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and set TWINVEC_DATABASE_URL"
         yield Fault(f"the database {server.database} has the encoding {server.encoding} and not UTF8", advice)
     yield from _pgvector(server)
     yield from _connections(server, processes, joining)
@@ -228,8 +229,9 @@ def _connections(server: Server, processes: int, joining: bool) -> Iterator[Faul
     need = processes * server.pool
     asked = f"{processes} {'process needs' if processes == 1 else 'processes need'} {need} ({server.pool} each)"
     advice = "raise max_connections or the limit of the role or database"
-    if need > server.connections:
-        found = f"the database admits {server.connections} connections, and {asked}"
+    admitted = server.connections if server.limit is None else min(server.limit, server.connections)
+    if need > admitted:
+        found = f"the database admits {admitted} connections, and {asked}"
         yield Fault(found, f"{advice} to {need} or more, or run fewer processes")
         return
     ours = server.own + need if joining else max(server.own, need)

@@ -59,9 +59,8 @@ def _server(connection: Connection, processes: int) -> Iterator[Finding]:
     server = look(connection)
     extension = f" with pgvector {server.pgvector}" if server.pgvector else ""
     held = f"{server.own + server.others} of {server.connections} connections are in use"
-    found = (
-        f"PostgreSQL {server.release}{extension} answers; {held}, {processes} processes keep {processes * server.pool}"
-    )
+    need = f"{processes} processes keep {processes * server.pool}"
+    found = f"PostgreSQL {server.release}{extension} answers; {held}, {need}"
     yield Finding("database", OK, found)
     yield from findings("database", server_faults(server, processes=processes))
 

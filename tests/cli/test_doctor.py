@@ -195,7 +195,8 @@ def test_packages_below_their_floors_are_named() -> None:
 
 @pytest.mark.parametrize(("free", "level"), [(1e12, OK), (3e9, WARNING), (1e8, PROBLEM)])
 def test_room_on_disk_is_judged(tmp_path: Path, free: float, level: str) -> None:
-    assert machine.home(tmp_path / "not" / "there" / "yet", free=free).level == level
+    (found,) = machine.home(tmp_path / "not" / "there" / "yet", free=free)
+    assert found.level == level
 
 
 @pytest.mark.parametrize(
