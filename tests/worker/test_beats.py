@@ -1,0 +1,46 @@
+"""Schedulers that run on one broker know of each other."""
+
+import os
+import socket
+
+import redis
+
+from tests.makers import eventually
+from worker import beats
+
+ELSEWHERE = "process 7 on elsewhere"
+GONE = f"process {2**22 + 1} on {socket.gethostname()}"  # above the largest pid
+
+
+def test_two_schedulers_are_both_named_and_each_once(broker: "redis.Redis") -> None:
+    for _ in range(3):
+        beats.take_place(broker, beats.name())
+        beats.take_place(broker, ELSEWHERE)
+    assert beats.running(broker) == sorted([beats.name(), ELSEWHERE])
+    assert len(broker.keys("twinvec:beat:*")) == 2
+
+
+def test_a_note_lapses_by_itself(broker: "redis.Redis") -> None:
+    beats.take_place(broker, ELSEWHERE)
+    (place,) = broker.keys("twinvec:beat:*")
+    broker.expire(place, 1)
+    assert 0 < broker.ttl(place) <= 1
+    beats.take_place(broker, ELSEWHERE)
+    assert 1 < broker.ttl(place) <= beats.LAPSES
+
+
+def test_a_killed_scheduler_of_this_machine_is_not_counted_while_its_note_lapses(broker: "redis.Redis") -> None:
+    beats.take_place(broker, GONE)
+    beats.take_place(broker, beats.name())
+    assert beats.running(broker) == [beats.name()]
+
+
+def test_one_that_ends_takes_its_note_back_and_no_other(broker: "redis.Redis", broker_url: str) -> None:
+    beats.take_place(broker, ELSEWHERE)
+    with beats.announcing(broker_url):
+        eventually(lambda: len(beats.running(broker)) == 2, "its note")
+    assert beats.running(broker) == [ELSEWHERE]
+
+
+def test_its_name_says_where_it_is() -> None:
+    assert beats.name() == f"process {os.getpid()} on {socket.gethostname()}"
