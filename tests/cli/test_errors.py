@@ -46,7 +46,8 @@ def test_no_broker(twinvec: Twinvec, closed_port: int, command: list[str]) -> No
 
 
 def test_a_broker_url_that_is_none(twinvec: Twinvec) -> None:
-    assert "no broker at rubbish" in sentence(twinvec("towers", TWINVEC_BROKER_URL="rubbish"), exit_codes.NO_ANSWER)
+    said = sentence(twinvec("towers", TWINVEC_BROKER_URL="rubbish"), exit_codes.REFUSED)
+    assert "TWINVEC_BROKER_URL: it is not a URL" in said
 
 
 @pytest.mark.parametrize("command", ["worker", "migrate"])

@@ -92,7 +92,7 @@ def test_a_user_who_may_not_ask_is_not_refused(valkey: Valkey, spoilt: "redis.Re
 def test_a_refusal_ends_a_start_and_a_warning_does_not() -> None:
     warning, refusal = Fault("cold", "wait", Severity.WARNING), Fault("broken", "mend it")
     assert insist([warning]) == [warning]
-    with pytest.raises(StartRefused, match="^broken: mend it$"):
+    with pytest.raises(StartRefused, match=r"^broken: mend it$"):
         insist([warning, refusal])
 
 
