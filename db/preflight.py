@@ -25,7 +25,7 @@ RIGHTS = {  # that a worker needs; docs/security.md grants them
     "SELECT": (*TABLES, "alembic_version"),
     "INSERT": TABLES,
     "UPDATE": ("towers", "digits", "jobs", "batches", "failures"),
-    "DELETE": ("digits", "failures", "embeddings"),
+    "DELETE": ("digits", "embeddings", "jobs", "batches", "failures"),
     "USAGE": ("digits_id_seq",),
     "EXECUTE": ("create_partition(integer)", "drop_partition(integer)"),
 }

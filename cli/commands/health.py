@@ -28,10 +28,9 @@ def health(json: Json = False) -> None:
     engine = connect(database)
     try:
         with engine.connect() as connection:
-            insist(server_faults(look(connection), processes=1))
+            insist([*server_faults(look(connection), processes=1), *table_faults(connection)])
             if not is_current(connection):
                 raise CommandError("the database's tables are not up to date: run `twinvec migrate`")
-            insist(table_faults(connection))
     finally:
         engine.dispose()
     reached = {"broker": masked(broker), "database": masked(database), "tables": "up to date"}

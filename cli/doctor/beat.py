@@ -23,5 +23,5 @@ def beat(broker_url: str) -> Iterator[Finding]:
     elif len(beats) == 1:
         yield Finding("beat", OK, beats[0])
     else:
-        found = f"{len(beats)} run: {', '.join(beats)}; it does no harm, and each message is sent as often"
+        found = f"{len(beats)} run: {', '.join(beats)}; it does no harm, and each message is sent {len(beats)} times"
         yield Finding("beat", WARNING, found, "stop all but one")

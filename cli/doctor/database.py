@@ -46,20 +46,22 @@ def reached(url: str | None, *, processes: int = 4) -> Iterator[tuple[list[Findi
 def database(connection: Connection, processes: int) -> Iterator[Finding]:
     """The server, its tables, and the tower that is live."""
     yield from _server(connection, processes)
-    if is_current(connection):
+    unfit = list(findings("tables", table_faults(connection)))
+    if unfit:
+        yield from unfit
+    elif is_current(connection):
         yield Finding("tables", OK, "up to date")
-        yield from findings("tables", table_faults(connection))
         yield _tower(connection)
         yield from _batches(connection)
     else:
-        yield Finding("tables", PROBLEM, "missing, or of another version", "run `twinvec migrate`")
+        yield Finding("tables", PROBLEM, "of another version", "run `twinvec migrate`")
 
 
 def _server(connection: Connection, processes: int) -> Iterator[Finding]:
     server = look(connection)
     extension = f" with pgvector {server.pgvector}" if server.pgvector else ""
     held = f"{server.own + server.others} of {server.connections} connections are in use"
-    need = f"{processes} processes keep {processes * server.pool}"
+    need = f"{processes} processes keep up to {processes * server.pool}"
     found = f"PostgreSQL {server.release}{extension} answers; {held}, {need}"
     yield Finding("database", OK, found)
     yield from findings("database", server_faults(server, processes=processes))

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -57,7 +58,7 @@ def latin(operator: Engine, server_url: URL) -> Iterator[str]:
 @pytest.fixture
 def evicting(broker: "redis.Redis", broker_url: str) -> Iterator[str]:
     """The broker, which drops keys when it is full."""
-    before = {name: broker.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
+    before: dict[str, Any] = {name: broker.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
     broker.config_set("maxmemory", "100mb")
     broker.config_set("maxmemory-policy", "allkeys-lru")
     yield broker_url

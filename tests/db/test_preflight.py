@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import URL, Engine, text
 
 from db import preflight
+from db.engine import connect
 from db.preflight import Fault, Severity, clock_faults, database_faults
 from db.schema import migrate
 from local.servers import Servers
 from local.servers.postgres import SYSTEM_USER, _binaries
-from local.servers.process import await_ready, ended, spawn
+from local.servers.process import await_ready, spawn, wait_for_end
 
 Make = Callable[..., URL]
 
@@ -48,7 +49,7 @@ def refusal(url: URL, *, processes: int = 1, tables: bool = False) -> str:
 
 
 def execute(url: URL, *statements: str) -> None:
-    engine = preflight.connect(url.render_as_string(hide_password=False))
+    engine = connect(url.render_as_string(hide_password=False))
     with engine.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
@@ -131,7 +132,7 @@ def test_a_database_without_tables_is_refused_where_they_must_be_there(make: Mak
 
 def test_a_role_without_its_rights_is_told_which(make: Make) -> None:
     url = make("", "CREATE ROLE plain LOGIN")
-    engine = preflight.connect(url.render_as_string(hide_password=False))
+    engine = connect(url.render_as_string(hide_password=False))
     migrate(engine)
     engine.dispose()
     assert faults(url, tables=True) == []
@@ -168,7 +169,7 @@ def standby(servers: Servers, server_url: URL) -> Iterator[URL]:
     with tempfile.TemporaryDirectory(prefix="twinvec-") as parent:
         Path(parent).chmod(0o777)
         folder, log = Path(parent) / "standby", Path(parent) / "standby.log"
-        copy = ["-h", sockets, "-p", port, "-U", "postgres", "-R", "-c", "fast", "-D", folder]
+        copy: list[str | Path] = ["-h", sockets, "-p", port, "-U", "postgres", "-R", "-c", "fast", "-D", folder]
         as_owner: dict[str, Any] = {"user": user, "group": user, "extra_groups": ()} if user else {}
         subprocess.run([_binaries() / "pg_basebackup", *copy], check=True, cwd="/", **as_owner)
         server = spawn([_binaries() / "postgres", "-D", folder, "-k", parent], folder=folder, log=log, user=user)
@@ -177,7 +178,7 @@ def standby(servers: Servers, server_url: URL) -> Iterator[URL]:
             yield server_url.update_query_dict({"host": parent})
         finally:
             server.terminate()
-            if not ended(server, 5):
+            if not wait_for_end(server, 5):
                 server.kill()
 
 

@@ -8,6 +8,8 @@ from redis.exceptions import NoPermissionError
 
 from tests.security.conftest import Users
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
+from worker.beats import leave, name, running, take_place
+from worker.preflight import look
 
 Broker = redis.Redis
 Deed = Callable[[Broker], object]
@@ -66,6 +68,14 @@ def test_neither_user_can(anybody: Broker, deed: Deed) -> None:
 def test_a_producer_cannot(producer: Broker, deed: Deed) -> None:
     with pytest.raises(NoPermissionError):
         deed(producer)
+
+
+def test_a_worker_s_user_may_ask_what_a_start_has_to_know(users: Users) -> None:
+    with users.connect("twinvec-worker") as broker:
+        assert look(broker).ahead is not None
+        take_place(broker, name())
+        assert running(broker) == [name()]
+        leave(broker, name())
 
 
 @pytest.mark.parametrize("lane", WORKERS_LANES)

@@ -1,5 +1,6 @@
 """The database's documented roles: the worker's does all of a worker's job, and none does more than its own."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -9,6 +10,7 @@ from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from db.engine import connect, transact
+from db.preflight import RIGHTS, table_faults
 from db.queue import rescue, retention, trainings
 from db.queue.cancel import cancel_job
 from db.schema import is_current, migrate
@@ -17,6 +19,7 @@ from db.vectors.retention import prune_files
 from tests import makers
 from tests.makers import Ledger
 from tests.security.conftest import as_role, execute
+from tests.security.documented import statements
 
 TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "alembic_version")
 
@@ -107,6 +110,24 @@ def test_a_database_that_is_migrated_is_found_so_under_its_role(worker: Engine) 
     migrate(worker)  # as `twinvec up` does
     with worker.connect() as connection:
         assert is_current(connection)
+
+
+def test_the_rights_that_a_start_asks_for_are_those_the_page_grants(worker: Engine) -> None:
+    granted: dict[str, set[str]] = {"SELECT": set(TABLES)}
+    for statement in statements("tables"):
+        match = re.fullmatch(r"GRANT ([A-Z, ]+) ON (?:SEQUENCE |FUNCTION )?(.+) TO twinvec_worker", statement)
+        for privilege in match[1].split(", ") if match else []:
+            granted.setdefault(privilege, set()).update(match[2].split(", ") if match else [])
+    assert {privilege: set(names) for privilege, names in RIGHTS.items()} == granted
+    with worker.connect() as connection:
+        assert list(table_faults(connection)) == []
+
+
+def test_a_role_that_only_reads_is_told_what_a_worker_needs(reader: Engine) -> None:
+    with reader.connect() as connection:
+        (fault,) = table_faults(connection)
+    assert fault.found.startswith("the role twinvec_reader lacks DELETE on digits, ")
+    assert "SELECT" not in fault.found
 
 
 def refused(engine: Engine, statement: str) -> bool:

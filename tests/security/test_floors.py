@@ -6,12 +6,27 @@ from pathlib import Path
 
 import pytest
 
+from db.preflight import PGVECTOR, POSTGRES
+from worker.preflight import BROKERS
+from worker.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 FLOORS = {"pillow": (13, 0, 0), "keras": (3, 15, 1)}
 
 
 def version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("."))
+
+
+def test_the_pages_ask_for_the_floors_of_the_servers() -> None:
+    floor = f"PostgreSQL {POSTGRES}+ with pgvector {PGVECTOR}+"
+    assert floor in (Settings.model_fields["database_url"].description or "")
+    assert floor in (ROOT / "README.md").read_text()
+    asked = "Redis {redis}+ or Valkey {valkey}+".format(**BROKERS)
+    assert asked in (Settings.model_fields["broker_url"].description or "")
+    page = (ROOT / "docs" / "operations.md").read_text()
+    assert f"older than PostgreSQL {POSTGRES} " in page
+    assert set(re.findall(r"before (0\.\d+\.\d+)", page, re.IGNORECASE)) == {PGVECTOR}
 
 
 @pytest.mark.parametrize("package", FLOORS)
