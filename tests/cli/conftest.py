@@ -22,7 +22,7 @@ def twinvec(tmp_path: Path) -> Twinvec:
             env=environment | {"TWINVEC_HOME": str(tmp_path / "home")} | settings,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
 
