@@ -25,7 +25,7 @@ USER twinvec
 WORKDIR /var/lib/twinvec
 
 # Healthy: the broker and the database answer from inside this container.
-HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["twinvec", "health"]
+HEALTHCHECK --interval=30s --timeout=30s --start-period=60s --retries=3 CMD ["twinvec", "health"]
 
 ENTRYPOINT ["twinvec"]
 CMD ["--help"]

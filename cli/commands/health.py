@@ -1,25 +1,64 @@
-"""`twinvec health`: whether this machine reaches what a worker needs."""
+"""`twinvec health`: whether this machine reaches what a worker needs, and whether lanes get their work done."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
 from cli.connect import check_broker
 from cli.display.console import key_values, masked, out, show
+from cli.doctor import lanes as probes
+from cli.doctor.finding import PROBLEM
 from cli.errors import CommandError
-from cli.options import Json
+from cli.options import Json, lane_names
 from db.engine import connect
 from db.preflight import look, server_faults, table_faults
 from db.schema import is_current
+from twinvec_client.contract.broker import LANES
 from worker.preflight import broker_faults, insist
 from worker.settings import Settings
 
 
-def health(json: Json = False) -> None:
-    """Check that broker and database answer and that the tables are up to date; what a container's health check runs.
+@dataclass(frozen=True)
+class LaneHealth:
+    """A lane's work, in seconds; None where there is nothing to tell."""
+
+    probe: float | None  # from a probe's sending to its answer; None: a worker there works on something else
+    waiting: int  # messages in the broker
+    oldest_waiting: float | None  # since the oldest batch that waits was queued
+    last_finished: float | None  # since a batch was finished
+
+    def __str__(self) -> str:
+        said = ["busy" if self.probe is None else f"answers in {1000 * self.probe:.0f} ms", f"{self.waiting:,} waiting"]
+        if self.oldest_waiting is not None:
+            said.append(f"the oldest batch for {self.oldest_waiting:,.0f} s")
+        if self.last_finished is not None:
+            said.append(f"the last was finished {self.last_finished:,.0f} s ago")
+        return ", ".join(said)
+
+
+def health(
+    lanes: Annotated[
+        str, typer.Option(help=f"Send a probe through these too, joined by commas: {', '.join(LANES)}.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Check that broker and database will do and the tables are up to date; what a container's health check runs.
+
+    With --lanes, that work gets done there as well: a probe goes through each lane, and has the database asked, and
+    the tower where the lane runs one. A lane is healthy while any of its workers answers, or finishes batches.
 
     \b
-    Example:
+    Exit status: 0 healthy, 1 not, 4 no broker answers.
+
+    \b
+    Examples:
       twinvec health && echo ready
+      twinvec health --lanes embed,backfill --json
     """
+    wanted = lane_names(lanes) if lanes else []
     settings = Settings()
     broker = settings.broker()
     check_broker(broker)
@@ -31,7 +70,26 @@ def health(json: Json = False) -> None:
             insist([*server_faults(look(connection), processes=1), *table_faults(connection)])
             if not is_current(connection):
                 raise CommandError("the database's tables are not up to date: run `twinvec migrate`")
+        probed = probes.lanes(broker, wanted) if wanted else []
+        with engine.connect() as connection:
+            found = {finding.found for finding in probes.findings(probed, connection) if finding.level == PROBLEM}
+            if found:
+                raise CommandError("; ".join(sorted(found)))
+            working = {lane.name: _health(lane, probes.work(connection, lane.name)) for lane in probed}
     finally:
         engine.dispose()
     reached = {"broker": masked(broker), "database": masked(database), "tables": "up to date"}
-    show(reached, lambda reached: out.print(key_values(**reached)), as_json=json)
+    show({**reached, "lanes": working}, lambda _: out.print(key_values(**reached, **_said(working))), as_json=json)
+
+
+def _health(lane: probes.Lane, work: probes.Work | None) -> LaneHealth:
+    return LaneHealth(
+        probe=None if not isinstance(lane.probed, dict) else lane.seconds,
+        waiting=lane.waiting,
+        oldest_waiting=None if work is None else work.queued,
+        last_finished=None if work is None else work.finished,
+    )
+
+
+def _said(working: dict[str, LaneHealth]) -> dict[str, str]:
+    return {name: str(health) for name, health in working.items()}

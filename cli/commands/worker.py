@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import starting
-from cli.errors import CommandError
-from cli.exit_codes import USAGE
+from cli.options import lane_names
 from training.model.devices import share_gpu
 from twinvec_client.contract.broker import LANES
 from worker.app import app
@@ -32,10 +31,7 @@ def worker(
     Example:
       twinvec worker --lanes embed,backfill
     """
-    wanted = [lane.strip() for lane in lanes.split(",") if lane.strip()]
-    unknown = sorted(set(wanted) - set(LANES))
-    if unknown or not wanted:
-        raise CommandError(f"no lane {', '.join(unknown) or 'is named'}: there are {', '.join(LANES)}", USAGE)
+    wanted = lane_names(lanes)
     settings = Settings()
     count = processes or (settings.intake_processes if "intake" in wanted else 1)
     broker, database = settings.guarded_broker(), settings.require_database()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,13 @@ RECENT = 30  # seconds; a lane that finished a batch since then works, though it
 
 @dataclass(frozen=True)
 class Lane:
-    """What was seen of a lane. waiting: messages in the broker. probed: a probe's answer, or why there is none."""
+    """What was seen of a lane."""
 
     name: str
     listening: bool
-    waiting: int
-    probed: dict[str, Any] | TwinvecError | None
+    waiting: int  # messages in the broker
+    probed: dict[str, Any] | TwinvecError | None  # a probe's answer, or why there is none
+    seconds: float = 0.0  # from the probe's sending to its answer
 
 
 @dataclass(frozen=True)
@@ -41,24 +43,26 @@ class Work:
     leased: bool  # whether one is being worked on
 
 
-def lanes(broker_url: str) -> list[Lane]:
-    """Probe every lane, all at once. Raises redis's errors."""
+def lanes(broker_url: str, names: Sequence[str] = LANES) -> list[Lane]:
+    """Probe lanes, all at once. Raises redis's errors."""
     with redis.Redis.from_url(broker_url, socket_connect_timeout=3, socket_timeout=10) as server:
-        seen = [(name, bool(server.exists(LISTENING + name)), server.llen(KEY_PREFIX + name)) for name in LANES]
+        seen = [(name, server.get(LISTENING + name) is not None, server.llen(KEY_PREFIX + name)) for name in names]
     with ThreadPoolExecutor(len(seen)) as pool:
         probes = [pool.submit(probe, broker_url, name) if listening else None for name, listening, _ in seen]
         return [
-            Lane(name, listening, int(waiting), None if probed is None else probed.result())
+            Lane(name, listening, int(waiting), *((None, 0.0) if probed is None else probed.result()))
             for (name, listening, waiting), probed in zip(seen, probes, strict=True)
         ]
 
 
-def probe(broker_url: str, lane: str) -> dict[str, Any] | TwinvecError:
-    """The answer of a lane's worker, or what stands in its place."""
+def probe(broker_url: str, lane: str) -> tuple[dict[str, Any] | TwinvecError, float]:
+    """The answer of a lane's worker, or what stands in its place; seconds that it took."""
+    start = time.monotonic()
     try:
-        return Broker(broker_url).ask(Probe(), timeout=PROBE_TIMEOUT, lane=lane)
+        answer = Broker(broker_url).ask(Probe(), timeout=PROBE_TIMEOUT, lane=lane)
     except TwinvecError as error:
-        return error
+        return error, time.monotonic() - start
+    return answer, time.monotonic() - start
 
 
 def findings(lanes: list[Lane], connection: Connection | None) -> Iterator[Finding]:
