@@ -126,7 +126,7 @@ def test_the_rights_that_a_start_asks_for_are_those_the_page_grants(worker: Engi
 def test_a_role_that_only_reads_is_told_what_a_worker_needs(reader: Engine) -> None:
     with reader.connect() as connection:
         (fault,) = table_faults(connection)
-    assert fault.found.startswith("the role twinvec_reader lacks DELETE on digits, ")
+    assert fault.found.startswith("the role twinvec_reader lacks DELETE on batches, digits, ")
     assert "SELECT" not in fault.found
 
 
