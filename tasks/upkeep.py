@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from db import locks
+from db import locks, sessions
 from db.engine import transact_once
 from db.queue import rescue
 from db.vectors import backfill, lifecycle, partitions
@@ -47,6 +47,8 @@ def sweep(runtime: Runtime) -> None:
     """
     settings = runtime.settings
     limits = {"max_attempts": settings.max_attempts, "kept_bytes": settings.job_failure_bytes}
+    if silent := run_exclusively(runtime, sessions.end_silent, statement_limit=settings.statement_timeout):
+        log.warning("ended %d sessions of the database whose clients had fallen silent", silent)
     if poisoned := run_exclusively(runtime, rescue.rescue, **limits):
         log.warning("split or marked dead %d batches that crashed their workers", poisoned)
     run_exclusively(runtime, backfill.end_finished)

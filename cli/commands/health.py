@@ -54,7 +54,7 @@ def health(
     Exit status: 0 healthy, 1 not, 4 no broker answers.
 
     \b
-    Examples:
+    Example:
       twinvec health && echo ready
       twinvec health --lanes embed,backfill --json
     """

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -10,7 +11,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import engine as engines
-from db.engine import connect, transact, transact_long
+from db import sessions
+from db.engine import Silent, connect, transact, transact_long
+from tests.makers import eventually
 from tests.silence import Proxy
 
 LIMIT = 1.0  # seconds; of a statement here
@@ -50,6 +53,32 @@ def test_a_transaction_whose_connection_falls_silent_is_run_again_and_takes_effe
     assert len(tries) == 2
     assert time.monotonic() - start < 3 * LIMIT + 5
     assert transact(engine, lambda session: session.execute(text("SELECT count(*) FROM notes")).scalar_one()) == 2
+
+
+def test_a_session_that_waits_for_the_rows_of_a_silent_client_is_ended_and_lets_go_of_its_rows(
+    engine: Engine, proxied: Engine, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MARGIN", 0.5)
+    transact(engine, lambda session: session.execute(text("CREATE TABLE notes (value text)")))
+    transact(engine, lambda session: session.execute(text("INSERT INTO notes VALUES ('a')")))
+    connection = proxied.raw_connection()
+    driver: Any = connection.driver_connection
+    driver.limit = 0.3
+    with pytest.raises(Silent), driver.cursor() as cursor:
+        cursor.execute("UPDATE notes SET value = 'b'")
+        with cursor.copy("COPY notes FROM STDIN") as copy:
+            proxy.swallow()
+            copy.write("c\n")
+    connection.invalidate()
+
+    def end() -> int:
+        return transact(engine, sessions.end_silent, statement_limit=LIMIT)
+
+    assert end() == 0, "its client may still be there"
+    eventually(lambda: end() == 1, "the end of the session")
+    assert transact(
+        engine, lambda session: session.execute(text("DELETE FROM notes RETURNING value")).scalars().all()
+    ) == ["a"]
 
 
 def test_connections_that_fell_silent_in_the_pool_cost_one_short_wait(
