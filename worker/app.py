@@ -12,9 +12,11 @@ from typing import Any
 from celery import Celery
 from celery.signals import after_setup_logger, worker_process_init, worker_ready
 
+from worker import transport
 from worker.runtime import runtime
 from worker.watchdog import watch_consumer
 
+transport.install()
 app = Celery(
     "twinvec",
     include=[

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.cli.conftest import Twinvec
 from tests.makers import Ledger, age, bury, claim, eventually, finish, item, prune, register, send
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
 from worker.settings import Settings
+from worker.transport import SET_ASIDE
 from worker.watchdog import LISTENING, watch_consumer
 
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
@@ -98,6 +100,18 @@ def test_a_broker_that_hides_its_settings_is_only_warned_of(broker: "redis.Redis
         broker.acl_deluser("shy")
     assert found.level == WARNING
     assert "pass@" not in found.found
+
+
+def test_messages_that_were_set_aside_are_counted_for_a_day(broker: "redis.Redis", broker_url: str) -> None:
+    def entry(age: float) -> str:
+        at = time.time() - age
+        return json.dumps({"at": at, "lane": "query", "reason": "headers.id: \x1b[2J", "message": "{}"})
+
+    broker.lpush(KEY_PREFIX + SET_ASIDE, entry(90_000), entry(80_000), entry(1))
+    (found,) = (each for each in check_broker(broker_url) if "set aside" in each.found)
+    assert found.level == WARNING
+    assert found.found == "2 messages were set aside today, the last on query: headers.id: \\u001b[2J"
+    assert f"LRANGE {KEY_PREFIX}{SET_ASIDE}" in found.advice
 
 
 def test_lanes_without_a_worker_are_named_with_what_waits_there(

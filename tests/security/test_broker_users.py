@@ -41,6 +41,8 @@ NO_PRODUCERS: dict[str, Deed] = {
     "forge an answer": lambda broker: broker.set(f"{KEY_PREFIX}celery-task-meta-x", "x", ex=60),
     "announce an answer": lambda broker: broker.publish(f"{KEY_PREFIX}celery-task-meta-x", "x"),
     "read a lane as if it were an answer": lambda broker: broker.get(f"{KEY_PREFIX}intake"),
+    "make a set of a lane": lambda broker: broker.sadd(f"{KEY_PREFIX}intake", "x"),
+    "see what was set aside": lambda broker: broker.lrange(f"{KEY_PREFIX}set-aside", 0, -1),
     "write to a callback's queue": lambda broker: broker.lpush("orders", "x"),
 }
 WORKERS_LANES = sorted(set(LANES) - {"query", "control", "intake"})

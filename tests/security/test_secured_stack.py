@@ -23,6 +23,7 @@ from tests.stack.conftest import Stack, make_stack, until
 from twinvec_client import BrokerUnavailable, Callback, DatabaseUnavailable, Twinvec
 from twinvec_client.contract.broker import KEY_PREFIX, safe_url
 from twinvec_client.contract.messages import ListJobs, StartTraining
+from worker.transport import SET_ASIDE
 
 KINDS = ("front", "intake", "embedder", "trainer", "beat")
 
@@ -129,7 +130,7 @@ def sender(secured: Secured, prefix: str = KEY_PREFIX, serializer: str = "msgpac
     return app
 
 
-def test_pickles_json_and_unknown_tasks_are_logged_forgotten_and_not_run(
+def test_pickles_json_and_unknown_tasks_are_set_aside_and_not_run(
     secured: Secured, admin: "redis.Redis", tmp_path: Path
 ) -> None:
     bomb = tmp_path / "went off"
@@ -140,12 +141,13 @@ def test_pickles_json_and_unknown_tasks_are_logged_forgotten_and_not_run(
     sender(secured, serializer="pickle").send_task(ListJobs.task, args=(Bomb(bomb),), queue="control")
     sender(secured, serializer="json").send_task(request.task, kwargs=request.write(), queue="control")
     sender(secured).send_task("os.system", args=("true",), queue="control")
-    until(lambda: "unregistered task of type 'os.system'" in secured.log("front"), "a line on the unknown task")
+    until(lambda: "the task os.system is not one of the lane control" in secured.log("front"), "a line on the task")
 
     assert not bomb.exists()
     assert sum(job.kind == "train" for job in secured.application.jobs()) == trainings
-    for kind in ("pickle", "json"):
-        assert f"Refusing to deserialize untrusted content of type {kind}" in secured.log("front")
+    for kind in ("x-python-serialize", "json"):
+        assert f"its content is of the type application/{kind}, and not msgpack" in secured.log("front")
+    assert admin.llen(KEY_PREFIX + SET_ASIDE) == 3
     assert worker_pids(secured) == workers, "a worker was started again"
     until(lambda: admin.hlen(f"{KEY_PREFIX}unacked") == 0, "every message acknowledged")
 

@@ -12,6 +12,7 @@ MAX_FLOAT32 = 3.4028234663852886e38  # the largest number of a vector
 MAX_CHUNK_ITEMS = 4096
 MAX_CHUNK_BYTES = 2 * 1024 * 1024
 MAX_PICTURE_BYTES = 10 * 1024 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # of one message; what is larger is not taken
 MAX_KEY_CHARS = 512
 MAX_COLLECTION_CHARS = 128
 MAX_ATTRIBUTES_BYTES = 4096  # of one digit's attributes as JSON

@@ -1,0 +1,99 @@
+"""Whatever stands in a lane, no process dies of it, and honest messages between are answered."""
+
+import json
+import random
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.abuse.envelopes import body, envelope, spoil
+from tests.chaos.fleet import Fleet
+from twinvec_client.contract.broker import KEY_PREFIX, LANES
+from worker.transport import KEPT, SET_ASIDE
+
+MANY = 1000  # spoilt messages on each lane
+CREW = {"front": "query,control", "rest": "intake,embed,backfill,train"}
+TASKS = {
+    "query": "twinvec.nearest", "control": "twinvec.jobs", "intake": "twinvec.intake", "embed": "twinvec.embed",
+    "backfill": "twinvec.backfill", "train": "twinvec.train",
+}  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("costly")
+
+
+@pytest.fixture(scope="module")
+def fleet(costly: None) -> Iterator[Fleet]:
+    with Fleet(CREW, tower=None) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def broker(fleet: Fleet) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(fleet.broker.url) as broker:
+        yield broker
+
+
+def processes(fleet: Fleet) -> dict[str, list[int]]:
+    return {name: [member.pid, *(child.pid for child in member.pool())] for name, member in fleet.members.items()}
+
+
+def all_taken(fleet: Fleet, broker: "redis.Redis") -> None:
+    lanes = [KEY_PREFIX + lane for lane in LANES]
+    fleet.until(lambda: not any(broker.llen(lane) for lane in lanes), "every message taken")
+    fleet.until(lambda: broker.hlen(f"{KEY_PREFIX}unacked") == 0, "every message acknowledged")
+
+
+def test_thousands_of_spoilt_messages_end_no_process_and_hold_up_nobody(fleet: Fleet, broker: "redis.Redis") -> None:
+    before, dice, client = processes(fleet), random.Random(7), fleet.application.client()
+    for start in range(0, MANY, 100):
+        for lane, task in TASKS.items():
+            honest = envelope(task, lane, {"limit": 3})
+            broker.lpush(KEY_PREFIX + lane, *(spoil(honest, dice) for _ in range(start, start + 100)))
+        assert client.jobs() == []
+    all_taken(fleet, broker)
+    assert processes(fleet) == before
+    assert {member.starts for member in fleet.members.values()} == {1}
+    assert broker.llen(KEY_PREFIX + SET_ASIDE) == KEPT
+    for entry in broker.lrange(KEY_PREFIX + SET_ASIDE, 0, -1):
+        kept = json.loads(entry)
+        assert kept["reason"]
+        assert kept["lane"] in (*LANES, "?")
+
+
+def test_what_is_celery_s_own_is_not_done(fleet: Fleet, broker: "redis.Redis") -> None:
+    before = processes(fleet)
+    broker.delete(KEY_PREFIX + SET_ASIDE)
+    asked = {
+        "callbacks": [{"task": "twinvec.embed", "args": [], "kwargs": {"batch": 1}, "options": {"queue": "embed"}}]
+    }
+    messages = [envelope(f"celery.{name}", "control") for name in ("chord_unlock", "map", "starmap", "group", "chain")]
+    messages += [envelope("twinvec.jobs", "control", {"limit": 1}) for _ in range(3)]
+    messages[5]["headers"]["eta"] = "2099-01-01T00:00:00+00:00"
+    messages[6]["headers"]["compression"] = "bzip2"
+    messages[7]["body"] = body(keywords={"limit": 1}, options=asked)
+    broker.lpush(f"{KEY_PREFIX}control", *(json.dumps(message) for message in messages))
+    fleet.until(lambda: broker.llen(KEY_PREFIX + SET_ASIDE) == len(messages), "every message set aside")
+    all_taken(fleet, broker)
+    assert processes(fleet) == before
+    assert broker.llen(f"{KEY_PREFIX}embed") == 0
+
+
+def test_a_lane_that_is_no_list_is_made_one_again(fleet: Fleet, broker: "redis.Redis") -> None:
+    starts = {name: member.starts for name, member in fleet.members.items()}
+    all_taken(fleet, broker)
+    for lane in LANES:
+        broker.sadd(KEY_PREFIX + lane, "x")
+    fleet.until(lambda: not any(broker.exists(KEY_PREFIX + lane) for lane in LANES), "every lane mended", within=10)
+    assert fleet.application.client().jobs() == []
+    assert {name: member.starts for name, member in fleet.members.items()} == starts
+
+
+def test_a_query_that_is_given_back_is_dropped(fleet: Fleet, broker: "redis.Redis") -> None:
+    message = envelope("twinvec.nearest", "query", {"queries": [], "k": 1, "collection": None, "normalise": True})
+    message["headers"] |= {"redelivered": True, "ignore_result": False}
+    broker.lpush(f"{KEY_PREFIX}query", json.dumps(message))
+    said = f"dropped the message {message['headers']['id']}"
+    fleet.until(lambda: said in fleet.members["front"].log.read_text(), "a line in the log")
+    all_taken(fleet, broker)
+    assert broker.get(f"{KEY_PREFIX}celery-task-meta-{message['headers']['id']}") is None

@@ -1,0 +1,119 @@
+"""Kombu's transports over Redis, with a check of every message before Celery sees it.
+
+A message that is not admitted is set aside in a list of the broker, with the reason, and is never given back to a
+lane: whatever it does to the process that takes it, it does once. What is admitted is `admission`'s affair.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+import kombu.transport
+from kombu.transport import redis as over_redis
+from redis.exceptions import ResponseError
+
+from twinvec_client.contract.broker import LANES
+from worker.admission import NotAdmitted, admit
+
+log = logging.getLogger(__name__)
+
+SET_ASIDE = "set-aside"  # the list's key, without the prefix
+KEPT = 100  # messages in it
+SHOWN = 1000  # characters of each that are kept
+DROPPED_WHERE_REPEATED = ("query",)  # its caller asks again by itself, and the one it ended would end the next
+
+
+class _Checked:
+    """Mixed into a channel: it delivers what is admitted, sets the rest aside, and mends a lane that is no list."""
+
+    connection: Any
+    conn_or_acquire: Any
+    active_queues: Any
+    global_keyprefix: Any
+    _delivering = False
+
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        consumer: Any = super().basic_consume(queue, *args, **kwargs)  # type: ignore[misc]  # of the channel
+        if queue in LANES:
+            deliver = self.connection._callbacks[queue]
+
+            def check(message: Any) -> None:
+                self._delivering = True
+                if (admitted := self._admitted(message, queue)) is not None:
+                    deliver(admitted)
+
+            self.connection._callbacks[queue] = check
+        return consumer
+
+    def _brpop_read(self, **options: Any) -> Any:
+        self._delivering = False
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # of the channel
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            self._mend_lanes()
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, UnicodeError) as error:
+            if self._delivering:
+                raise
+            self._set_aside("?", "", f"it is not JSON: {error}")
+        return True
+
+    def _admitted(self, message: Any, lane: str) -> dict[str, Any] | None:
+        try:
+            admitted = admit(message, lane)
+        except NotAdmitted as error:
+            self._set_aside(lane, json.dumps(message, default=repr)[:SHOWN], str(error))
+            return None
+        if lane in DROPPED_WHERE_REPEATED and "redelivered" in admitted["headers"]:
+            log.warning("dropped the message %s on %s: its worker died on it", admitted["headers"]["id"], lane)
+            return None
+        return admitted
+
+    def _set_aside(self, lane: str, message: str, reason: str) -> None:
+        log.warning("set a message on %s aside: %s", lane, json.dumps(reason[:SHOWN])[1:-1])
+        entry = json.dumps({"at": time.time(), "lane": lane, "reason": reason[:SHOWN], "message": message})
+        with self.conn_or_acquire() as client:
+            if client.lpush(SET_ASIDE, entry) > KEPT:
+                client.rpop(SET_ASIDE)
+
+    def _mend_lanes(self) -> None:
+        """Delete lanes that are not lists. They hold no message: a lane is made by the first that is sent."""
+        prefix = self.global_keyprefix
+        with self.conn_or_acquire() as client:
+            for lane in self.active_queues:
+                if client.type(f"{prefix}{lane}") not in (b"list", b"none"):
+                    log.error("the lane %s is not a list in the broker: it is deleted", lane)
+                    client.delete(lane)
+
+
+class Channel(_Checked, over_redis.Channel):
+    """Over one server."""
+
+
+class Transport(over_redis.Transport):
+    """Over one server."""
+
+    Channel = Channel
+
+
+class SentinelChannel(_Checked, over_redis.SentinelChannel):
+    """Over the primary that Sentinels name."""
+
+
+class SentinelTransport(over_redis.SentinelTransport):
+    """Over the primary that Sentinels name."""
+
+    Channel = SentinelChannel
+
+
+def install() -> None:
+    """Let every connection that this process opens from now on go through these transports, whatever its URL."""
+    here = f"{__name__}:"
+    names = {"redis": "Transport", "rediss": "Transport", "sentinel": "SentinelTransport"}
+    for scheme, transport in names.items():
+        kombu.transport.TRANSPORT_ALIASES[scheme] = here + transport
+    vars(kombu.transport)["_transport_cache"].clear()
