@@ -13,12 +13,14 @@ from db.vectors import embeddings, towers
 from db.vectors.search import Neighbour
 from db.vectors.search import nearest as nearest_digits
 from tasks.answering import answering
+from training.pictures.deadline import Budget
 from training.pictures.read import read_picture
 from twinvec_client.contract.messages import Nearest, Query
 from worker.app import app
 from worker.runtime import Runtime, runtime
 
 TIME_LIMIT = 120  # seconds for a request, after which its process is ended
+PICTURES_SECONDS = 10.0  # of the processor for all pictures of a request: others wait meanwhile
 Vector = np.ndarray[Any, Any]
 
 
@@ -33,8 +35,9 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
 
     Raises PictureError, NoTower, UnknownKey, NotEmbedded.
     """
+    budget = Budget(PICTURES_SECONDS)
     glyphs = {
-        at: glyph_of(query, normalise=request.normalise)
+        at: glyph_of(query, budget, normalise=request.normalise)
         for at, query in enumerate(request.queries)
         if query.glyph is not None or query.encoded is not None
     }
@@ -64,10 +67,11 @@ def to_wire(neighbour: Neighbour) -> dict[str, Any]:
     return {**neighbour._asdict(), "attributes": None if attributes is None else json.dumps(attributes)}
 
 
-def glyph_of(query: Query, *, normalise: bool) -> Vector:
+def glyph_of(query: Query, budget: Budget, *, normalise: bool) -> Vector:
     """The (784,) uint8 pixels of a picture query."""
     if query.encoded is not None:
-        return read_picture(query.encoded, normalise=normalise).reshape(-1)
+        with budget.spend():
+            return read_picture(query.encoded, normalise=normalise).reshape(-1)
     return np.frombuffer(query.glyph or b"", np.uint8)
 
 

@@ -6,6 +6,7 @@ PictureReason = Literal[
     "empty",
     "too_many_bytes",
     "too_many_pixels",
+    "too_costly",
     "not_a_picture",
     "damaged",
     "unsupported_depth",

@@ -2,13 +2,16 @@
 
 import json
 import random
+import time
 from collections.abc import Iterator
 
 import pytest
 import redis
 
 from tests.abuse.envelopes import body, envelope, spoil
+from tests.abuse.pictures import empty_webp, jpeg_of_scans
 from tests.chaos.fleet import Fleet
+from twinvec_client import PictureRefused, Twinvec
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
 from worker.transport import KEPT, SET_ASIDE
 
@@ -87,6 +90,16 @@ def test_a_lane_that_is_no_list_is_made_one_again(fleet: Fleet, broker: "redis.R
     fleet.until(lambda: not any(broker.exists(KEY_PREFIX + lane) for lane in LANES), "every lane mended", within=10)
     assert fleet.application.client().jobs() == []
     assert {name: member.starts for name, member in fleet.members.items()} == starts
+
+
+@pytest.mark.parametrize("picture", [jpeg_of_scans(60_000, side=64), empty_webp()], ids=["scans", "transparent pixels"])
+def test_one_costly_picture_is_refused_and_nobody_waits_for_it(fleet: Fleet, picture: bytes) -> None:
+    client, start = Twinvec(fleet.broker.url), time.monotonic()
+    with pytest.raises(PictureRefused, match=r"too_costly|blank"):
+        client.nearest(picture)
+    assert client.jobs() == []
+    assert time.monotonic() - start < 30, "longer than a caller waits"
+    assert {member.starts for member in fleet.members.values()} == {1}
 
 
 def test_a_query_that_is_given_back_is_dropped(fleet: Fleet, broker: "redis.Redis") -> None:

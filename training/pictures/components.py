@@ -3,7 +3,7 @@
 It knows masks alone, not grey levels. Two pixels are connected when they touch, corners included.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -182,23 +182,37 @@ def find_sheet(labels: Int64, components: list[Component]) -> Box | None:
 
 def digit_of(labels: Int64, components: list[Component]) -> Bool:
     """(h, w) labels -> (h, w): the components that belong to the digit; not a frame, a line at the edge, or dirt."""
-    drawn = [component for component in components if not is_frame(component, components, labels)]
+    boxes = np.array([(*astuple(component.box), component.box.longer) for component in components])
+    drawn = [component for component in components if not is_frame(component, boxes, labels)]
     least = DIRT * sum(component.pixels for component in drawn)
     keep = np.zeros(len(components) + 1, bool)
     keep[[component.label for component in drawn if component.pixels >= least]] = True
     return keep[labels]
 
 
-def is_frame(component: Component, components: list[Component], labels: Int64) -> bool:
-    """Whether a component is a box around other ink, or a line along the picture's edge beside other ink."""
+def is_frame(component: Component, boxes: Int64, labels: Int64) -> bool:
+    """Whether a component is a box around other ink, or a line along the picture's edge beside other ink.
+
+    boxes: (n, 5), of every component in order: its bounds and its longer side. The cheap questions come first: a
+    dithered scan has ten thousand components.
+    """
     height, width = labels.shape
     box = component.box
-    others = [other for other in components if other is not component]
-    spans = box.width >= 0.95 * width or box.height >= 0.95 * height
-    if spans and hugs(labels, component, Box(0, 0, height, width)):
-        return any(other.box.longer >= STROKE * max(height, width) for other in others)
-    inside = [other for other in others if box.holds(other.box)]
-    return any(other.box.longer >= STROKE * box.longer for other in inside) and hugs(labels, component, box)
+    if (box.width >= 0.95 * width or box.height >= 0.95 * height) and hugs(labels, component, Box(0, 0, height, width)):
+        return others_as_long(component, boxes, STROKE * max(height, width))
+    if not hugs(labels, component, box):
+        return False
+    corners = boxes[:, :4] * (1, 1, -1, -1)
+    inside: Bool = np.all(corners >= (box.top, box.left, -box.bottom, -box.right), axis=1)
+    return others_as_long(component, boxes, STROKE * box.longer, among=inside)
+
+
+def others_as_long(component: Component, boxes: Int64, least: float, among: Bool | None = None) -> bool:
+    """Whether there is a component beside this one whose longer side has `least` pixels. among: (n,), or all."""
+    long = boxes[:, 4] >= least
+    if among is not None:
+        long &= among
+    return bool(np.count_nonzero(long) > long[component.label - 1])
 
 
 def hugs(labels: Int64, component: Component, box: Box) -> bool:

@@ -15,11 +15,13 @@ from typing import cast
 
 from training.errors import PictureError, PictureReason
 from training.pictures import sandbox_process
+from training.pictures.deadline import Budget
 from training.pictures.read import read_picture
 from training.pictures.sandbox_process import HEADER
 
 ReadOne = Callable[[bytes], bytes]  # an encoded picture -> 784 pixels; raises PictureError
 
+CHUNK_SECONDS = 60.0  # of the processor that the pictures of one chunk may take together
 SECONDS = 10.0  # that one picture may take in the sandbox
 
 
@@ -27,7 +29,13 @@ SECONDS = 10.0  # that one picture may take in the sandbox
 def reader(normalise: bool, *, sandboxed: bool) -> Iterator[ReadOne]:
     """The function that reads the pictures of one chunk."""
     if not sandboxed:
-        yield lambda picture: read_picture(picture, normalise=normalise).tobytes()
+        budget = Budget(CHUNK_SECONDS)
+
+        def read_here(picture: bytes) -> bytes:
+            with budget.spend():
+                return read_picture(picture, normalise=normalise).tobytes()
+
+        yield read_here
         return
     decoder = Decoder(normalise)
     try:
