@@ -25,8 +25,8 @@ _TRANSIENT = {
 }
 OUTAGE_ATTEMPTS = 60  # about two minutes of a database that is down, to store what took minutes to compute
 STATEMENT_CANCELLED = "57014"
-STATEMENT_LIMIT = 20.0  # seconds; `transact_long` allows more
-PING_LIMIT = 5.0  # seconds for a pooled connection to prove that it is alive
+STATEMENT_LIMIT = 15.0  # seconds; `transact_long` allows more
+PING_LIMIT = 3.0  # seconds for a pooled connection to prove that it is alive
 _LONG_LIMIT = 600.0
 _SERVER_LIMITS = {  # so that the server, too, gives up on a client it has lost, and frees its locks
     "lock_timeout": "10s",

@@ -27,7 +27,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "visibility_timeout": 600,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            "socket_timeout": 10,  # None, the default, hangs for ever on a broker that accepts and is silent
+            "socket_timeout": 5,  # None, the default, hangs for ever on a broker that accepts and is silent
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
             "socket_keepalive_options": keepalive(),
@@ -39,7 +39,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "result_backend": url,
         "result_backend_transport_options": {"global_keyprefix": KEY_PREFIX},
         "result_expires": 60,
-        "redis_socket_timeout": 10,
+        "redis_socket_timeout": 5,  # of the answers: with the one above, a caller waits for both at worst
         "redis_socket_keepalive": True,
         "redis_socket_connect_timeout": 3,
         "task_ignore_result": True,  # but for the tasks that answer

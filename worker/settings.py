@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     )
     in_flight: int = Field(64, ge=1, description="Batches of a kind published and not yet claimed, at most")
     statement_timeout: float = Field(
-        20, gt=0, description="Seconds that a statement may take, and that the database's answer is waited for"
+        15, gt=0, description="Seconds that a statement may take, and that the database's answer is waited for"
     )
     backlog: int = Field(1_000_000, ge=1, description="Digits accepted and not yet embedded, beyond which clients wait")
     job_pictures: int = Field(10_000_000, ge=1000, description="Pictures of one job, at most")
