@@ -24,15 +24,18 @@ from twinvec_client.contract.messages import BackfillDue, Sweep
 from worker.app import app
 from worker.outbox import depths, publish
 from worker.runtime import Runtime, runtime
+from worker.throttle import Throttle
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_throttle = Throttle()  # of this process
+
 
 @app.task(name=Sweep.task)
 def sweep_now(**_: Any) -> None:
-    sweep(runtime())
+    _throttle.run(lambda: sweep(runtime()))
 
 
 @app.task(name=BackfillDue.task)

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from db import locks
 from db.vectors import partitions
+from tasks import upkeep
 from tasks.embed import embed
 from tasks.upkeep import queue_backfill, sweep
 from tests.makers import (
@@ -25,6 +26,7 @@ from tests.makers import (
     vectors,
 )
 from worker.runtime import Runtime
+from worker.throttle import Throttle
 
 
 def queued(runtime: Runtime) -> list[int]:
@@ -154,3 +156,21 @@ def test_a_sweep_without_a_broker_still_keeps_the_ledger(runtime: Runtime, broke
     finally:
         broker.config_set("maxmemory", 0)
     assert states(runtime.transact, job) == ["queued"]
+
+
+@pytest.mark.parametrize(("took", "swept"), [(0.0, 2), (4.0, 1)])
+def test_a_message_that_comes_sooner_than_the_last_sweep_took_is_left_out(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, took: float, swept: int
+) -> None:
+    now, sweeps = 0.0, 0
+
+    def sweep_for_a_while(_: Runtime) -> None:
+        nonlocal now, sweeps
+        now, sweeps = now + took, sweeps + 1
+
+    monkeypatch.setattr(upkeep, "runtime", lambda: runtime)
+    monkeypatch.setattr(upkeep, "sweep", sweep_for_a_while)
+    monkeypatch.setattr(upkeep, "_throttle", Throttle(lambda: now))
+    upkeep.sweep_now()
+    upkeep.sweep_now()
+    assert sweeps == swept
