@@ -8,6 +8,7 @@ from cli.display.console import masked
 from cli.errors import CommandError
 from cli.exit_codes import NO_ANSWER
 from twinvec_client import Twinvec
+from worker.broker import connect_broker
 from worker.settings import Settings
 
 
@@ -21,8 +22,8 @@ def client() -> Twinvec:
 def check_broker(url: str) -> None:
     """Raises CommandError where nothing answers there: Celery would try for a while before it says so."""
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10) as broker:
-            broker.ping()
+        with connect_broker(url, socket_connect_timeout=3, socket_timeout=10) as server:
+            server.ping()
     except (redis.RedisError, OSError, ValueError) as error:
         raise CommandError(
             f"no broker at {masked(url)} ({str(error).rstrip('.')}): start one with `twinvec up`, "

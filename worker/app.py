@@ -14,6 +14,7 @@ from celery.signals import after_setup_logger, worker_process_init, worker_ready
 
 from worker import transport
 from worker.runtime import runtime
+from worker.settings import Settings
 from worker.watchdog import watch_consumer
 
 transport.install()
@@ -44,7 +45,7 @@ def quieten(**_: Any) -> None:
 @worker_ready.connect
 def begin_to_listen(sender: Any, **_: Any) -> None:
     """Start the watchdog of the worker's consumer."""
-    watch_consumer(str(app.conf.broker_url), sorted(sender.app.amqp.queues.consume_from))
+    watch_consumer(Settings().guarded_broker(), sorted(sender.app.amqp.queues.consume_from))
 
 
 @worker_process_init.connect

@@ -17,6 +17,7 @@ import psutil
 import redis
 
 from twinvec_client.contract.broker import KEY_PREFIX
+from worker.broker import connect_broker
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ PLACES = [f"{KEY_PREFIX}beat:{place}" for place in range(8)]  # each holds one: 
 @contextmanager
 def announcing(url: str) -> Iterator[None]:
     """Note from a thread, while the block runs, that this process is a scheduler; warn of others."""
-    broker = redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=5)
+    broker = connect_broker(url, socket_connect_timeout=3, socket_timeout=5)
     own, ended = name(), threading.Event()
 
     def announce() -> None:

@@ -9,20 +9,23 @@ from __future__ import annotations
 from typing import Any
 
 from kombu import Queue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, keepalive
+from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, keepalive, transport
 from twinvec_client.contract.messages import BackfillDue, Message, Prune, RetrainOnSchedule, Sweep
 from worker.settings import Settings, schedule
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
     """Celery's configuration. What looks odd was measured: SQL is the ledger, a message only wakes a worker."""
-    url = settings.guarded_broker()
+    url, named = transport(settings.guarded_broker(), retry=Retry(NoBackoff(), 0))
     return {
         "broker_url": url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
+            **named,
             "global_keyprefix": KEY_PREFIX,
             "visibility_timeout": 600,
             "unacked_restore_interval": 5,
@@ -37,7 +40,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "interval_max": 0.5,
         },
         "result_backend": url,
-        "result_backend_transport_options": {"global_keyprefix": KEY_PREFIX},
+        "result_backend_transport_options": {**named, "global_keyprefix": KEY_PREFIX},
         "result_expires": 60,
         "redis_socket_timeout": 5,  # of the answers: with the one above, a caller waits for both at worst
         "redis_socket_keepalive": True,

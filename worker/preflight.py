@@ -20,6 +20,7 @@ from packaging.version import Version
 
 from db.preflight import Fault, Severity, clock_faults, refusals
 from training.model.devices import GPUS
+from worker.broker import connect_broker
 
 BROKERS = {"redis": "7", "valkey": "8"}  # the oldest that will do
 LITTLE, TOO_LITTLE, FULL = 5e9, 5e8, 1e8  # bytes free in the home folder; less than the last is no room for a database
@@ -53,7 +54,7 @@ class Broker:
 
 def broker_faults(url: str) -> list[Fault]:
     """What is wrong with the broker; nothing is found where its user may not ask. Raises RedisError, OSError."""
-    with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10) as server:
+    with connect_broker(url, socket_connect_timeout=3, socket_timeout=10) as server:
         server.ping()
         try:
             return list(faults_of(look(server)))

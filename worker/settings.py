@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from twinvec_client.contract.broker import safe_url
+from twinvec_client.contract.broker import Sentinels, safe_url
 from worker.runfile import RunFile, run_file
 
 FOR_EVER = 36_500  # days
 SCHEMES = {
-    "broker_url": ("redis", "rediss", "redis+socket", "unix"),
+    "broker_url": ("redis", "rediss", "sentinel", "redis+socket", "unix"),
     "database_url": ("postgresql", "postgres", "postgresql+psycopg"),
 }
 CRON_FIELDS = "minute hour day-of-month month day-of-week"
@@ -41,11 +41,13 @@ class Settings(BaseSettings):
 
     broker_url: SecretStr | None = Field(
         None,
-        description="Redis 7+ or Valkey 8+ with `maxmemory-policy noeviction`: `redis://` or `rediss://`. "
-        "Unset: the embedded server",
+        description="Redis 7+ or Valkey 8+ with `maxmemory-policy noeviction`: `redis://` or `rediss://`; "
+        "or `sentinel://HOST:26379;sentinel://HOST:26379/0?master_name=NAME`. Unset: the embedded server",
     )
     database_url: SecretStr | None = Field(
-        None, description="PostgreSQL 14+ with pgvector 0.8.4+: `postgresql://`. Unset: the embedded server"
+        None,
+        description="PostgreSQL 14+ with pgvector 0.8.4+: `postgresql://`; behind PgBouncer with `pooler=transaction`. "
+        "Unset: the embedded server",
     )
     open_broker: bool = Field(
         False, description="`1`: accept a broker on another machine that has neither password nor TLS"
@@ -228,12 +230,17 @@ def _require_scheme(url: str, schemes: tuple[str, ...]) -> None:
 
 def _is_guarded(broker_url: str) -> bool:
     """Whether a broker's URL has a password or TLS, or does not leave this machine."""
+    sentinels = Sentinels.read(broker_url)
+    if sentinels is not None:
+        return ":" in sentinels.login or all(_is_local(host) for host, _ in sentinels.hosts)
     parts = urlsplit(broker_url)
-    if parts.password or parts.scheme in ("rediss", "redis+socket", "unix"):
-        return True
-    if parts.hostname in (None, "localhost"):
+    return bool(parts.password) or parts.scheme in ("rediss", "redis+socket", "unix") or _is_local(parts.hostname)
+
+
+def _is_local(host: str | None) -> bool:
+    if host in (None, "localhost"):
         return True
     try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:  # a name
         return False

@@ -18,6 +18,7 @@ import redis
 from celery.worker import state
 
 from twinvec_client.contract.broker import KEY_PREFIX
+from worker.broker import connect_broker
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +49,18 @@ class StallDetector:
 
 def watch_consumer(broker_url: str, lanes: Sequence[str]) -> None:
     """Check every few seconds, from a thread, and mark the lanes as consumed; exit if the consumer has stalled."""
-    broker = redis.Redis.from_url(broker_url, socket_timeout=5, socket_connect_timeout=3)
+    server = connect_broker(broker_url, socket_timeout=5, socket_connect_timeout=3)
 
     def waiting() -> int:
         try:
-            return sum(broker.llen(KEY_PREFIX + lane) for lane in lanes)
+            return sum(server.llen(KEY_PREFIX + lane) for lane in lanes)
         except redis.RedisError:  # no broker: nothing can wait there
             return 0
 
     def announce() -> None:
         with suppress(redis.RedisError):
             for lane in lanes:
-                broker.set(LISTENING + lane, 1, ex=int(4 * EVERY))
+                server.set(LISTENING + lane, 1, ex=int(4 * EVERY))
 
     detector = StallDetector(
         waiting, busy=lambda: bool(state.reserved_requests), done=lambda: sum(state.total_count.values())

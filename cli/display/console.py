@@ -61,6 +61,10 @@ def key_values(**rows: str) -> Table:
 
 def masked(url: str) -> str:
     """A URL that may be shown: its passwords are hidden, also where it is not written as it should be."""
+    return ";".join(_masked(part) for part in re.split(";(?=sentinel://)", url))
+
+
+def _masked(url: str) -> str:
     url = re.sub(r"([?&]\w*password=)[^&]*", r"\1***", url)
     scheme, _, rest = url.partition("://")
     login, _, place = rest.rpartition("@")

@@ -8,12 +8,13 @@ import redis
 
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from worker.beats import running
+from worker.broker import connect_broker
 
 
 def beat(broker_url: str) -> Iterator[Finding]:
     """The schedulers that run. Nothing where the broker does not say: its own finding says so."""
     try:
-        with redis.Redis.from_url(broker_url, socket_connect_timeout=3, socket_timeout=10) as broker:
+        with connect_broker(broker_url, socket_connect_timeout=3, socket_timeout=10) as broker:
             beats = running(broker)
     except (redis.RedisError, OSError, ValueError):
         return

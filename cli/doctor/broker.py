@@ -12,6 +12,7 @@ import redis
 from cli.display.console import masked
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
 from twinvec_client.contract.broker import KEY_PREFIX
+from worker.broker import connect_broker
 from worker.preflight import faults_of, look
 from worker.transport import KEPT, SET_ASIDE
 
@@ -23,7 +24,7 @@ START_BROKER = "start one with `twinvec up`, or set TWINVEC_BROKER_URL"
 def broker(url: str) -> Iterator[Finding]:
     """The broker, and how it is set."""
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10) as server:
+        with connect_broker(url, socket_connect_timeout=3, socket_timeout=10) as server:
             server.ping()
             yield from _server(server, masked(url))
             yield from _set_aside(server)

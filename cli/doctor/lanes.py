@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 from sqlalchemy import Connection, text
 
 from cli.doctor.finding import OK, PROBLEM, Finding
@@ -17,6 +16,7 @@ from twinvec_client import NoAnswer, TwinvecError
 from twinvec_client.connection import Connection as Broker
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
 from twinvec_client.contract.messages import Probe
+from worker.broker import connect_broker
 from worker.watchdog import LISTENING
 
 PROBE_TIMEOUT = 10.0  # seconds
@@ -45,7 +45,7 @@ class Work:
 
 def lanes(broker_url: str, names: Sequence[str] = LANES) -> list[Lane]:
     """Probe lanes, all at once. Raises redis's errors."""
-    with redis.Redis.from_url(broker_url, socket_connect_timeout=3, socket_timeout=10) as server:
+    with connect_broker(broker_url, socket_connect_timeout=3, socket_timeout=10) as server:
         seen = [(name, server.get(LISTENING + name) is not None, server.llen(KEY_PREFIX + name)) for name in names]
     with ThreadPoolExecutor(len(seen)) as pool:
         probes = [pool.submit(probe, broker_url, name) if listening else None for name, listening, _ in seen]

@@ -13,8 +13,10 @@ import celery.exceptions
 import kombu.exceptions
 import redis.exceptions
 from celery import Celery
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, keepalive, safe_url
+from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, keepalive, safe_url, transport
 from twinvec_client.contract.messages import Message
 from twinvec_client.errors import BrokerUnavailable, InvalidRequest, NoAnswer, revive
 
@@ -37,8 +39,10 @@ class Connection:
     It may be shared between threads, and used after a fork. A connection that was idle for long, has fallen silent or
     was lost is replaced by a new one.
 
-    broker_url: `redis://` or `rediss://`. answer_timeout: seconds to wait for an answer. Raises InvalidRequest on a
-    URL that cannot be read.
+    broker_url: `redis://` or `rediss://`; or `sentinel://HOST:26379;sentinel://HOST:26379/0?master_name=NAME`, whose
+    Sentinels know which broker is the primary. answer_timeout: seconds to wait for an answer.
+
+    Raises InvalidRequest on a URL that cannot be read.
     """
 
     def __init__(self, broker_url: str, answer_timeout: float = 30.0) -> None:
@@ -170,8 +174,10 @@ def _broker_down(app: Celery, error: Exception) -> BrokerUnavailable:
 
 
 def _application(url: str) -> Celery:
-    app = Celery("twinvec-client", broker=url, backend=url, set_as_current=False)
-    transport = {
+    address, named = transport(url, retry=Retry(NoBackoff(), 0))
+    app = Celery("twinvec-client", broker=address, backend=address, set_as_current=False)
+    options = {
+        **named,
         "global_keyprefix": KEY_PREFIX,
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": 3,
@@ -184,8 +190,9 @@ def _application(url: str) -> Celery:
         task_serializer=SERIALIZER,
         result_serializer=SERIALIZER,
         accept_content=[SERIALIZER],
-        broker_transport_options=transport,
+        broker_transport_options=options,
         result_backend_transport_options={
+            **named,
             "global_keyprefix": KEY_PREFIX,
             "retry_policy": _RETRY_POLICY,
         },

@@ -1,5 +1,7 @@
 """What is said about a URL never holds its password, however the URL is written."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from cli import exit_codes
@@ -7,9 +9,9 @@ from cli.display.console import masked
 from tests.cli.conftest import Twinvec
 from twinvec_client import InvalidRequest
 from twinvec_client import Twinvec as Client
-from twinvec_client.contract.broker import safe_url
+from twinvec_client.contract.broker import safe_url, transport
 from worker.celeryconfig import celery_config
-from worker.settings import Settings
+from worker.settings import OpenBroker, Settings
 
 URLS = {
     "redis://:hidden@broker.example:6379/0": "redis://:***@broker.example:6379/0",
@@ -20,8 +22,12 @@ URLS = {
     "postgresql://database.example/x?user=me&password=hidden&sslmode=require": (
         "postgresql://database.example/x?user=me&password=***&sslmode=require"
     ),
+    "sentinel://:hidden@one:26379;sentinel://two/0?master_name=m&sentinel_password=hidden": (
+        "sentinel://:***@one:26379;sentinel://two/0?master_name=m&sentinel_password=***"
+    ),
     "rubbish": "rubbish",
 }
+SENTINELS = "sentinel://user:p%2Fw@one;sentinel://two:26380/3?master_name=main&sentinel_password=s%26p"
 BADLY_WRITTEN = ["hid/den", "hid#den", "hid?den", "hid@den"]
 
 
@@ -57,3 +63,43 @@ def test_the_command_refuses_it_as_well(twinvec: Twinvec) -> None:
 def test_certificates_are_checked_unless_the_url_says_otherwise(url: str, safe: str) -> None:
     assert safe_url(url) == safe
     assert celery_config(Settings(broker_url=url, open_broker=True))["result_backend"] == safe
+
+
+def test_sentinels_are_handed_to_celery_each_with_the_primary_s_password() -> None:
+    url, options = transport(SENTINELS, retry=None)
+    assert url == "sentinel://user:p%2Fw@one:26379/3;sentinel://user:p%2Fw@two:26380/3"
+    assert options["master_name"] == "main"
+    assert options["sentinel_kwargs"]["password"] == "s&p"
+    configured = celery_config(Settings(broker_url=SENTINELS))
+    assert configured["broker_url"] == configured["result_backend"] == url
+    for name in ("broker_transport_options", "result_backend_transport_options"):
+        assert configured[name]["master_name"] == "main"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("sentinel://one:26379;sentinel://two:26379/0", "master_name"),
+        ("sentinel://:26379;sentinel://two/0?master_name=main", "no host"),
+        ("sentinel://one/0?master_name=main&ssl_cert_reqs=required", "ssl_cert_reqs"),
+        ("sentinel://one;sentinel://:hid/den@two/0?master_name=main", "%2F"),
+    ],
+)
+def test_sentinels_that_cannot_be_asked_are_refused(url: str, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why) as refused:
+        Client(url)
+    assert "den" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "guarded"),
+    [
+        (SENTINELS, True),
+        ("sentinel://127.0.0.1;sentinel://localhost/0?master_name=main", True),
+        ("sentinel://127.0.0.1;sentinel://two/0?master_name=main", False),
+        ("sentinel://user@two/0?master_name=main", False),
+    ],
+)
+def test_brokers_behind_sentinels_need_a_password_as_any_other(url: str, guarded: bool) -> None:
+    with nullcontext() if guarded else pytest.raises(OpenBroker):
+        Settings(broker_url=url).guarded_broker()
