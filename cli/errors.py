@@ -30,12 +30,14 @@ def explain(error: Exception) -> tuple[str, int]:
     for kind in type(error).__mro__:
         teller = EXPECTED.get(f"{kind.__module__}.{kind.__qualname__}")
         if teller is not None:
-            return escape(_one_line(teller(error))), getattr(error, "code", None) or _code(error)
+            return escape(_one_line(teller(error))), _code(error)
     sentence = f"unexpected {type(error).__name__}: {error} (TWINVEC_DEBUG=1 shows the traceback)"
     return escape(_one_line(sentence)), exit_codes.REFUSED
 
 
 def _code(error: Exception) -> int:
+    if isinstance(code := getattr(error, "code", None), int):  # SQLAlchemy's errors have one that is a word
+        return code
     names = {kind.__name__ for kind in type(error).__mro__}
     return exit_codes.NO_ANSWER if names & {"BrokerUnavailable", "NoAnswer"} else exit_codes.REFUSED
 
@@ -68,6 +70,8 @@ def _database(error: Any) -> str:
     cause = getattr(error, "orig", None) or error
     if type(cause).__name__ == "UndefinedTable":
         return "the database has no Twinvec tables yet: run `twinvec migrate`"
+    if "unsupported startup parameter" in str(cause):
+        return "a pooler refused the connection's options: add pooler=transaction to TWINVEC_DATABASE_URL"
     return f"the database refused: {(str(cause).strip() or type(cause).__name__).splitlines()[0]}"
 
 

@@ -9,8 +9,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import psycopg
 from psycopg.abc import RV, PQGen
 from psycopg.errors import _WaitTimeout
-from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -26,11 +26,14 @@ _TRANSIENT = {
 OUTAGE_ATTEMPTS = 60  # about two minutes of a database that is down, to store what took minutes to compute
 STATEMENT_CANCELLED = "57014"
 STATEMENT_LIMIT = 15.0  # seconds; `transact_long` allows more
+_POOLER = "pooler"  # the parameter of a URL that says that a pooler stands before the database
 PING_LIMIT = 3.0  # seconds for a pooled connection to prove that it is alive
 _LONG_LIMIT = 600.0
-_SERVER_LIMITS = {  # so that the server, too, gives up on a client it has lost, and frees its locks
+_LIMITS = {  # so that the server, too, gives up on a client it has lost, and frees its locks
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "25s",
+}
+_SERVER_KEEPALIVES = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -74,16 +77,24 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
 
     statement_limit: seconds that a statement may take, and that an answer is waited for. Options that the URL sets
     itself are left as it sets them.
+
+    A URL with `pooler=transaction` leads to a pooler that gives each transaction any of its sessions, as PgBouncer does
+    with `pool_mode = transaction`. Nothing is left in a session then: limits are set in each transaction, and no
+    statement is prepared.
     """
-    given = make_url(url).query
-    limits = _SERVER_LIMITS | {"statement_timeout": f"{statement_limit:g}s"}
+    place = make_url(url)
+    given = place.query
+    pooled = _is_pooled(place)
+    limits = _LIMITS | {"statement_timeout": f"{statement_limit:g}s"}
     own: dict[str, Any] = {"application_name": "twinvec", **_KEEPALIVES}
     own["client_encoding"] = "utf8"  # whatever the database's: from one in SQL_ASCII the driver returns bytes
-    own["options"] = " ".join(
-        [*(f"-c {name}={value}" for name, value in limits.items()), str(given.get("options", ""))]
-    )
+    if pooled:
+        own["prepare_threshold"] = None
+    else:
+        options = [f"-c {name}={value}" for name, value in (limits | _SERVER_KEEPALIVES).items()]
+        own["options"] = " ".join([*options, str(given.get("options", ""))])
     engine = create_engine(
-        url,
+        place.difference_update_query([_POOLER]),
         pool_pre_ping=True,
         pool_size=4,
         connect_args={name: value for name, value in own.items() if name == "options" or name not in given},
@@ -92,6 +103,13 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
     @event.listens_for(engine, "do_connect")
     def limited(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:
         return LimitedConnection.connect(*arguments, **options)
+
+    if pooled:
+        values = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in limits.items())
+
+        @event.listens_for(engine, "begin")
+        def limit(connection: Connection) -> None:
+            connection.exec_driver_sql(f"SELECT {values}")
 
     @event.listens_for(engine, "checkout")  # after the ping
     def lend(connection: LimitedConnection, *_: Any) -> None:
@@ -103,6 +121,13 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
             connection.limit = PING_LIMIT
 
     return engine
+
+
+def _is_pooled(place: URL) -> bool:
+    kind = place.query.get(_POOLER)
+    if kind not in (None, "transaction"):
+        raise ArgumentError(f"{_POOLER}={kind}: only {_POOLER}=transaction is known")
+    return kind is not None
 
 
 def transact(engine: Engine, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from cli import errors, exit_codes
 from tests.cli.conftest import Twinvec
@@ -112,6 +114,12 @@ def test_down_where_nothing_runs_is_no_error(twinvec: Twinvec) -> None:
 def test_an_unexpected_error_is_named_and_its_traceback_can_be_had() -> None:
     said, code = errors.explain(ZeroDivisionError("by [zero]"))
     assert (code, "ZeroDivisionError" in said, "TWINVEC_DEBUG=1" in said) == (exit_codes.REFUSED, True, True)
+
+
+def test_a_pooler_that_refuses_options_is_answered_with_what_to_add() -> None:
+    refused = psycopg.OperationalError("connection failed: FATAL:  unsupported startup parameter: options")
+    said, code = errors.explain(OperationalError("", {}, refused))
+    assert (code, "pooler=transaction" in said) == (exit_codes.REFUSED, True)
 
 
 @pytest.mark.parametrize("name", errors.EXPECTED)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from db.bulk import copy_digits
-from db.engine import LimitedConnection, connect, transact, transact_through_outage
+from db.engine import LimitedConnection, connect, transact, transact_long, transact_through_outage
 from tests.makers import Ledger, together
 
 
@@ -142,3 +142,53 @@ def test_a_bulk_copy_whose_connection_is_killed_is_run_again_and_takes_effect_on
     ledger(work)
     assert len(tries) == 3
     assert ledger(lambda session: session.execute(text("SELECT count(*) FROM digits")).scalar_one()) == 2999
+
+
+@pytest.fixture
+def pooled(engine: Engine) -> Iterator[Engine]:
+    """An engine that is told of a pooler. It stands before none here: case 21 of the chaos suite has one."""
+    url = engine.url.update_query_dict({"pooler": "transaction"})
+    pooled = connect(url.render_as_string(hide_password=False), statement_limit=7)
+    yield pooled
+    pooled.dispose()
+
+
+def test_behind_a_pooler_limits_hold_in_each_transaction_and_leave_nothing_in_the_session(pooled: Engine) -> None:
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+
+    def limits(session: Session) -> list[str]:
+        return [session.execute(text(f"SHOW {name}")).scalar_one() for name in names]
+
+    for _ in range(2):
+        assert transact(pooled, limits) == ["7s", "10s", "25s"]
+    with pooled.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        assert [connection.execute(text(f"SHOW {name}")).scalar_one() for name in names] == ["0", "0", "0"]
+
+
+def test_behind_a_pooler_no_statement_is_prepared(pooled: Engine) -> None:
+    def prepared(session: Session) -> int:
+        for value in range(20):
+            session.execute(text("SELECT CAST(:value AS int)"), {"value": value})
+        return int(session.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one())
+
+    assert transact(pooled, prepared) == 0
+
+
+def test_behind_a_pooler_work_that_takes_long_gets_its_minutes(pooled: Engine) -> None:
+    tries = []
+
+    def work(session: Session) -> str:
+        tries.append(1)
+        limit = str(session.execute(text("SHOW statement_timeout")).scalar_one())
+        if len(tries) == 1:
+            session.execute(text("SET LOCAL statement_timeout = '10ms'"))
+            session.execute(text("SELECT pg_sleep(1)"))
+        return limit
+
+    assert transact_long(pooled, work) == "10min"
+
+
+def test_a_kind_of_pooler_that_is_not_known_is_refused(engine: Engine) -> None:
+    url = engine.url.update_query_dict({"pooler": "session"})
+    with pytest.raises(ArgumentError, match="pooler=transaction"):
+        connect(url.render_as_string(hide_password=False))
