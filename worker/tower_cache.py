@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -20,7 +21,7 @@ from training.model.storage import fingerprint, load
 log = logging.getLogger(__name__)
 
 KEPT = 3  # the live one, a candidate, and the previous one
-
+TRUSTED = 1.0  # seconds; no database is restored from a backup and has trained another tower within them
 
 Transact = Callable[..., Any]  # as `Runtime.transact`
 
@@ -34,15 +35,28 @@ class TowerGone(Exception):
 
 
 class TowerCache:
-    """Loads a tower on first use, checked and compiled, and keeps the few that were used last."""
+    """Loads a tower on first use, checked and compiled, and keeps the few that were used last.
 
-    def __init__(self, transact: Transact) -> None:
-        self._transact = transact
+    In a database that was restored from a backup, an id may come to be another tower's: that an id still means the same
+    weights is looked up again whenever that was not done for a second.
+    """
+
+    def __init__(self, transact: Transact, clock: Callable[[], float] = time.monotonic) -> None:
+        self._transact, self._clock = transact, clock
         self._loaded = lru_cache(maxsize=KEPT)(self._load)
+        self._known: dict[int, tuple[str, float]] = {}  # by id: the fingerprint, and when it was looked up
 
     def __getitem__(self, id: int) -> Embedder:
         """Raises TowerCorrupt, TowerGone."""
-        return self._loaded(id)
+        return self._loaded(id, self._fingerprint(id))
+
+    def _fingerprint(self, id: int) -> str:
+        now = self._clock()
+        found, looked_up = self._known.get(id, ("", -math.inf))
+        if now - looked_up > TRUSTED:
+            found = self._transact(ledger.fingerprint_of, id)
+            self._known[id] = found, now
+        return found
 
     def warm_up(self) -> None:
         """Load the live tower and the candidate, if they exist."""
@@ -50,7 +64,7 @@ class TowerCache:
         for id in self._transact(lambda session: session.execute(query).scalars().all()):
             self[id]
 
-    def _load(self, id: int) -> Embedder:
+    def _load(self, id: int, expected: str) -> Embedder:
         start = time.perf_counter()
         tower = self._transact(ledger.with_file, id)
         if tower.file is None:
@@ -58,7 +72,7 @@ class TowerCache:
         if hashlib.sha256(tower.file).digest() != tower.file_digest:
             raise TowerCorrupt(f"the file of tower {id} does not have the digest it was registered with")
         model = load(tower.file)
-        if fingerprint(model) != tower.fingerprint:
+        if fingerprint(model) != expected:
             raise TowerCorrupt(f"the weights of tower {id} do not have the fingerprint they were registered with")
         embedder = Embedder(model)
         embedder.warm_up()

@@ -87,7 +87,8 @@ class Twinvec:
         progress: show a bar of what is accepted.
 
         A picture that cannot be taken becomes one of the job's failures; the rest goes on.
-        Raises BrokerUnavailable, NoAnswer (no worker runs), IdempotencyConflict, InvalidRequest.
+        Raises BrokerUnavailable, NoAnswer (no worker runs), IdempotencyConflict, InvalidRequest, and PicturesLost where
+        the database was restored from a backup meanwhile.
         """
         _check_collection(collection)
         options = JobOptions(
@@ -99,7 +100,7 @@ class Twinvec:
             callback=on_finish,
         )
         deliver(self._connection, pictures, options, pace=self._pace(), progress=progress)
-        return self._embed_job(options.job)
+        return self._embed_job(options.job, delivered=True)
 
     def nearest(
         self,
@@ -174,8 +175,8 @@ class Twinvec:
     def _pace(self) -> Pace:
         return Pace(**{field.name: getattr(self, field.name) for field in fields(Pace)})
 
-    def _embed_job(self, id: str) -> EmbedJob:
-        return EmbedJob(self._connection, id, self._pace())
+    def _embed_job(self, id: str, *, delivered: bool = False) -> EmbedJob:
+        return EmbedJob(self._connection, id, self._pace(), delivered=delivered)
 
     def _nearest(self, queries: list[Query], *, k: int, collection: str | None, normalise: bool) -> list[Answer]:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:

@@ -18,8 +18,8 @@ from twinvec_client import bars
 from twinvec_client.chunks import JobOptions, chunks
 from twinvec_client.connection import Connection
 from twinvec_client.contract.limits import MAX_CHUNK_ITEMS
-from twinvec_client.contract.messages import Intake, Receipts
-from twinvec_client.errors import IdempotencyConflict, InvalidRequest, NoAnswer
+from twinvec_client.contract.messages import Intake, Receipts, StatusOf
+from twinvec_client.errors import IdempotencyConflict, InvalidRequest, NoAnswer, PicturesLost
 from twinvec_client.outage import TRANSIENT, Outage
 
 FEW = 100  # pictures that are sent without asking first whether a worker answers: that would take as long as sending
@@ -53,8 +53,8 @@ def new_job(idempotency_key: str | None = None) -> str:
 def deliver(connection: Connection, pictures: Any, options: JobOptions, *, pace: Pace, progress: bool = False) -> None:
     """Send a job's pictures; returns once every one of them stands in SQL.
 
-    Raises BrokerUnavailable, NoAnswer, DatabaseUnavailable, IdempotencyConflict, InvalidRequest, and what the stream
-    itself raises.
+    Raises BrokerUnavailable, NoAnswer, DatabaseUnavailable, IdempotencyConflict, InvalidRequest, PicturesLost, and what
+    the stream itself raises.
     """
     total = len(pictures) if isinstance(pictures, Sized) else None
     try:
@@ -67,6 +67,15 @@ def deliver(connection: Connection, pictures: Any, options: JobOptions, *, pace:
             f"on, or cancel it."
         )
         raise
+
+
+def require_all(job: str, state: str) -> None:
+    """Raises PicturesLost where a job of which all was accepted is said to be still received."""
+    if state == "receiving":
+        raise PicturesLost(
+            f"job {job}: pictures that were accepted are no longer stored, as after the database was restored from an "
+            f"older backup; send all of them again under the same idempotency key"
+        )
 
 
 class Window:
@@ -159,6 +168,18 @@ class _Delivery:
                     self._collect()
         while self.window:
             self._collect()
+        if self.last_sent > 0:
+            self._require_all()
+
+    def _require_all(self) -> None:
+        """Raises PicturesLost where a database that was restored meanwhile has not all that it had accepted."""
+        while True:
+            try:
+                status = self.connection.ask(StatusOf(job=self.job), timeout=self.outage.timeout)
+            except TRANSIENT as error:
+                self.outage.endure(error)
+            else:
+                return require_all(self.job, status["state"])
 
     def _check(self, count: int) -> None:
         if self.most is not None and count > self.most:

@@ -62,6 +62,10 @@ class IdempotencyConflict(TwinvecError):
     """This idempotency key was used before for other pictures. Use a new key for new work."""
 
 
+class PicturesLost(TwinvecError):
+    """Pictures that were accepted are no longer stored. Send them again under the same idempotency key."""
+
+
 class TrainingRunning(TwinvecError):
     """A training is already queued or running; one goes at a time. The message names its job."""
 

@@ -12,7 +12,7 @@ from twinvec_client import bars
 from twinvec_client.chunks import JobOptions
 from twinvec_client.connection import Connection
 from twinvec_client.contract.messages import Cancel, FailuresOf, StatusOf, StopTraining
-from twinvec_client.delivery import Pace, deliver, new_job
+from twinvec_client.delivery import Pace, deliver, new_job, require_all
 from twinvec_client.errors import NotReady, TrainingFailed
 from twinvec_client.outage import TRANSIENT, Outage
 from twinvec_client.pictures import Digit
@@ -61,15 +61,26 @@ class _Job:
 
 
 class EmbedJob(_Job):
-    """A bulk embedding job whose pictures all stand in SQL."""
+    """A bulk embedding job. delivered: whether all its pictures were accepted, as `embed` has seen."""
+
+    def __init__(self, connection: Connection, id: str, pace: Pace, *, delivered: bool = False) -> None:
+        super().__init__(connection, id, pace)
+        self._delivered = delivered
 
     def wait(self, *, timeout: float | None = None, progress: bool = False) -> EmbedOutcome:
         """Wait until every picture is embedded, unchanged, failed or cancelled.
 
         While no tower is live nothing can be embedded, and this waits on. timeout: seconds; raises NotReady after it.
+        Raises PicturesLost or UnknownJob where the database was restored meanwhile and no longer has all of it.
         """
         with bars.bar(progress, "embed") as bar:
-            status = self._wait(timeout, bar.embedding)
+
+            def show(status: JobStatus) -> None:
+                bar.embedding(status)
+                if self._delivered:
+                    require_all(self.id, status.state)
+
+            status = self._wait(timeout, show)
         return EmbedOutcome(
             state=status.state,
             succeeded=status.succeeded,
@@ -106,7 +117,7 @@ class EmbedJob(_Job):
         collection = self.status().collection or "default"
         options = JobOptions(job=new_job(), collection=collection, normalise=normalise)
         deliver(self._connection, again, options, pace=self._pace, progress=progress)
-        return EmbedJob(self._connection, options.job, self._pace)
+        return EmbedJob(self._connection, options.job, self._pace, delivered=True)
 
 
 class TrainingJob(_Job):

@@ -44,6 +44,11 @@ def with_file(session: Session, id: int) -> Tower:
     return session.execute(select(Tower).where(Tower.id == id).options(undefer(Tower.file))).scalar_one()
 
 
+def fingerprint_of(session: Session, id: int) -> str:
+    """What a tower's weights are told by."""
+    return session.execute(select(Tower.fingerprint).where(Tower.id == id)).scalar_one()
+
+
 def all_of_them(session: Session) -> list[TowerStanding]:
     """Every tower, newest first, with how many vectors it has and how many are due."""
     digits = session.execute(select(func.count()).select_from(Digit)).scalar_one()

@@ -10,6 +10,7 @@ import msgpack
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
 from db.queue import jobs, rescue
 from db.states import JobKind
@@ -30,7 +31,9 @@ from twinvec_client import (
     NotEmbedded,
     NoTower,
     PictureRefused,
+    PicturesLost,
     Twinvec,
+    UnknownJob,
     UnknownKey,
     WorkerError,
 )
@@ -279,6 +282,8 @@ def test_the_client_waits_while_the_backlog_is_full(runtime: Runtime, ledger: Le
         def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
             nonlocal deepest, full
             answer = super().ask(message)
+            if not isinstance(message, Receipts):
+                return answer
             deepest = max(deepest, answer["backlog"])
             full += answer["backlog"] >= answer["backlog_limit"]
             if full == 3:
@@ -306,7 +311,7 @@ def test_large_pictures_wait_while_many_bytes_are_under_way(runtime: Runtime, le
 
         def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
             answer = super().ask(message)
-            for seq, _ in answer.get("accepted", []):
+            for seq, _ in answer["accepted"] if isinstance(message, Receipts) else []:
                 under_way.pop(seq, None)
             return answer
 
@@ -404,3 +409,38 @@ def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger
 def test_what_is_no_collection_is_refused(runtime: Runtime, collection: Any) -> None:
     with pytest.raises(InvalidRequest):
         client_of(Direct(runtime)).embed({}, collection=collection)
+
+
+def forget_all(ledger: Ledger) -> None:
+    """As a database does that is restored from a backup."""
+    ledger(lambda session: session.execute(text("TRUNCATE jobs, batches, failures, digits")))
+
+
+def test_a_client_is_told_of_pictures_that_a_restored_database_has_no_more(
+    runtime: Runtime, ledger: Ledger, small_chunks: None
+) -> None:
+    def forgetful() -> Iterator[tuple[str, Any]]:
+        for at, item in enumerate(stream(205)):
+            if at == 175:  # sixteen chunks are under way at most, so that some are accepted by now
+                forget_all(ledger)
+            yield item
+
+    register(ledger)
+    direct = Direct(runtime)
+    with pytest.raises(PicturesLost, match="same idempotency key"):
+        client_of(direct).embed(forgetful(), idempotency_key="a")
+    job = client_of(direct).embed(stream(205), idempotency_key="a")
+    direct.work()
+    assert job.wait(timeout=5).succeeded == 205
+
+
+def test_who_waits_for_a_job_is_told_when_a_restored_database_has_but_a_part_of_it(
+    runtime: Runtime, ledger: Ledger, small_chunks: None
+) -> None:
+    job = client_of(Direct(runtime)).embed(stream(205))
+    ledger(lambda session: session.execute(text("DELETE FROM batches WHERE seq = 20")))
+    with pytest.raises(PicturesLost):
+        job.wait(timeout=5)
+    forget_all(ledger)
+    with pytest.raises(UnknownJob):
+        job.wait(timeout=5)
