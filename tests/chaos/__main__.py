@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -27,19 +28,27 @@ def main() -> int:
     parser.add_argument("--case", type=int, nargs="+", metavar="N", help="only these")
     parser.add_argument("--short", action="store_true", help="the forms that the tests run")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cases at a time; each has its own servers")
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="run each case so often")
+    parser.add_argument("--busy", action="store_true", help="keep one core busy beside each case")
     parser.add_argument("--write", action="store_true", help="write the table to docs/reliability.md")
     arguments = parser.parse_args()
     cases = modules()
     unknown = set(arguments.case or ()) - cases.keys()
     if unknown:
         parser.error(f"no case {', '.join(map(str, sorted(unknown)))}: there are {', '.join(map(str, cases))}")
+    if arguments.write and arguments.times > 1:
+        parser.error("a row of the table is one run: --write goes without --times")
     whole = not arguments.case or cases.keys() <= set(arguments.case)
     if arguments.write and not whole and markdown([]).strip() not in PAGE.read_text():
         parser.error(f"the table of {PAGE.name} has other columns: it has to be written as a whole")
     console = Console(highlight=False, width=max(Console().width, 140))
     results = []
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-        running = [pool.submit(run, number, short=arguments.short) for number in arguments.case or cases]
+        running = [
+            pool.submit(run, number, short=arguments.short, beside=arguments.busy)
+            for number in arguments.case or cases
+            for _ in range(arguments.times)
+        ]
         for future in as_completed(running):
             result = future.result()
             console.print(f"[bold]{result.case}[/] {(cases[result.case].__doc__ or '').strip().splitlines()[0]}")
@@ -49,6 +58,10 @@ def main() -> int:
             results.append(result)
     results.sort(key=lambda result: result.case)
     console.print(table(results))
+    if arguments.times > 1:
+        for number, of_case in groupby(results, key=lambda result: result.case):
+            passed = [result.passed for result in of_case]
+            console.print(f"{number}: {sum(passed)} of {len(passed)} passed")
     if arguments.write:
         write(results, " ".join(["python -m tests.chaos", *sys.argv[1:]]), whole=whole)
     return 0 if all(result.passed for result in results) else 1

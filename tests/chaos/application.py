@@ -31,15 +31,17 @@ class Application:
         pictures: Mapping[str, Any],
         *,
         collection: str = "default",
+        key: str | None = None,
         chunk: int = CHUNK,
         pace: Callable[[int], None] = lambda sent: None,
         on_finish: Callback | None = None,
     ) -> str:
         """Send pictures as an application does, sending again under the same key if no answer came; the job's id.
 
-        chunk: pictures a chunk, and so a batch. pace: called before the nth picture is sent; it may wait.
+        key: of idempotency; a new one if None. chunk: pictures a chunk, and so a batch. pace: called before the nth
+        picture is sent; it may wait.
         """
-        key = str(uuid.uuid4())
+        key = key or str(uuid.uuid4())
 
         def stream() -> Iterator[tuple[str, Any]]:
             for at, item in enumerate(pictures.items()):

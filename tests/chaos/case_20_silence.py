@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from tests.chaos.application import Application
 from tests.chaos.case_04_database import Share
+from tests.chaos.doctor import ask_doctor
 from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import extra_work, judge, next_finish
 from tests.chaos.pictures import digests, noise
@@ -47,6 +48,8 @@ def run(*, digits: int, rounds: int) -> Result:
                 proxy.swallow()
             silences.append(fleet.faults.note("silent"))
             answered = pool.submit(Twinvec(fleet.broker_url(), answer_timeout=WITHIN).jobs)  # a caller meanwhile
+            if rounds:
+                ask_doctor(fleet).judge(result, "silent")
             fleet.until(lambda: next_finish(fleet, silences[-1:]), "a batch after the silence", within=60)
             result.require(answered.exception(2 * WITHIN) is None, f"a call was not answered: {answered}")
         fleet.ledger.settled(sending.result())
@@ -84,8 +87,8 @@ class Silenced(Fleet):
     def broker_url(self) -> str:
         return f"redis://127.0.0.1:{self.to_broker.port}/0"
 
-    def _environment(self, name: str) -> dict[str, str]:
-        return super()._environment(name) | {
+    def environment(self, name: str) -> dict[str, str]:
+        return super().environment(name) | {
             "TWINVEC_BROKER_URL": self.broker_url(),
             "TWINVEC_DATABASE_URL": f"postgresql://postgres@127.0.0.1:{self.to_database.port}/postgres",
         }

@@ -129,7 +129,7 @@ class Fleet:
         """One more member: a worker on these lanes, or what `command` (the arguments of `python`) runs."""
         if command is None:
             command = ("-m", "cli", "worker", "--lanes", lanes, "--name", name) if lanes else ("-m", "cli", "beat")
-        member = Member(name, command, self.home, self._environment(name))
+        member = Member(name, command, self.home, self.environment(name), before=self.before(name))
         self.members[name] = member
         if start:
             member.start()
@@ -159,7 +159,12 @@ class Fleet:
             raise AssertionError("the members are no longer supervised") from self._supervisor_error
         self.injection.check()
 
-    def _environment(self, name: str) -> dict[str, str]:
+    def before(self, name: str) -> Sequence[str]:
+        """Words that a member's command begins with."""
+        return ()
+
+    def environment(self, name: str) -> dict[str, str]:
+        """What a member finds in its environment."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("TWINVEC_", "CHAOS_"))}
         return {
             **kept,

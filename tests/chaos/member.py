@@ -20,15 +20,26 @@ AGAIN_AFTER = 0.1  # seconds from a death to the next start, as systemd's defaul
 
 
 class Member:
-    """A process with a session of its own, its output in a file, started again when it dies."""
+    """A process with a session of its own, its output in a file, started again when it dies.
 
-    def __init__(self, name: str, command: Sequence[str], home: Path, environment: Mapping[str, str]) -> None:
+    command: the arguments of `python`. before: words that start that elsewhere, on another host for instance.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        home: Path,
+        environment: Mapping[str, str],
+        *,
+        before: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.log = home / "logs" / f"{name}.log"
         self.starts = 0
         self._is_worker = "worker" in command
         self._ready = home / "chaos" / f"{name}.ready"
-        self._command = [sys.executable, "-P", *command]
+        self._command = [*before, sys.executable, "-P", *command]
         self._temporary = home / "chaos" / "tmp" / name
         self._environment = {
             **environment,

@@ -131,11 +131,14 @@ def recoveries(fleet: Fleet) -> list[float]:
     return [fault.rescued - fault.at for fault in fleet.faults.noted if fault.rescued is not None]
 
 
-def next_finish(fleet: Fleet, faults: Sequence[Fault]) -> list[float]:
-    """Seconds from each fault to the first batch that was finished after it; a fault after the last one has none."""
+def next_finish(fleet: Fleet, faults: Sequence[Fault], *, under_way: float = 0.0) -> list[float]:
+    """Seconds from each fault to the first batch that was finished after it; a fault after the last one has none.
+
+    under_way: seconds for which what was begun before a fault may still be finished in spite of it.
+    """
     seconds = []
     for fault in faults:
-        after = fleet.ledger.one(_NEXT, at=fault.at)
+        after = fleet.ledger.one(_NEXT, at=fault.at + under_way)
         if after is not None:
             seconds.append(float(after) - fault.at)
     return seconds

@@ -3,14 +3,20 @@
 import importlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tests.chaos.result import Result
+
+SPINNER = "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(100_000))"
 
 
 def modules() -> dict[int, ModuleType]:
@@ -31,12 +37,23 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run(number: int, *, short: bool) -> Result:
-    """A case's result; what it raises is a fault that it found."""
+@contextmanager
+def busy() -> Iterator[None]:
+    """Keep one core busy meanwhile, as other work on the machine does."""
+    with subprocess.Popen([sys.executable, "-c", SPINNER]) as spinner:
+        try:
+            yield
+        finally:
+            spinner.kill()
+
+
+def run(number: int, *, short: bool, beside: bool = False) -> Result:
+    """A case's result; what it raises is a fault that it found. beside: whether a core is kept busy meanwhile."""
     start = time.monotonic()
     case: Any = modules()[number]
     try:
-        result: Result = case.run(**(case.SHORT if short else case.LONG))
+        with busy() if beside else nullcontext():
+            result: Result = case.run(**(case.SHORT if short else case.LONG))
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)  # a pool would go on with the next case
     except Exception as error:

@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from tests.chaos.pictures import noise
 from twinvec_client import Twinvec
 
 
-def start(url: str, key: str, count: int, chunk: int, collection: str) -> "subprocess.Popen[bytes]":
-    """Start one; it ends with status 0 once all is accepted."""
-    command = [sys.executable, "-m", "tests.chaos.sender", url, key, str(count), str(chunk), collection]
+def start(
+    url: str, key: str, count: int, chunk: int, collection: str, *, before: Sequence[str] = ()
+) -> "subprocess.Popen[bytes]":
+    """Start one; it ends with status 0 once all is accepted. before: words that start it on another host."""
+    command = [*before, sys.executable, "-m", "tests.chaos.sender", url, key, str(count), str(chunk), collection]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
