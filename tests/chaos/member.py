@@ -118,7 +118,7 @@ class Member:
 
     def pool(self) -> list[psutil.Process]:
         """Its living pool processes; not the helper that counts semaphores."""
-        return [each for each in self.family()[1:] if alive(each) and not _is_tracker(each)]
+        return [each for each in self.family()[1:] if alive(each) and not is_tracker(each)]
 
     def family(self) -> list[psutil.Process]:
         """Its parent process first, then all below it."""
@@ -157,7 +157,7 @@ def send(processes: Iterable[psutil.Process], what: signal.Signals) -> None:
             process.send_signal(what)
 
 
-def _is_tracker(process: psutil.Process) -> bool:
+def is_tracker(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return "_tracker import" in " ".join(process.cmdline())
     return False

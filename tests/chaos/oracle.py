@@ -3,15 +3,16 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from db.tables import Embedding
 from tests.chaos.faults import Fault
 from tests.chaos.fleet import Fleet
 from tests.chaos.injected.matrix import product
+from tests.chaos.ledger import Ledger
 from tests.chaos.result import Result
 
 TOLERANCE = 1e-5  # of one component: a picture's vector differs a little alone and in a batch
@@ -19,6 +20,13 @@ SHOWN = 20  # ids of what is at fault
 
 Array = np.ndarray[Any, Any]
 Reference = Callable[[int, Array], Array]  # tower, (n, 28, 28) uint8 -> (n, 128) float32
+
+
+class Stored(Protocol):
+    """What is judged: a ledger, and the engine of its database."""
+
+    ledger: Ledger
+    engine: Engine
 
 
 @dataclass
@@ -45,7 +53,7 @@ class Verdict:
 
 
 def judge(
-    fleet: Fleet,
+    fleet: Stored,
     sent: Mapping[str, bytes],
     *,
     failing: Mapping[str, str] | None = None,
@@ -98,7 +106,7 @@ def judge(
     return verdict
 
 
-def left_open(fleet: Fleet) -> list[str]:
+def left_open(fleet: Stored) -> list[str]:
     """Sentences for jobs whose outcomes do not add up, leases past their time, and batches that have not ended."""
     faults = []
     for job in fleet.ledger.rows(_SUMS):
@@ -152,7 +160,7 @@ _NEXT = """
 """
 
 
-def _vectors(fleet: Fleet, tower: int, digits: Mapping[int, Any]) -> dict[int, Array]:
+def _vectors(fleet: Stored, tower: int, digits: Mapping[int, Any]) -> dict[int, Array]:
     with fleet.engine.connect() as connection:
         rows = connection.execute(select(Embedding.digit, Embedding.vector).where(Embedding.tower == tower))
         return {row.digit: np.asarray(row.vector, np.float32) for row in rows if row.digit in digits}

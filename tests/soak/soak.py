@@ -1,0 +1,164 @@
+"""The soak: a stack at a tenth of its full load for an hour, a process of it killed every minute, and looked at."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from cli.doctor import broker, database, lanes, storage
+from cli.doctor.finding import PROBLEM, Finding
+from tests.chaos.member import send
+from tests.chaos.oracle import judge
+from tests.chaos.waiting import until
+from tests.soak.load import CANCELLED, DAMAGED, REASONS, Load
+from tests.soak.samples import Numbers, sample
+from tests.soak.stack import Killer, Stack
+
+MINUTE = 1 / (24 * 60)  # days, in which the settings say how long something is kept
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(kw_only=True)
+class Soak:
+    """What was seen. every: seconds between two samples. full_load, rate: digits a second."""
+
+    every: float
+    full_load: float = 0.0
+    rate: float = 0.0
+    started: float = 0.0  # seconds since 1970
+    seconds: float = 0.0
+    samples: list[Numbers] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    kills: dict[str, int] = field(default_factory=dict)
+    recovery: list[float] = field(default_factory=list)  # seconds from a kill until what was killed works again
+    towers: int = 0  # trained, and live
+    lost: int | None = None
+    twice: int | None = None
+    wrong: int | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def write(self, file: Path) -> None:
+        file.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        return cls(**json.loads(file.read_text()))
+
+    def require(self, condition: object, problem: str) -> None:
+        """Note a problem unless the condition holds."""
+        if not condition:
+            self.problems.append(problem)
+
+
+def run(
+    digits: Array,
+    *,
+    minutes: float,
+    every: float,
+    keep: float,
+    trainings: float,
+    settings: dict[str, str],
+    say: Callable[[Soak], None] = lambda soak: None,
+) -> Soak:
+    """Soak a stack. digits: (n, 28, 28) uint8, one a key. every: seconds between two kills.
+
+    keep: minutes that an ended job is kept. trainings: seconds between two. say: is given what is there so far.
+    """
+    soak = Soak(every=every, started=time.time())
+    kept = {
+        "TWINVEC_KEEP_JOBS": f"{keep * MINUTE}",
+        "TWINVEC_KEEP_PICTURES": f"{keep / 2 * MINUTE}",
+        "TWINVEC_KEEP_TOWERS": f"{keep * MINUTE}",
+    }
+    with Stack(kept | settings) as stack:
+        load = Load(stack.broker_url, digits)
+        soak.full_load = load.begin()
+        soak.rate = load.rate
+        load.start(trainings=trainings, cancels=every)
+        before = {name: member.pid for name, member in stack.steady.items()}
+        killer, start = Killer(stack), time.monotonic()
+        turn = 0
+        while time.monotonic() - start < 60 * minutes:
+            turn += 1
+            victim, killed_at = killer.kill(), time.monotonic()
+            _see_it_work(soak, stack, victim)
+            soak.recovery.append(time.monotonic() - killed_at)
+            time.sleep(max(0.0, start + turn * every - time.monotonic()))
+            soak.problems += [f"doctor says, {turn * every:.0f} s after the start: {said}" for said in _doctor(stack)]
+            soak.samples.append(sample(stack, load))
+            soak.kills, soak.seconds = killer.done, time.monotonic() - start
+            soak.counts = dict(load.counts)
+            say(soak)
+        require_doctor_sees(soak, stack, "intake", "intake-2")
+        load.stop()
+        soak.counts, soak.towers = dict(load.counts), len(load.towers)
+        soak.problems += load.problems
+        after = {name: member.pid for name, member in stack.steady.items()}
+        soak.require(before == after, f"workers that nobody killed died: {before} became {after}")
+        _judge(soak, stack, load)
+    return soak
+
+
+def _see_it_work(soak: Soak, stack: Stack, victim: str) -> None:
+    try:
+        until(lambda: stack.works(victim), f"{victim}, which was killed", within=soak.every)
+    except AssertionError as error:
+        soak.problems.append(str(error))
+
+
+def _doctor(stack: Stack) -> list[str]:
+    """What `twinvec doctor` calls a problem."""
+    return [f"{each.part}: {each.found}" for each in _findings(stack) if each.level == PROBLEM]
+
+
+def _findings(stack: Stack) -> list[Finding]:
+    """Of broker, database, storage and lanes; what it says of the machine is the same at any time, and costs more."""
+    found = list(broker.broker(stack.broker_url))
+    with database.reached(stack.database_url) as (of_database, connection):
+        found += of_database
+        found += storage.storage(connection, stack.settings)
+        found += lanes.findings(lanes.lanes(stack.broker_url), connection)
+    return found
+
+
+def require_doctor_sees(soak: Soak, stack: Stack, *frozen: str) -> None:
+    """Stop all workers of a lane for as long as `doctor` takes; it must say so."""
+    processes = [process for name in frozen for process in stack.family(name)]
+    send(processes, signal.SIGSTOP)
+    try:
+        said = _doctor(stack)
+    finally:
+        send(processes, signal.SIGCONT)
+    soak.require(any("intake" in line for line in said), f"intake stood still, and doctor said {said or 'no problem'}")
+
+
+def _judge(soak: Soak, stack: Stack, load: Load) -> None:
+    """Ask the database what was lost, stored twice, or wrong."""
+    from tests.soak.towers import embedded  # noqa: PLC0415  # TensorFlow, which would weigh on what is measured
+
+    kept = {str(row.id) for row in stack.ledger.rows("SELECT id FROM jobs WHERE collection = :c", c=DAMAGED)}
+    failing = REASONS if kept & set(load.damaged) else {}
+    reference = embedded(stack.engine)
+    soak.lost = soak.twice = soak.wrong = 0
+    for collection, sent in load.sent.items():
+        verdict = judge(
+            stack,
+            sent,
+            failing=failing if collection == DAMAGED else None,
+            collection=collection,
+            reference=reference,
+            cancelled=collection == CANCELLED,
+        )
+        soak.lost += len(verdict.lost)
+        soak.twice += len(verdict.duplicated)
+        soak.wrong += len(verdict.wrong)
+        soak.problems += [f"{collection}: {fault}" for fault in verdict.faults]
+        for what in ("lost", "duplicated", "wrong"):
+            if keys := getattr(verdict, what):
+                soak.problems.append(f"{collection}: {len(keys)} {what}: {', '.join(sorted(keys)[:20])}")
