@@ -4,20 +4,23 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from cli.doctor import broker, database, lanes, storage
-from cli.doctor.finding import PROBLEM, Finding
+from cli.doctor.finding import PROBLEM
 from tests.chaos.member import send
 from tests.chaos.oracle import judge
 from tests.chaos.waiting import until
 from tests.soak.load import CANCELLED, DAMAGED, REASONS, Load
 from tests.soak.samples import Numbers, sample
 from tests.soak.stack import Killer, Stack
+from worker.settings import Settings
 
 MINUTE = 1 / (24 * 60)  # days, in which the settings say how long something is kept
 
@@ -113,18 +116,19 @@ def _see_it_work(soak: Soak, stack: Stack, victim: str) -> None:
 
 
 def _doctor(stack: Stack) -> list[str]:
-    """What `twinvec doctor` calls a problem."""
-    return [f"{each.part}: {each.found}" for each in _findings(stack) if each.level == PROBLEM]
+    """What `twinvec doctor` calls a problem, asked in a process of its own, as it is when it is a command."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_problems, stack.broker_url, stack.database_url, stack.settings).result()
 
 
-def _findings(stack: Stack) -> list[Finding]:
+def _problems(broker_url: str, database_url: str, settings: Settings) -> list[str]:
     """Of broker, database, storage and lanes; what it says of the machine is the same at any time, and costs more."""
-    found = list(broker.broker(stack.broker_url))
-    with database.reached(stack.database_url) as (of_database, connection):
+    found = list(broker.broker(broker_url))
+    with database.reached(database_url) as (of_database, connection):
         found += of_database
-        found += storage.storage(connection, stack.settings)
-        found += lanes.findings(lanes.lanes(stack.broker_url), connection)
-    return found
+        found += storage.storage(connection, settings)
+        found += lanes.findings(lanes.lanes(broker_url), connection)
+    return [f"{each.part}: {each.found}" for each in found if each.level == PROBLEM]
 
 
 def require_doctor_sees(soak: Soak, stack: Stack, *frozen: str) -> None:
