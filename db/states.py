@@ -43,9 +43,16 @@ class JobState(StrEnum):
     FINISHED_WITH_FAILURES = "finished_with_failures"  # every item is accounted for, some as failures
     FAILED = "failed"  # a training or a backfill that ended with an error
     CANCELLED = "cancelled"  # by its caller
+    ABANDONED = "abandoned"  # its caller sent no more; what was accepted is accounted for
 
 
 OPEN = (BatchState.QUEUED, BatchState.LEASED)  # there is still work in the batch
 EMBEDDED_UNDER = (TowerStatus.LIVE, TowerStatus.CANDIDATE)  # new digits get a vector under each of these
 DROPPED = (TowerStatus.RETIRED, TowerStatus.REJECTED)  # vectors of these are not kept
-FINAL = (JobState.FINISHED, JobState.FINISHED_WITH_FAILURES, JobState.FAILED, JobState.CANCELLED)
+FINAL = (
+    JobState.FINISHED,
+    JobState.FINISHED_WITH_FAILURES,
+    JobState.FAILED,
+    JobState.CANCELLED,
+    JobState.ABANDONED,
+)

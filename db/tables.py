@@ -122,6 +122,7 @@ class Job(Base):
     collection: Mapped[str | None]
     total: Mapped[int | None] = mapped_column(BigInteger)  # pictures; known with the last chunk
     chunks: Mapped[int | None]  # known with the last chunk
+    receiving: Mapped[bool] = mapped_column(default=False)  # whether chunks may be still to come; false is sure
     tower: Mapped[int | None] = mapped_column(ForeignKey("towers.id"))  # that a backfill embeds under
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
     progress: Mapped[dict[str, Any] | None]  # of a training
@@ -131,6 +132,7 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     cancelled_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch
+    abandoned_at: Mapped[datetime | None]  # when it ended because no chunk came any more
     called_back_at: Mapped[datetime | None]  # when the callback was called
     pruned_at: Mapped[datetime | None]  # from then on no job has this id; what is left of it is being deleted
 

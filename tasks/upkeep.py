@@ -1,4 +1,4 @@
-"""Upkeep: expired leases, batches to publish again, callbacks, towers to promote, vectors that are due.
+"""Upkeep: expired leases, batches to publish again, abandoned jobs, callbacks, towers to promote, vectors that are due.
 
 It must not decide what is due or ready: each step is a function of `db`.
 """
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from db import locks, sessions
 from db.engine import transact_once
-from db.queue import rescue
+from db.queue import abandon, rescue
 from db.vectors import backfill, lifecycle, partitions
 from tasks.announce import announce
 from twinvec_client.contract.messages import BackfillDue, Sweep
@@ -58,6 +58,7 @@ def sweep(runtime: Runtime) -> None:
     if (decision := run_exclusively(runtime, lifecycle.promote_ready)) is not None:
         tell_of(decision)
     repeat(runtime)
+    end_abandoned(runtime)
     announce(runtime)
     drop_partitions(runtime)
 
@@ -87,6 +88,13 @@ def repeat(runtime: Runtime) -> None:
                 runtime, rescue.take_due, kind, republish_after=settings.republish_after, in_flight=room
             )
             publish(due or [])
+
+
+def end_abandoned(runtime: Runtime) -> None:
+    """End the jobs whose clients have gone."""
+    after = runtime.settings.abandoned_after
+    if after and (gone := run_exclusively(runtime, abandon.abandon, after=after)):
+        log.warning("%d jobs end as abandoned: their clients have sent no chunk for %g s", gone, after)
 
 
 def run_exclusively(

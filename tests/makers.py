@@ -271,7 +271,7 @@ def eventually(condition: Callable[[], bool], what: str, *, seconds: float = 10)
 def age(ledger: Ledger, days: float) -> None:
     """Let so many days pass for all that the ledger holds."""
     times = {
-        "jobs": ("created_at", "ended_at", "cancelled_at", "called_back_at"),
+        "jobs": ("created_at", "ended_at", "cancelled_at", "abandoned_at", "called_back_at"),
         "batches": ("created_at", "finished_at"),
         "failures": ("created_at",),
         "towers": ("created_at", "promoted_at", "retired_at"),

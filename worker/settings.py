@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     job_failure_bytes: int = Field(
         256 * 2**20, ge=0, description="Bytes of the pictures that the failures of one job keep, about"
     )
+    abandoned_after: float = Field(
+        86_400,
+        ge=0,
+        description="Seconds without a chunk after which a job whose client has not sent all of it ends as "
+        "`abandoned`; `0`: never",
+    )
     max_attempts: int = Field(3, ge=1, description="Crashes of its worker after which a batch is split")
     intake_processes: int = Field(1, ge=1, description="Processes of one intake worker, which decode pictures")
 

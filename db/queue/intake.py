@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from db import locks
 from db.bulk import copy_digits, fetch
+from db.queue.abandon import reopen, takes
 from db.queue.failures import KEPT_BYTES, FailedItem, LedgerReason, fail, record, waiting_for
 from db.queue.retention import clear
 from db.states import OPEN, BatchState, JobKind, TowerStatus
@@ -53,8 +54,8 @@ def submit(session: Session, chunk: Submission) -> int | None:
 
     A chunk that was accepted before changes nothing, and neither does one past the end of its job: it was cut from
     other pictures, sent under the same idempotency key. A key that is stored already with the same pixels counts as
-    `unchanged` if it has its vector; with other pixels the digit is replaced, and its vectors are deleted. No other
-    transaction stores in the collection until this one ends.
+    `unchanged` if it has its vector; with other pixels the digit is replaced, and its vectors are deleted. A job that
+    was abandoned goes on with a chunk that is new. No other transaction stores in the collection until this one ends.
     """
     job = _open_job(session, chunk)
     if job.chunks is not None and chunk.seq >= job.chunks:
@@ -76,7 +77,10 @@ def submit(session: Session, chunk: Submission) -> int | None:
         .returning(Batch.id)
     ).scalar()
     if batch is not None and chunk.total is not None:
-        session.execute(update(Job).where(Job.id == job.id).values(total=chunk.total, chunks=chunk.seq + 1))
+        # One that is overtaken comes later; whether it has come is not asked then, but when it has not come for long.
+        here = select(func.count(Batch.seq)).where(Batch.job == job.id).scalar_subquery()
+        last = {"total": chunk.total, "chunks": chunk.seq + 1, "receiving": here <= chunk.seq if chunk.seq else False}
+        session.execute(update(Job).where(Job.id == job.id).values(last))
     if batch is None or job.cancelled_at:
         return None
     due, unchanged, duplicates = _store(session, chunk)
@@ -97,23 +101,34 @@ def submit(session: Session, chunk: Submission) -> int | None:
 
 
 def _open_job(session: Session, chunk: Submission) -> Job:
+    last = chunk.total is not None
     opened = (
         insert(Job)
-        .values(id=chunk.job, kind=JobKind.EMBED, collection=chunk.collection, parameters={}, callback=chunk.callback)
+        .values(
+            id=chunk.job,
+            kind=JobKind.EMBED,
+            collection=chunk.collection,
+            parameters={},
+            callback=chunk.callback,
+            receiving=chunk.seq > 0 or not last,
+        )
         .on_conflict_do_nothing()
     )
     # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
     # share: of two that held it shared and wanted to write, each would wait for the other.
-    last = chunk.total is not None
     query = (
-        select(Job).where(Job.id == chunk.job, Job.pruned_at.is_(None)).with_for_update(read=not last, key_share=last)
+        select(Job)
+        .where(Job.id == chunk.job, Job.pruned_at.is_(None), takes(chunk.seq))
+        .with_for_update(read=not last, key_share=last)
     )
     while True:
         session.execute(opened)
         if (job := session.execute(query).scalar()) is not None:
             return job
-        # An ended job of this id is being pruned, or was between the two: this chunk opens a new one.
+        # An ended job of this id was pruned between the two, or is just being: this chunk opens a new one.
+        # Or it was abandoned.
         clear(session, chunk.job)
+        reopen(session, chunk.job)
 
 
 @dataclass(slots=True)

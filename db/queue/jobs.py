@@ -78,8 +78,11 @@ def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> li
                 case(
                     (Job.ended_at.isnot(None), Job.ended_at),
                     (Job.cancelled_at.isnot(None), Job.cancelled_at),
-                    (func.bool_or(is_open) | Job.chunks.is_(None), func.clock_timestamp()),
-                    else_=func.coalesce(func.max(Batch.finished_at), Job.created_at),
+                    (
+                        func.bool_or(is_open) | (Job.chunks.is_(None) & Job.abandoned_at.is_(None)),
+                        func.clock_timestamp(),
+                    ),
+                    else_=func.greatest(Job.created_at, Job.abandoned_at, func.max(Batch.finished_at)),
                 )
                 - Job.created_at,
             ).label("seconds"),
@@ -117,8 +120,10 @@ def _status(row: Any, *, has_tower: bool) -> JobStatus:
 def _embed_state(job: Job, row: Any, has_tower: bool) -> JobState:
     if job.cancelled_at is not None:
         return JobState.CANCELLED
-    if job.chunks is None or row.chunks_accepted < job.chunks:
+    if job.abandoned_at is None and (job.chunks is None or row.chunks_accepted < job.chunks):
         return JobState.RECEIVING
+    if not row.open and job.abandoned_at is not None:
+        return JobState.ABANDONED
     if not row.open:
         return JobState.FINISHED_WITH_FAILURES if row.failed else JobState.FINISHED
     if not has_tower:

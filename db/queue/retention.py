@@ -197,9 +197,11 @@ def _over(session: Session, keep: Keep, jobs: Sequence[uuid.UUID], surplus: date
         .where(Batch.job == Job.id)
         .lateral("found")
     )
-    end = func.greatest(Job.created_at, Job.ended_at, Job.cancelled_at, found.c.finished_at)  # which pass NULL by
+    # NULL is passed by
+    end = func.greatest(Job.created_at, Job.ended_at, Job.cancelled_at, Job.abandoned_at, found.c.finished_at)
     all_here = and_(Job.kind == JobKind.EMBED, found.c.chunks == Job.chunks)
-    ended = and_(~found.c.open, or_(Job.ended_at.isnot(None), Job.cancelled_at.isnot(None), all_here))
+    said = or_(*(at.isnot(None) for at in (Job.ended_at, Job.cancelled_at, Job.abandoned_at)))
+    ended = and_(~found.c.open, or_(said, all_here))
     old = end < func.now() - days(keep.jobs)
     if surplus is not None:
         old |= and_(Job.created_at <= surplus, end < func.now() - days(HOUR))

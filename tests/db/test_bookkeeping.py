@@ -1,4 +1,4 @@
-"""Any history of submits, claims, deaths, rescues, refusals, cancels and prunings leaves a ledger that adds up.
+"""Any history of submits, claims, deaths, rescues, refusals, cancels, lost clients and prunings adds up.
 
 A model in plain Python says what the ledger must hold after every step.
 """
@@ -15,6 +15,7 @@ from sqlalchemy import select, text
 
 from db.errors import LeaseLost, UnknownJob
 from db.queue import leases
+from db.queue.abandon import abandon
 from db.queue.cancel import cancel_job
 from db.queue.failures import FailedItem
 from db.queue.intake import Item
@@ -54,6 +55,7 @@ class Sent:
     pictures: int = 0
     closed: bool = False
     cancelled: bool = False
+    abandoned: bool = False
     last: tuple[list[Item], dict[str, Any]] | None = None  # the chunk that was sent last, to send it again
 
 
@@ -92,7 +94,7 @@ class Bookkeeping(RuleBasedStateMachine):
                 "total": job.pictures,
             },
         )
-        job.seq, job.closed = job.seq + 1, last
+        job.seq, job.closed, job.abandoned = job.seq + 1, last, False
         self.again(at)
         if job.cancelled:
             return
@@ -150,9 +152,19 @@ class Bookkeeping(RuleBasedStateMachine):
     @rule(at=st.integers(0, 2))
     def cancel(self, at: int) -> None:
         job = self.jobs[at]
-        if job.last is not None and not status(self.ledger, job.id)["state"].startswith("finished"):
+        if job.last is not None and not has_ended(self.ledger, job):
             self.ledger(cancel_job, job.id)
             job.cancelled = True
+
+    @rule()
+    def abandon(self) -> None:
+        """The clients of all that still receives have gone; what comes after all goes on with it."""
+        still = [
+            job for job in self.jobs if job.last is not None and not (job.closed or job.cancelled or job.abandoned)
+        ]
+        assert self.ledger(abandon, after=0) == len(still)
+        for job in still:
+            job.abandoned = True
 
     @rule()
     def prune(self) -> None:
@@ -161,7 +173,7 @@ class Bookkeeping(RuleBasedStateMachine):
             job
             for job in self.jobs
             if job.last is not None
-            and (job.cancelled or status(self.ledger, job.id)["state"].startswith("finished"))
+            and (job.cancelled or has_ended(self.ledger, job))
             and "dead" not in states(self.ledger, job.id)  # kept longer
         ]
         age(self.ledger, 31)
@@ -201,7 +213,9 @@ class Bookkeeping(RuleBasedStateMachine):
             assert found["accepted"] == job.pictures
             assert settled + waits.get(job.id, 0) == job.pictures
             assert (found["state"] == "cancelled") == job.cancelled
-            assert found["state"].startswith("finished") == (job.closed and not job.cancelled and job.id not in waits)
+            at_end = not job.cancelled and job.id not in waits
+            assert found["state"].startswith("finished") == (at_end and job.closed)
+            assert (found["state"] == "abandoned") == (at_end and job.abandoned)
 
     @invariant()
     def every_failure_is_listed(self) -> None:
@@ -213,7 +227,7 @@ class Bookkeeping(RuleBasedStateMachine):
             found = status(self.ledger, job.id)
             listed = int(self.ledger(lambda session, id=job.id: session.execute(tries, {"job": id}).scalar_one()))
             assert listed >= found["failed"]
-            if found["state"].startswith("finished"):
+            if has_ended(self.ledger, job):
                 assert listed == found["failed"]
                 assert bool(failures(self.ledger, job.id)) == bool(found["failed"])
 
@@ -234,6 +248,12 @@ class Bookkeeping(RuleBasedStateMachine):
               AND id NOT IN (SELECT unnest(digits) FROM batches WHERE state IN ('queued', 'leased'))
         """)
         assert self.ledger(lambda session: session.execute(query).scalars().all()) == []
+
+
+def has_ended(ledger: Ledger, job: Sent) -> bool:
+    """By itself, not by a cancel."""
+    state = status(ledger, job.id)["state"]
+    return state == "abandoned" or bool(state.startswith("finished"))
 
 
 def test_the_ledger_adds_up_after_any_history(ledger: Ledger) -> None:

@@ -19,9 +19,12 @@ JobState = Literal[
     "finished_with_failures",  # every item is accounted for, some as failures
     "failed",  # a training or a backfill that ended with an error
     "cancelled",  # by its caller
+    "abandoned",  # its caller sent no more; what was accepted is accounted for
 ]
 
-FINAL: Final[frozenset[JobState]] = frozenset({"finished", "finished_with_failures", "failed", "cancelled"})
+FINAL: Final[frozenset[JobState]] = frozenset(
+    {"finished", "finished_with_failures", "failed", "cancelled", "abandoned"}
+)
 
 TowerStatus = Literal[
     "candidate",  # new digits are embedded under it, and stored ones are backfilled
