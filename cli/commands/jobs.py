@@ -20,7 +20,13 @@ from cli.inputs.ids import find_job, shorten
 from cli.options import JobId, Json, Limit, Normalise
 from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob, TrainingProgress
 
-_COLOURS = {"finished": "green", "finished_with_failures": "yellow", "failed": "red", "waiting_for_tower": "yellow"}
+_COLOURS = {
+    "finished": "green",
+    "finished_with_failures": "yellow",
+    "failed": "red",
+    "abandoned": "red",
+    "waiting_for_tower": "yellow",
+}
 _WIDE = 120  # columns that a list with whole ids takes
 
 
@@ -55,7 +61,7 @@ def job(
 ) -> None:
     """Show one job; with --follow until it ends.
 
-    Exit status: 0 finished or under way, 3 finished with failures, 1 failed or cancelled.
+    Exit status: 0 finished or under way, 3 finished with failures, 1 failed, cancelled or abandoned.
 
     \b
     Example:
@@ -172,7 +178,7 @@ def save_picture(failure: Failure, folder: Path) -> Path:
 
 def exit_code(status: JobStatus) -> int:
     """What a script is told of a job."""
-    if status.state in ("failed", "cancelled"):
+    if status.state in ("failed", "cancelled", "abandoned"):
         return exit_codes.REFUSED
     return exit_codes.WITH_FAILURES if status.state == "finished_with_failures" else 0
 
@@ -182,7 +188,7 @@ def _describe(status: JobStatus) -> None:
     if status.kind != "train":
         rows |= {
             "collection": escape(status.collection or ""),
-            "pictures": "still arriving" if status.total is None else f"{status.total:,}",
+            "pictures": _pictures(status),
             "embedded": f"{status.succeeded:,}",
             "unchanged": f"{status.unchanged:,}",
             "failed": f"{status.failed:,}",
@@ -197,6 +203,12 @@ def _describe(status: JobStatus) -> None:
     out.print(key_values(**rows, seconds=f"{status.seconds:,.1f}"))
     if status.failed:
         out.print(f"`twinvec failures {status.id}` lists what failed, `twinvec retry` sends it again")
+
+
+def _pictures(status: JobStatus) -> str:
+    if status.state == "abandoned":
+        return f"{status.accepted:,}, and no more came: sent again with the same idempotency key, it goes on"
+    return "still arriving" if status.total is None else f"{status.total:,}"
 
 
 def _progress(at: TrainingProgress) -> dict[str, str]:

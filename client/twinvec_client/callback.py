@@ -13,8 +13,8 @@ class Callback(messages.Callback, frozen=True):
 
     It is called with one argument, a dict: the job's `id`, `kind`, `collection`, `state` and counts, as `JobStatus`
     names them. It is called when the last picture is accounted for, with failures or without, and when the job is
-    cancelled; at least once, so know a job by its id. Raises InvalidRequest on names that cannot be a task's or a
-    queue's.
+    cancelled or abandoned; at least once, so know a job by its id. An abandoned job that goes on after all is told of
+    once more. Raises InvalidRequest on names that cannot be a task's or a queue's.
     """
 
     def __post_init__(self) -> None:

@@ -70,7 +70,8 @@ class EmbedJob(_Job):
     def wait(self, *, timeout: float | None = None, progress: bool = False) -> EmbedOutcome:
         """Wait until every picture is embedded, unchanged, failed or cancelled.
 
-        While no tower is live nothing can be embedded, and this waits on. timeout: seconds; raises NotReady after it.
+        While no tower is live nothing can be embedded, and this waits on. A job whose sender has gone ends as
+        `abandoned`; sent again under its idempotency key, it goes on. timeout: seconds; raises NotReady after it.
         Raises PicturesLost or UnknownJob where the database was restored meanwhile and no longer has all of it.
         """
         with bars.bar(progress, "embed") as bar:

@@ -15,7 +15,7 @@ from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import end_job
 from tasks.upkeep import sweep
-from tests.makers import MAX_ATTEMPTS, die_on, glyph, register, rescue
+from tests.makers import MAX_ATTEMPTS, age, die_on, glyph, register, rescue
 from twinvec_client.contract.messages import GLYPH, Callback, Cancel, Intake
 from twinvec_client.contract.packing import pack
 from worker.runtime import Runtime
@@ -108,6 +108,24 @@ def test_it_is_told_of_a_cancelled_job(runtime: Runtime, broker: Redis, tower: i
     take_in(chunk(job, 1), runtime)
     end_job(Cancel(job=str(job)), runtime)
     assert [(outcome["state"], outcome["cancelled"]) for outcome in called(broker)] == [("cancelled", 1)]
+
+
+def test_it_is_told_of_an_abandoned_job_and_once_more_where_it_went_on(
+    runtime: Runtime, broker: Redis, tower: int
+) -> None:
+    job = uuid.uuid4()
+    take_in(chunk(job, 1), runtime)
+    (batch,) = batches_of(runtime, job)
+    age(runtime.transact, 1.1)
+    sweep(runtime)
+    embed(batch, runtime)
+    sweep(runtime)
+    take_in(chunk(job, 2, seq=1, total=2), runtime)
+    embed(batches_of(runtime, job)[1], runtime)
+    assert [(outcome["state"], outcome["succeeded"]) for outcome in called(broker)] == [
+        ("abandoned", 1),
+        ("finished", 2),
+    ]
 
 
 def test_the_sweep_tells_what_a_dead_worker_did_not(runtime: Runtime, broker: Redis, tower: int) -> None:

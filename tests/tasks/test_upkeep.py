@@ -12,6 +12,7 @@ from tasks import upkeep
 from tasks.embed import embed
 from tasks.upkeep import queue_backfill, sweep
 from tests.makers import (
+    age,
     batch_of,
     claim,
     counts,
@@ -20,6 +21,7 @@ from tests.makers import (
     register,
     send,
     states,
+    status,
     stored,
     together,
     tower_statuses,
@@ -72,6 +74,19 @@ def test_a_poisoned_digit_is_kept_with_its_job_as_far_as_the_setting_says(runtim
         sweep(runtime)
     kept = text("SELECT key, octet_length(picture) FROM failures ORDER BY key")
     assert runtime.transact(lambda session: [tuple(row) for row in session.execute(kept)]) == [("a", 784), ("b", None)]
+
+
+@pytest.mark.parametrize(("after", "state"), [(7200.0, "receiving"), (3600.0, "abandoned"), (0.0, "receiving")])
+def test_a_job_whose_client_has_gone_ends_as_the_setting_says(
+    runtime: Runtime, tower: int, after: float, state: str
+) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"abandoned_after": after})
+    job = uuid.uuid4()
+    send(runtime.transact, item("a", 1), job=job, open=True)
+    work(runtime)
+    age(runtime.transact, 1.5 / 24)
+    sweep(runtime)
+    assert status(runtime.transact, job)["state"] == state
 
 
 def test_a_lane_without_workers_does_not_silence_the_others(runtime: Runtime, broker: Redis, tower: int) -> None:

@@ -126,9 +126,9 @@ class TrainingProgress(_Record):
 class JobStatus(_Record):
     """Where a job stands, read from SQL at one moment.
 
-    Counts are of pictures; they add up to `total` once the state is final. `total` is None until the last chunk has
-    arrived. `progress` and `outcome` are a training's. `created_at` is ISO 8601; `seconds` runs from the first chunk
-    to the end, or to now.
+    Counts are of pictures; they add up to `total` once the state is final, and to `accepted` where it is `abandoned`.
+    `total` is None until the last chunk has arrived. `progress` and `outcome` are a training's. `created_at` is ISO
+    8601; `seconds` runs from the first chunk to the end, or to now.
     """
 
     id: str
