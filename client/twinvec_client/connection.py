@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -118,7 +119,11 @@ class Connection:
             line = self._line
             new = line is None or line.is_stale()
             if line is None or new:
+                if line is not None:
+                    line.retire()
                 line = self._line = _Line(self._url)
+            if not line.enter():  # closed by another thread, just now
+                continue
             try:
                 result = step(line)
             except _DOWN as error:
@@ -128,12 +133,18 @@ class Connection:
             else:
                 line.used_at = time.monotonic()
                 return result
+            finally:
+                if self._line is not line:
+                    line.retire()
+                line.leave()
 
 
 class _Line:
     """What is open to a broker: a Celery application and connections that are no other application's.
 
-    Celery's own pool is one for all applications with the same URL, and hands out what has fallen silent.
+    Celery's own pool is one for all applications with the same URL, and hands out what has fallen silent. Threads may
+    share it: one that is retired is closed by the last to leave it, because the garbage collector, which would do the
+    same, may take hours to come.
     """
 
     def __init__(self, url: str) -> None:
@@ -141,6 +152,39 @@ class _Line:
         self.used_at = time.monotonic()
         self._process = os.getpid()
         self._connections = self.app.connection_for_write().Pool(limit=POOL_LIMIT)
+        self._backends: dict[threading.Thread, Any] = {}  # Celery has one for each thread
+        self._lock = threading.Lock()
+        self._users = 0
+        self._retired = False
+
+    def enter(self) -> bool:
+        """Begin to use it; False where it is closed."""
+        with self._lock:
+            if self._retired and not self._users:
+                return False
+            self._users += 1
+            ended = [thread for thread in self._backends if not thread.is_alive()]
+            left = [self._backends.pop(thread) for thread in ended]
+            self._backends[threading.current_thread()] = self.app.backend
+        _close_all(left)
+        return True
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            over = self._retired and not self._users
+        if over:
+            self._close()
+
+    def retire(self) -> None:
+        """Have it closed once it is not in use. Another process's is left as it is: that one may be using it."""
+        if self._process != os.getpid():
+            return
+        with self._lock:
+            over = not self._retired and not self._users
+            self._retired = True
+        if over:
+            self._close()
 
     def is_stale(self) -> bool:
         """Whether it is another process's, or was idle so long that a network may have forgotten it."""
@@ -156,6 +200,18 @@ class _Line:
                 connection=connection,
                 **options,
             )
+
+    def _close(self) -> None:
+        with suppress(Exception):  # that it is lost is no news
+            self._connections.force_close_all()
+        _close_all(self._backends.values())
+
+
+def _close_all(backends: Iterable[Any]) -> None:
+    for backend in backends:
+        with suppress(Exception):
+            backend.result_consumer.stop()
+            backend.client.connection_pool.disconnect()
 
 
 def _was_silent(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Whether what was measured grew, and the tables of that. It must not know how anything is measured."""
+"""Whether what was measured grew. It must not know what that was."""
 
 import math
 import statistics
@@ -7,53 +7,45 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CERTAIN = 0.01  # the chance of a trend as strong in numbers that have none, below which it counts as one
-SLIGHT = 0.01  # of the median, an hour: a month of it would not double anything sevenfold
-SHOWN = 0.1  # of the samples, the medians of which are called first, middle and last
+CERTAIN = 0.01  # a rise is more than chance where numbers in random order would rise as much less often than this
+SHOWN = 5  # samples, the medians of which are called first, middle and last
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trend:
-    """How one number went. slope: an hour. limit: what a setting lets it grow to, where one does."""
+    """How a number went. slope: an hour. slight: a slope that is no growth. limit: what a setting lets it grow to."""
 
-    name: str
     first: float
     middle: float
     last: float
     slope: float
-    rises: bool  # by more than chance, and by more than is slight
+    chance: float
+    slight: float
     limit: float | None = None
 
     @property
-    def verdict(self) -> str:
+    def grows(self) -> bool:
+        """Whether it rises by more than chance and by more than is slight; or is past its limit, where it has one."""
         if self.limit is not None:
-            return f"within {self.limit:,.0f}" if self.last <= self.limit else f"OVER {self.limit:,.0f}"
-        return "GROWS" if self.rises else "flat"
-
-    @property
-    def passed(self) -> bool:
-        return self.verdict.islower()
+            return self.last > self.limit
+        return self.chance < CERTAIN and self.slope > self.slight
 
 
-def trend(
-    name: str, times: Sequence[float], values: Sequence[float], *, slight: float, limit: float | None = None
-) -> Trend:
-    """times: seconds. slight: an hour, what is not worth the name of growth however certain it is.
+def trend(times: Sequence[float], values: Sequence[float], *, slight: float, limit: float | None = None) -> Trend:
+    """times: seconds.
 
     The slope is Theil and Sen's: the median of the slopes between every two samples, which a few high ones do not
-    move. Whether it is more than chance is Mann and Kendall's test, one-sided (Mann 1945, Econometrica 13; Kendall
-    1975, Rank Correlation Methods).
+    move. Whether it is more than chance is the one-sided test of Mann (1945, Econometrica 13) and Kendall.
     """
-    slope, chance = slope_an_hour(times, values), chance_of_rise(values)
-    part = max(1, round(SHOWN * len(values)))
+    part = max(1, min(SHOWN, len(values) // 3))
     centre = (len(values) - part) // 2
     return Trend(
-        name=name,
         first=statistics.median(values[:part]),
         middle=statistics.median(values[centre : centre + part]),
         last=statistics.median(values[-part:]),
-        slope=slope,
-        rises=chance < CERTAIN and slope > max(slight, SLIGHT * abs(statistics.median(values))),
+        slope=slope_an_hour(times, values),
+        chance=chance_of_rise(values),
+        slight=slight,
         limit=limit,
     )
 
@@ -68,7 +60,7 @@ def slope_an_hour(times: Sequence[float], values: Sequence[float]) -> float:
 
 
 def chance_of_rise(values: Sequence[float]) -> float:
-    """The chance that numbers in random order rise as these do, or more; 1 where all are equal."""
+    """How likely the same numbers, in random order, rise as much as these do; 1 where all are equal."""
     v = np.asarray(values, np.float64)
     n = len(v)
     before, after = np.triu_indices(n, 1)
