@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import math
@@ -66,6 +67,7 @@ class TowerCache:
 
     def _load(self, id: int, expected: str) -> Embedder:
         start = time.perf_counter()
+        gc.collect()  # a tower that was put out refers to itself; left to Python, dozens of them would stay
         tower = self._transact(ledger.with_file, id)
         if tower.file is None:
             raise TowerGone(f"the file of tower {id} is pruned: it is {tower.status}")

@@ -186,8 +186,9 @@ def _unlike(found: Set[tuple[str, str]], expected: Set[tuple[str, str]]) -> Iter
 
 
 _SUMS = """
-    SELECT jobs.id, total, coalesce(sum(items), 0) AS items,
+    SELECT jobs.id, CASE WHEN abandoned_at IS NULL THEN total ELSE coalesce(sum(items), 0) END AS total,
+        coalesce(sum(items), 0) AS items,
         coalesce(sum(embedded + unchanged + failed + dropped), 0) AS outcomes
     FROM jobs LEFT JOIN batches ON job = jobs.id
-    WHERE kind = 'embed' AND cancelled_at IS NULL GROUP BY jobs.id, total
+    WHERE kind = 'embed' AND cancelled_at IS NULL GROUP BY jobs.id
 """

@@ -7,6 +7,7 @@ alone, and of the broker the queue on which it is called.
 import base64
 import io
 import json
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -25,25 +26,29 @@ from twinvec_client import Callback, EmbedJob, JobStatus, Twinvec
 from twinvec_client.delivery import new_job
 from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable, NoAnswer, NotEmbedded, UnknownJob, UnknownKey
 
-DIGITS, DAMAGED, CANCELLED = "digits", "damaged", "cancelled"  # collections
+DIGITS, DAMAGED, CANCELLED, ABANDONED = "digits", "damaged", "cancelled", "abandoned"  # collections
 CALLBACK = Callback("application.embedded", queue="application")
 EVERY = 2.0  # seconds between two jobs
 DAMAGED_EVERY = 15  # jobs, of which one has files that cannot be read
 SOUND = 76  # files of such a job that can
 MOVES = [(down, right) for down in range(-4, 5) for right in range(-4, 5)]  # MNIST has a margin of four pixels
 WAIT = 300.0  # seconds that a job may take
-FULL_LOAD = 1 / 10
+SHARE = 1 / 10  # of the full load, at which it works
 REASONS = {f"bad/{kind}": reason for kind, (reason, _) in KINDS.items()}  # of the files that cannot be read, by key
 IN_PASSING = (NoAnswer, BrokerUnavailable, DatabaseUnavailable)  # a worker died with the request
 
 Array = np.ndarray[Any, Any]
 
 
+class Gone(Exception):
+    """The application that sends dies in the middle of its stream."""
+
+
 class Load:
     """Threads that use the client until `stop`. digits: (n, 28, 28) uint8, one for each key.
 
-    `problems` are sentences; `sent` has the SHA-256 of the pixels that were accepted last, by collection and key;
-    `damaged` are the jobs whose failures are REASONS.
+    `problems` are sentences; `sent` has the SHA-256 of the pixels that were accepted last, by collection and key (of
+    jobs that are cancelled or left no one knows which were stored); `damaged` are the jobs whose failures are REASONS.
     """
 
     def __init__(self, broker_url: str, digits: Array) -> None:
@@ -52,11 +57,12 @@ class Load:
         self._own = threading.local()
         self._ending = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._waiters = ThreadPoolExecutor(8, thread_name_prefix="waiter")
+        self._waiters = ThreadPoolExecutor(16, thread_name_prefix="waiter")
+        self._left: dict[int, Future[None]] = {}  # jobs that were left half sent, by which keys they have
         self._passes = 0
         self._lock = threading.Lock()
         self.rate = 0.0  # digits a second
-        self.sent: dict[str, dict[str, bytes]] = {DIGITS: {}, DAMAGED: {}, CANCELLED: {}}
+        self.sent: dict[str, dict[str, bytes]] = {DIGITS: {}, DAMAGED: {}, CANCELLED: {}, ABANDONED: {}}
         self.damaged: list[str] = []
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
@@ -73,22 +79,23 @@ class Load:
         return client
 
     def begin(self) -> float:
-        """Train the first tower, store every digit, and send every digit again without a pause; digits a second."""
-        self.train(0)
+        """Store every digit, and send every digit again without a pause; digits a second."""
         self._whole_pass()
         start = time.monotonic()
         self._whole_pass()
         full = len(self._digits) / (time.monotonic() - start)
-        self.rate = full * FULL_LOAD
+        self.rate = full * SHARE
+        self._see_end(self._send(pictures := self._to_cancel(0), CANCELLED, "stored once"), len(pictures))
         return full
 
     def start(self, *, trainings: float, cancels: float) -> None:
-        """Work at `rate`. trainings, cancels: seconds between two."""
+        """Work at `rate`. trainings, cancels: seconds between two, or infinity. As often as one is cancelled, one is left."""
         for name, work in {
             "sender": self._send_all,
             "asker": self._ask_all,
             "called": self._take_calls,
             "canceller": lambda: self._repeat(cancels, self.cancel_one),
+            "leaver": lambda: self._repeat(cancels, self.leave_one),
             "trainer": lambda: self._repeat(trainings, self.train),
         }.items():
             thread = threading.Thread(target=self._noting(work), name=name, daemon=True)
@@ -119,10 +126,8 @@ class Load:
 
     def cancel_one(self, number: int) -> None:
         """Send a large job and cancel it while it is sent and embedded."""
-        pixels = self._moved(number, 0, max(int(4 * self.rate), 200))
-        pictures = {f"cancelled/{at:05}": glyph for at, glyph in enumerate(pixels)}
         key = f"cancelled {number}"
-        sending = self._waiters.submit(self._send, pictures, CANCELLED, key, chunk=256)
+        sending = self._waiters.submit(self._send, self._to_cancel(number), CANCELLED, key, chunk=256)
         deadline = time.monotonic() + WAIT
         while not sending.done() and time.monotonic() < deadline:
             try:
@@ -139,6 +144,53 @@ class Load:
             self.problems.append(f"a job that was cancelled is {status}")
         self._ended(status)
         self.counts[f"jobs {status.state}, of those to cancel"] += 1
+
+    def _to_cancel(self, number: int) -> dict[str, Array]:
+        glyphs = self._moved(number, 0, max(int(4 * self.rate), 200))
+        return {f"cancelled/{at:05}": glyph for at, glyph in enumerate(glyphs)}
+
+    def leave_one(self, number: int) -> None:
+        """Send a part of a job, and never the rest; it must end, with what was accepted."""
+        keys = number % 4  # other pixels under a key whose job goes on would supersede it
+        if keys in self._left:
+            self._left[keys].result()
+        glyphs = self._moved(number, 0, 400)
+
+        def stream() -> Iterator[tuple[str, Array]]:
+            yield from ((f"gone/{keys}/{at:03}", glyph) for at, glyph in enumerate(glyphs))
+            raise Gone
+
+        client, key = self.client(), f"{ABANDONED} {number}"
+        client.chunk = 100
+        try:
+            client.embed(stream(), collection=ABANDONED, idempotency_key=key, on_finish=CALLBACK)
+        except Gone:
+            self._left[keys] = self._waiters.submit(self._noting(partial(self._see_abandoned, new_job(key))))
+
+    def _see_abandoned(self, id: str) -> None:
+        job = self._find(id)
+        if job is None:
+            self.counts["jobs of which no chunk arrived"] += 1
+            return
+        job.wait(timeout=WAIT)
+        status = self._status(job)
+        accounted = status.succeeded + status.unchanged + status.failed
+        if status.state != "abandoned" or accounted != status.accepted:
+            self.problems.append(f"a job whose client has gone is {status}")
+        self._ended(status)
+        self.counts["jobs abandoned"] += 1
+
+    def _find(self, id: str) -> EmbedJob | None:
+        """A job, once it is known; None where it is not after a while."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                job = self.client().job(id)
+                assert isinstance(job, EmbedJob)
+                return job
+            except (UnknownJob, *IN_PASSING):
+                time.sleep(0.5)
+        return None
 
     def _send_all(self) -> None:
         """Blocks of digits, one after the other and from the first again, at the pace of `rate`."""
@@ -159,7 +211,7 @@ class Load:
             pending[first] = self._waiters.submit(self._noting(partial(self._see_end, job, len(pictures))))
             sent += len(pictures)
             turn += 1
-            if turn % DAMAGED_EVERY == 0:
+            if turn % DAMAGED_EVERY == 1:
                 if damaged is not None:
                     damaged.result()
                 damaged = self._waiters.submit(self._noting(partial(self._send_damaged, turn)))
@@ -214,7 +266,7 @@ class Load:
                 self.counts[f"jobs sent again after {type(error).__name__}"] += 1
                 if last:
                     raise
-        if collection != DAMAGED:
+        if collection == DIGITS:
             self.sent[collection].update(digests(pictures))
         self.counts["digits sent"] += len(pictures)
         return job
@@ -296,7 +348,7 @@ class Load:
     def _turns(self, every: float) -> Iterator[int]:
         """1, 2, 3, ..., one every so many seconds, until the end."""
         number = 0
-        while not self._ending.wait(every):
+        while not self._ending.wait(None if every == math.inf else every):
             number += 1
             yield number
 

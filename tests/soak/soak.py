@@ -3,38 +3,49 @@
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 
 from cli.doctor import broker, database, lanes, storage
 from cli.doctor.finding import PROBLEM
+from tests.chaos.injected.matrix import product
 from tests.chaos.member import send
-from tests.chaos.oracle import judge
+from tests.chaos.oracle import SHOWN, Reference, judge
 from tests.chaos.waiting import until
-from tests.soak.load import CANCELLED, DAMAGED, REASONS, Load
+from tests.soak.load import ABANDONED, CANCELLED, DAMAGED, REASONS, Load
 from tests.soak.samples import Numbers, sample
 from tests.soak.stack import Killer, Stack
 from worker.settings import Settings
 
+WORKS_WITHIN = 60.0  # seconds from a kill until what was killed works again
 MINUTE = 1 / (24 * 60)  # days, in which the settings say how long something is kept
+
+NONE: Mapping[str, str] = MappingProxyType({})
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(kw_only=True)
 class Soak:
-    """What was seen. every: seconds between two samples. full_load, rate: digits a second."""
+    """What was seen. every: seconds between two samples. keys: of digits that are sent again and again.
+
+    keep: minutes that ended jobs are kept. full_load, rate: digits a second.
+    """
 
     every: float
+    keep: float
+    warm_up: float  # minutes, the samples of which are not judged
+    keys: int
     full_load: float = 0.0
     rate: float = 0.0
-    started: float = 0.0  # seconds since 1970
+    started: float = 0.0  # seconds since 1970; when the load began
     seconds: float = 0.0
     samples: list[Numbers] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -44,6 +55,7 @@ class Soak:
     lost: int | None = None
     twice: int | None = None
     wrong: int | None = None
+    doctor: list[str] = field(default_factory=list)  # the problems that it told of
     problems: list[str] = field(default_factory=list)
 
     def write(self, file: Path) -> None:
@@ -59,58 +71,72 @@ class Soak:
             self.problems.append(problem)
 
 
-def run(
+def run(digits: Array, *, every: float, keep: float, settings: Mapping[str, str] = NONE, **how: Any) -> Soak:
+    """Start a stack and soak it; see `soaked`."""
+    with Stack({**kept(keep=keep, abandoned=2 * every), **settings}) as stack:
+        return soaked(stack, digits, every=every, keep=keep, **how)
+
+
+def kept(*, keep: float, abandoned: float) -> dict[str, str]:
+    """Settings. keep: minutes that ended jobs and the files of retired towers are kept. abandoned: seconds."""
+    return {
+        "TWINVEC_KEEP_JOBS": f"{keep * MINUTE}",
+        "TWINVEC_KEEP_PICTURES": f"{keep / 2 * MINUTE}",
+        "TWINVEC_KEEP_TOWERS": f"{keep * MINUTE}",
+        "TWINVEC_ABANDONED_AFTER": f"{abandoned}",
+    }
+
+
+def soaked(
+    stack: Stack,
     digits: Array,
     *,
     minutes: float,
     every: float,
     keep: float,
     trainings: float,
-    settings: dict[str, str],
+    warm_up: float,
     say: Callable[[Soak], None] = lambda soak: None,
 ) -> Soak:
-    """Soak a stack. digits: (n, 28, 28) uint8, one a key. every: seconds between two kills.
+    """What became of a stack under load. digits: (n, 28, 28) uint8, one a key. every: seconds between two kills.
 
-    keep: minutes that an ended job is kept. trainings: seconds between two. say: is given what is there so far.
+    keep: minutes that its settings keep an ended job. trainings: seconds between two. warm_up: minutes that are not
+    judged. say: is given what is there so far.
     """
-    soak = Soak(every=every, started=time.time())
-    kept = {
-        "TWINVEC_KEEP_JOBS": f"{keep * MINUTE}",
-        "TWINVEC_KEEP_PICTURES": f"{keep / 2 * MINUTE}",
-        "TWINVEC_KEEP_TOWERS": f"{keep * MINUTE}",
-    }
-    with Stack(kept | settings) as stack:
-        load = Load(stack.broker_url, digits)
-        soak.full_load = load.begin()
-        soak.rate = load.rate
-        load.start(trainings=trainings, cancels=every)
-        before = {name: member.pid for name, member in stack.steady.items()}
-        killer, start = Killer(stack), time.monotonic()
-        turn = 0
-        while time.monotonic() - start < 60 * minutes:
-            turn += 1
-            victim, killed_at = killer.kill(), time.monotonic()
-            _see_it_work(soak, stack, victim)
-            soak.recovery.append(time.monotonic() - killed_at)
-            time.sleep(max(0.0, start + turn * every - time.monotonic()))
-            soak.problems += [f"doctor says, {turn * every:.0f} s after the start: {said}" for said in _doctor(stack)]
-            soak.samples.append(sample(stack, load))
-            soak.kills, soak.seconds = killer.done, time.monotonic() - start
-            soak.counts = dict(load.counts)
-            say(soak)
-        require_doctor_sees(soak, stack, "intake", "intake-2")
-        load.stop()
-        soak.counts, soak.towers = dict(load.counts), len(load.towers)
-        soak.problems += load.problems
-        after = {name: member.pid for name, member in stack.steady.items()}
-        soak.require(before == after, f"workers that nobody killed died: {before} became {after}")
-        _judge(soak, stack, load)
+    soak = Soak(every=every, keep=keep, warm_up=warm_up, keys=len(digits))
+    load = Load(stack.broker_url, digits)
+    if not stack.stand_in:
+        load.train(0)
+    soak.full_load = load.begin()
+    soak.rate = load.rate
+    load.start(trainings=trainings, cancels=every)
+    before = {name: member.pid for name, member in stack.steady.items()}
+    killer, start, soak.started = Killer(stack), time.monotonic(), time.time()
+    turn = 0
+    while time.monotonic() - start < 60 * minutes:
+        turn += 1
+        victim, killed_at = killer.kill(), time.monotonic()
+        _see_it_work(soak, stack, victim)
+        soak.recovery.append(time.monotonic() - killed_at)
+        time.sleep(max(0.0, start + turn * every - time.monotonic()))
+        soak.doctor += [f"{turn * every:.0f} s after the start: {said}" for said in _doctor(stack)]
+        soak.samples.append(sample(stack, load))
+        soak.kills, soak.seconds = killer.done, time.monotonic() - start
+        soak.counts = dict(load.counts)
+        say(soak)
+    require_doctor_sees(soak, stack, "intake", "intake-2")
+    load.stop()
+    soak.counts, soak.towers = dict(load.counts), len(load.towers)
+    soak.problems += [*load.problems, *(f"doctor, {said}" for said in soak.doctor)]
+    after = {name: member.pid for name, member in stack.steady.items()}
+    soak.require(before == after, f"workers that nobody killed died: {before} became {after}")
+    judge_stored(soak, stack, load.sent, load.damaged)
     return soak
 
 
 def _see_it_work(soak: Soak, stack: Stack, victim: str) -> None:
     try:
-        until(lambda: stack.works(victim), f"{victim}, which was killed", within=soak.every)
+        until(lambda: stack.works(victim), f"{victim}, which was killed", within=WORKS_WITHIN)
     except AssertionError as error:
         soak.problems.append(str(error))
 
@@ -142,22 +168,19 @@ def require_doctor_sees(soak: Soak, stack: Stack, *frozen: str) -> None:
     soak.require(any("intake" in line for line in said), f"intake stood still, and doctor said {said or 'no problem'}")
 
 
-def _judge(soak: Soak, stack: Stack, load: Load) -> None:
-    """Ask the database what was lost, stored twice, or wrong."""
-    from tests.soak.towers import embedded  # noqa: PLC0415  # TensorFlow, which would weigh on what is measured
-
-    kept = {str(row.id) for row in stack.ledger.rows("SELECT id FROM jobs WHERE collection = :c", c=DAMAGED)}
-    failing = REASONS if kept & set(load.damaged) else {}
-    reference = embedded(stack.engine)
+def judge_stored(soak: Soak, stack: Stack, sent: Mapping[str, Mapping[str, bytes]], damaged: Sequence[str]) -> None:
+    """Ask the database what was lost, stored twice, or wrong. sent, damaged: as `Load` has them."""
+    remembered = {str(row.id) for row in stack.ledger.rows("SELECT id FROM jobs WHERE collection = :c", c=DAMAGED)}
+    reference = product if stack.stand_in else _embedded(stack)
     soak.lost = soak.twice = soak.wrong = 0
-    for collection, sent in load.sent.items():
+    for collection, digests in sent.items():
         verdict = judge(
             stack,
-            sent,
-            failing=failing if collection == DAMAGED else None,
+            digests,
+            failing=REASONS if collection == DAMAGED and remembered & set(damaged) else None,
             collection=collection,
             reference=reference,
-            cancelled=collection == CANCELLED,
+            cancelled=collection in (CANCELLED, ABANDONED),
         )
         soak.lost += len(verdict.lost)
         soak.twice += len(verdict.duplicated)
@@ -165,4 +188,10 @@ def _judge(soak: Soak, stack: Stack, load: Load) -> None:
         soak.problems += [f"{collection}: {fault}" for fault in verdict.faults]
         for what in ("lost", "duplicated", "wrong"):
             if keys := getattr(verdict, what):
-                soak.problems.append(f"{collection}: {len(keys)} {what}: {', '.join(sorted(keys)[:20])}")
+                soak.problems.append(f"{collection}: {len(keys)} {what}: {', '.join(sorted(keys)[:SHOWN])}")
+
+
+def _embedded(stack: Stack) -> Reference:
+    from tests.soak.towers import embedded  # noqa: PLC0415  # TensorFlow, which would weigh on what is measured
+
+    return embedded(stack.engine)

@@ -21,20 +21,31 @@ from local.child import SERVICES
 from local.detached import start_detached, stop_detached
 from local.processes import MARK
 from local.servers.process import alive
+from tests.chaos.injection import Injection
 from tests.chaos.ledger import Ledger
 from tests.chaos.member import Member, is_tracker, strike
+from tests.chaos.towers import register
 from tests.chaos.waiting import until
 from worker.runfile import RunFile, run_file
 from worker.settings import Settings
 
-STEADY = {"front-2": "query,control", "intake-2": "intake", "embedder-2": "embed,backfill"}  # name -> lanes
+STEADY = {  # name -> lanes
+    "front-2": "query,control",
+    "intake-2": "intake",
+    "embedder-2": "embed,backfill",
+    "trainer-2": "train",
+}
 READY_WITHIN = 180.0  # seconds
 
 
 class Stack:
-    """Servers, workers and their ledger; a context manager. settings: environment of all that it starts."""
+    """Servers, workers and their ledger; a context manager.
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    settings: environment of all that it starts. stand_in: whether a matrix product stands where towers do, so that
+    everything starts in a second or two; a first one is registered then.
+    """
+
+    def __init__(self, settings: Mapping[str, str], *, stand_in: bool = False) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="twinvec-soak-"))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TWINVEC_", "CHAOS_"))}
         self.temporary = self.home / "tmp"  # of the supervisor and of the steady workers: seen when it grows
@@ -45,6 +56,11 @@ class Stack:
             "TMPDIR": str(self.temporary),
             "REMAP_SIGTERM": "SIGQUIT",
         }
+        self.stand_in = stand_in
+        if stand_in:
+            injection = Injection(self.home / "chaos")
+            injection.prepare()
+            self._environment |= {**injection.environment(), "CHAOS_TOWER": "stand-in"}
         self.steady: dict[str, Member] = {}
 
     def __enter__(self) -> Self:
@@ -70,6 +86,8 @@ class Stack:
         self.settings = Settings.model_validate(self._as_settings())
         self.engine = connect(self.database_url)
         self.ledger = Ledger(self.engine, lambda: None)
+        if self.stand_in:
+            register(self.engine)
         for name, lanes in STEADY.items():
             command = ("-m", "cli", "worker", "--lanes", lanes, "--name", name)
             self.steady[name] = Member(name, command, self.home, {**self._environment, MARK: str(self.home)})

