@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from sqlalchemy import ColumnElement, Interval, and_, cast, exists, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -50,5 +51,5 @@ def takes(seq: int) -> ColumnElement[bool]:
     return or_(Job.abandoned_at.is_(None), Job.cancelled_at.isnot(None), Job.chunks <= seq, known)
 
 
-def _ago(seconds: float) -> ColumnElement[object]:
+def _ago(seconds: float) -> ColumnElement[Any]:
     return func.now() - cast(f"{seconds} seconds", Interval)

@@ -89,7 +89,7 @@ class Load:
         return full
 
     def start(self, *, trainings: float, cancels: float) -> None:
-        """Work at `rate`. trainings, cancels: seconds between two, or infinity. As often as one is cancelled, one is left."""
+        """Work at `rate`. trainings, cancels: seconds between two, or infinity. Jobs are left as often as cancelled."""
         for name, work in {
             "sender": self._send_all,
             "asker": self._ask_all,
@@ -260,7 +260,10 @@ class Load:
         client.chunk = chunk
         for last in (False,) * 10 + (True,):
             try:
-                job = client.embed(pictures, collection=collection, idempotency_key=key, on_finish=CALLBACK)
+                # Not normalised: the oracle knows what was sent.
+                job = client.embed(
+                    pictures, collection=collection, idempotency_key=key, normalise=False, on_finish=CALLBACK
+                )
                 break
             except IN_PASSING as error:
                 self.counts[f"jobs sent again after {type(error).__name__}"] += 1
