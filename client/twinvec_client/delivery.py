@@ -71,7 +71,7 @@ def deliver(connection: Connection, pictures: Any, options: JobOptions, *, pace:
 
 def require_all(job: str, state: str) -> None:
     """Raises PicturesLost where a job of which all was accepted is said to be still received."""
-    if state == "receiving":
+    if state in ("receiving", "abandoned"):
         raise PicturesLost(
             f"job {job}: pictures that were accepted are no longer stored, as after the database was restored from an "
             f"older backup; send all of them again under the same idempotency key"
