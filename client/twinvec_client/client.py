@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels
 from twinvec_client.connection import Connection
-from twinvec_client.contract.limits import DIMENSIONS, MAX_COLLECTION_CHARS, MAX_K, MAX_KEY_CHARS, is_name
+from twinvec_client.contract.limits import (
+    DIMENSIONS,
+    MAX_COLLECTION_CHARS,
+    MAX_COLLECTIONS,
+    MAX_K,
+    MAX_KEY_CHARS,
+    is_name,
+)
 from twinvec_client.contract.messages import (
     GLYPH,
     ListDead,
@@ -26,11 +34,13 @@ from twinvec_client.contract.messages import (
 )
 from twinvec_client.delivery import Pace, deliver, new_job
 from twinvec_client.errors import InvalidRequest, PictureRefused, UnknownJob
+from twinvec_client.fields import read_label, write_attributes
 from twinvec_client.job import EmbedJob, TrainingJob
 from twinvec_client.pictures import encode
 from twinvec_client.results import Answer, DeadBatch, JobStatus, Tower
 
 _QUERIES_A_REQUEST = 100
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 class Twinvec:
@@ -108,32 +118,59 @@ class Twinvec:
         *,
         key: str | None = None,
         vector: Any = None,
+        tower: str | None = None,
+        after: str | None = None,
         k: int = 5,
-        collection: str | None = None,
+        collection: str | Sequence[str] | None = None,
+        label: int | None = None,
+        attributes: dict[str, Any] | None = None,
+        max_distance: float | None = None,
+        pictures: bool = False,
         normalise: bool = True,
     ) -> Answer:
         """The k nearest stored digits of a picture, of a stored digit (itself left out), or of a 128-d vector.
 
-        collection: search this one only, and look the key up there; None searches all.
-        Raises NoTower, UnknownKey, NotEmbedded, PictureRefused, InvalidRequest, BrokerUnavailable, NoAnswer.
+        tower: the fingerprint of the tower that made the vector; refused where it is not live. after: `next` of an
+        earlier answer to the same query: what follows it.
+        collection, label, attributes: search these only: digits of the collection, or one of several, where a key is
+        looked up too; of the label; whose attributes contain these. max_distance: none farther. There are always k
+        neighbours where so many are stored. pictures: with their pixels.
+        Raises NoTower, TowerNotLive, UnknownKey, NotEmbedded, PictureRefused, InvalidRequest, BrokerUnavailable,
+        NoAnswer.
         """
-        given = [name for name, value in (("picture", picture), ("key", key), ("vector", vector)) if value is not None]
-        if len(given) != 1:
-            raise InvalidRequest(f"give one of picture, key and vector; got {' and '.join(given) or 'none'}")
-        if key is not None and not is_name(key, MAX_KEY_CHARS):
-            raise InvalidRequest(f"key {key!r:.80}: a string of 1 to {MAX_KEY_CHARS} characters without NUL")
-        if key is not None:
-            query = Query(key=key, collection=collection)
-        else:
-            query = _picture_query(picture) if picture is not None else _vector_query(vector)
-        return self._nearest([query], k=k, collection=collection, normalise=normalise)[0]
+        query = _query(picture, key, vector, collection, tower=tower, after=after)
+        filters = _Filters(collection, label, attributes, max_distance)
+        return self._nearest([query], filters, k=k, pictures=pictures, normalise=normalise)[0]
 
     def nearest_many(
-        self, pictures: Sequence[Any], *, k: int = 5, collection: str | None = None, normalise: bool = True
+        self,
+        pictures: Sequence[Any] | None = None,
+        *,
+        keys: Sequence[str] | None = None,
+        vectors: Any = None,
+        tower: str | None = None,
+        k: int = 5,
+        collection: str | Sequence[str] | None = None,
+        label: int | None = None,
+        attributes: dict[str, Any] | None = None,
+        max_distance: float | None = None,
+        normalise: bool = True,
     ) -> list[Answer]:
-        """As `nearest`, of many pictures in one request; answers in the order of the pictures."""
-        queries = [_picture_query(picture) for picture in pictures]
-        return self._nearest(queries, k=k, collection=collection, normalise=normalise) if queries else []
+        """As `nearest`, of many pictures, keys or vectors at once; answers in their order."""
+        given = {"pictures": pictures, "keys": keys, "vectors": vectors}
+        (each,) = _one_of(given)
+        queries = [
+            _query(
+                one if each == "pictures" else None,
+                one if each == "keys" else None,
+                one if each == "vectors" else None,
+                collection,
+                tower=tower,
+            )
+            for one in given[each] or ()
+        ]
+        filters = _Filters(collection, label, attributes, max_distance)
+        return self._nearest(queries, filters, k=k, pictures=False, normalise=normalise)
 
     def train(self, *, recipe: str = "default", seed: int = 0, on_finish: Callback | None = None) -> TrainingJob:
         """Start a training on a worker, by a recipe: `notebook`, `quick`, `default` or `conv`.
@@ -178,17 +215,57 @@ class Twinvec:
     def _embed_job(self, id: str, *, delivered: bool = False) -> EmbedJob:
         return EmbedJob(self._connection, id, self._pace(), delivered=delivered)
 
-    def _nearest(self, queries: list[Query], *, k: int, collection: str | None, normalise: bool) -> list[Answer]:
+    def _nearest(
+        self, queries: list[Query], filters: _Filters, *, k: int, pictures: bool, normalise: bool
+    ) -> list[Answer]:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             raise InvalidRequest(f"k is {k!r:.40}: an integer from 1 to {MAX_K}")
-        if collection is not None:
-            _check_collection(collection)
+        limits = filters.checked()
         answers: list[Answer] = []
         for start in range(0, len(queries), _QUERIES_A_REQUEST):
             part = queries[start : start + _QUERIES_A_REQUEST]
-            found = self._connection.ask(Nearest(queries=part, k=k, collection=collection, normalise=normalise))
-            answers += [Answer.read(answer) for answer in found["answers"]]
+            request = Nearest(queries=part, k=k, **limits, match=False, pictures=pictures, normalise=normalise)
+            answers += [Answer.read(answer) for answer in self._connection.ask(request)["answers"]]
         return answers
+
+
+class _Filters(NamedTuple):
+    """What limits a search, as callers give it."""
+
+    collection: str | Sequence[str] | None
+    label: int | None
+    attributes: dict[str, Any] | None
+    max_distance: float | None
+
+    def checked(self) -> dict[str, Any]:
+        """As fields of the message. Raises InvalidRequest."""
+        label, refused = read_label(self.label)
+        attributes, unread = write_attributes(self.attributes)
+        if refused or unread:
+            raise InvalidRequest("label: " + refused[1] if refused else "attributes: " + (unread or ("", ""))[1])
+        farthest = self.max_distance
+        if farthest is not None and not (isinstance(farthest, float | int) and farthest >= 0):  # NaN is neither
+            raise InvalidRequest(f"max_distance is {farthest!r:.40}: a number, 0 or more")
+        return {
+            "collection": _collections(self.collection),
+            "label": label,
+            "attributes": attributes,
+            "max_distance": None if farthest is None else float(farthest),
+        }
+
+
+def _collections(collection: str | Sequence[str] | None) -> str | list[str] | None:
+    """One collection, or a list of several, as it travels."""
+    if collection is None or isinstance(collection, str):
+        if collection is not None:
+            _check_collection(collection)
+        return collection
+    names = list(collection)
+    if not 1 <= len(names) <= MAX_COLLECTIONS:
+        raise InvalidRequest(f"{len(names)} collections: 1 to {MAX_COLLECTIONS}")
+    for name in names:
+        _check_collection(name)
+    return names
 
 
 def _check_collection(collection: Any) -> None:
@@ -198,15 +275,40 @@ def _check_collection(collection: Any) -> None:
         )
 
 
-def _picture_query(picture: Any) -> Query:
+def _one_of(given: dict[str, Any]) -> list[str]:
+    """The one name that has a value. Raises InvalidRequest."""
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) != 1:
+        *most, last = given
+        raise InvalidRequest(f"give one of {', '.join(most)} and {last}; got {' and '.join(names) or 'none'}")
+    return names
+
+
+def _query(
+    picture: Any, key: Any, vector: Any, collection: Any, *, tower: str | None = None, after: str | None = None
+) -> Query:
+    """One of a picture, a key and a vector. Raises InvalidRequest, PictureRefused."""
+    _one_of({"picture": picture, "key": key, "vector": vector})
+    if tower is not None and (vector is None or not _FINGERPRINT.fullmatch(tower)):
+        raise InvalidRequest("tower: the fingerprint, 64 hexadecimal digits, of the tower that made the vector")
+    if key is not None:
+        if not is_name(key, MAX_KEY_CHARS):
+            raise InvalidRequest(f"key {key!r:.80}: a string of 1 to {MAX_KEY_CHARS} characters without NUL")
+        return Query(key=key, collection=_collections(collection), after=after)
+    if picture is not None:
+        return _picture_query(picture, after)
+    return Query(vector=_vector(vector), tower=tower, after=after)
+
+
+def _picture_query(picture: Any, after: str | None) -> Query:
     kind, content = encode(picture)
     if isinstance(content, tuple):
         reason, message = content
         raise PictureRefused(f"{reason}: {message}")
-    return Query(glyph=content) if kind == GLYPH else Query(encoded=content)
+    return Query(glyph=content, after=after) if kind == GLYPH else Query(encoded=content, after=after)
 
 
-def _vector_query(vector: Any) -> Query:
+def _vector(vector: Any) -> list[float]:
     try:
         values = np.asarray(vector, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -215,4 +317,5 @@ def _vector_query(vector: Any) -> Query:
         raise InvalidRequest(f"vector has shape {values.shape}: expected {DIMENSIONS} numbers")
     if not np.isfinite(values).all():
         raise InvalidRequest(f"vector holds NaN or infinity at {np.flatnonzero(~np.isfinite(values))[0]}")
-    return Query(vector=values.tolist())
+    numbers: list[float] = values.tolist()
+    return numbers

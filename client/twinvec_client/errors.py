@@ -30,6 +30,10 @@ class NoTower(TwinvecError):
     """No tower is live yet, so nothing can be embedded or compared. Train one first."""
 
 
+class TowerNotLive(TwinvecError):
+    """The vector, or the answer that is to be continued, is of a tower that is not live. Look the picture up again."""
+
+
 class UnknownJob(TwinvecError):
     """No job has this id."""
 
@@ -87,6 +91,7 @@ _BY_NAME = {
     for kind in (
         DatabaseUnavailable,
         NoTower,
+        TowerNotLive,
         NotRescuable,
         UnknownBatch,
         UnknownJob,

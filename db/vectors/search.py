@@ -19,6 +19,7 @@ class Neighbour(NamedTuple):
     distance: float
     label: int | None
     attributes: dict[str, Any] | None
+    picture: bytes | None = None
 
 
 WIDER = 8  # times k: how many of all collections are looked at for the k of one

@@ -1,5 +1,6 @@
 """Every message survives the wire, and a payload that does not have its form is refused by its task and field."""
 
+import json
 from typing import Any
 
 import msgpack
@@ -20,8 +21,10 @@ from twinvec_client.contract.messages import (
     REFUSED,
     BadMessage,
     Callback,
+    FailuresOf,
     Intake,
     Message,
+    Nearest,
     Query,
     StartTraining,
 )
@@ -40,7 +43,7 @@ def values(declared: Any) -> st.SearchStrategy[Any]:
         case inspect.BytesType(min_length=least, max_length=most):
             return st.binary(min_size=least or 0, max_size=min(most or 20, max(20, least or 0)))
         case inspect.FloatType(ge=least, le=most):
-            return st.floats(least, most)
+            return st.floats(least, most, allow_nan=False)
         case inspect.BoolType():
             return st.booleans()
         case inspect.NoneType():
@@ -65,11 +68,11 @@ def fields(declared: inspect.StructType) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def queries(declared: inspect.StructType) -> st.SearchStrategy[dict[str, Any]]:
-    """One of its forms, its collection aside."""
+    """One of its forms, its collection, tower and place aside."""
     forms = [
         st.fixed_dictionaries({field.name: values(field.type).filter(lambda value: value is not None)})
         for field in declared.fields
-        if field.name != "collection"
+        if field.name not in ("collection", "tower", "after")
     ]
     return st.one_of(*forms)
 
@@ -90,10 +93,17 @@ def agreeing(chunk: dict[str, Any], types: bytes) -> dict[str, Any]:
 def payloads(kind: type[Message]) -> st.SearchStrategy[dict[str, Any]]:
     declared = inspect.type_info(kind)
     assert isinstance(declared, inspect.StructType)
+    if kind is Nearest:
+        contained = st.none() | st.dictionaries(st.text(max_size=3).filter(storable), st.integers()).map(json.dumps)
+        return st.builds(lambda payload, text: payload | {"attributes": text}, fields(declared), contained)
     if kind is not Intake:
         return fields(declared)
     types = st.lists(st.sampled_from([GLYPH, ENCODED, REFUSED]), max_size=5).map(bytes)
     return st.builds(agreeing, fields(declared), types)
+
+
+def storable(text: str) -> bool:
+    return "\0" not in text
 
 
 def example(kind: type[Message]) -> dict[str, Any]:
@@ -102,10 +112,11 @@ def example(kind: type[Message]) -> dict[str, Any]:
         "job": "00000000-0000-4000-8000-000000000001", "seq": 0, "collection": "c", "keys": [], "item_types": b"",
         "glyphs": b"", "encoded": [], "refused": [], "labels": None, "attributes": None, "normalise": True,
         "callback": None, "resent": False, "digest": b"d", "total": 0, "batch": 1, "recipe": "quick", "queries": [],
-        "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0,
+        "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0, "label": None, "max_distance": None,
+        "match": False,
     }  # fmt: skip
-    payload = {name: plain[name] for name in kind.__struct_fields__}
-    return payload | {"after": ""} if kind.task == "twinvec.failures" else payload
+    own: dict[type, dict[str, Any]] = {FailuresOf: {"after": ""}, Nearest: {"attributes": None}}
+    return {name: plain[name] for name in kind.__struct_fields__} | own.get(kind, {})
 
 
 each_message = pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
@@ -135,9 +146,25 @@ def test_a_message_with_a_missing_field_or_one_of_another_type_is_refused(kind: 
     payload = example(kind)
     with pytest.raises(BadMessage, match=rf"^{kind.task}: .*{field}"):
         kind.read({name: value for name, value in payload.items() if name != field})
-    for junk in (object(), 1.5, {"a": 1}, [object()]):
+    for junk in (object(), "1.5" if field == "max_distance" else 1.5, {"a": 1}, [object()]):
         with pytest.raises(BadMessage, match=rf"^{kind.task}: {field}"):
             kind.read(payload | {field: junk})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attributes": text}
+        for text in ("", "7", "[]", "{", '{"a": NaN}', r'{"a": "\u0000"}', "{" * 4000, "{}" + " " * 4095)
+    ]
+    + [{"max_distance": bad} for bad in (-1.0, float("nan"))]
+    + [{"collection": bad} for bad in ([], [""], ["a"] * 101)]
+    + [{"queries": [{"glyph": bytes(784), "tower": "0" * 64}]}, {"queries": [{"vector": [0.0] * 128, "tower": "0"}]}],
+    ids=lambda change: str(change)[:40],
+)
+def test_what_cannot_limit_a_search_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(BadMessage):
+        Nearest.read(example(Nearest) | change)
 
 
 @pytest.mark.parametrize("payload", [None, [], 7, "text", b"bytes"])

@@ -25,13 +25,17 @@ class _Record:
 
 @dataclass(frozen=True)
 class Neighbour(_Record):
-    """A stored digit and its Euclidean distance to the query, in the tower's own units."""
+    """A stored digit and its Euclidean distance to the query, in the tower's own units.
+
+    picture: its 784 pixels, where they were asked for.
+    """
 
     key: str
     collection: str
     distance: float
     label: int | None
     attributes: dict[str, Any] | None = field(metadata=_JSON)
+    picture: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:
@@ -40,15 +44,19 @@ class Neighbour(_Record):
 
 @dataclass(frozen=True)
 class Answer(_Record):
-    """The nearest stored digits of one query, nearest first.
+    """The nearest stored digits of one query, nearest first; of those at the same distance, the one stored first.
 
-    tower: the fingerprint of the tower whose space was searched. exact: whether every stored vector was compared
-    (True), or an approximate index was trusted (False).
+    tower: the fingerprint of the tower whose space was searched. exact: True: the neighbours are those of comparing
+    every vector. compared: how many vectors it took; the others are farther by proof. seconds: that the worker took for
+    the whole request. next: given as `after` with the same query, the neighbours that follow; None where none do.
     """
 
     tower: str
     exact: bool
+    compared: int
+    seconds: float
     neighbours: list[Neighbour]
+    next: str | None
 
     def __iter__(self) -> Iterator[Neighbour]:
         return iter(self.neighbours)
@@ -58,11 +66,8 @@ class Answer(_Record):
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:
-        return cls(
-            tower=answer["tower"],
-            exact=answer["exact"],
-            neighbours=[Neighbour.read(neighbour) for neighbour in answer["neighbours"]],
-        )
+        neighbours = [Neighbour.read(neighbour) for neighbour in answer["neighbours"]]
+        return super().read({**answer, "neighbours": neighbours})
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ def _limited(kind: inspect.Type) -> str:
     """A field's type in words, with its limits."""
     match kind:
         case inspect.StrType():
+            if kind.pattern is not None and "{64}" in kind.pattern:
+                return "SHA-256 (as text, 64 hexadecimal digits in lower case)"
             if kind.pattern is not None and "[0-9a-f]" in kind.pattern:
                 return "UUID (as text, in lower case with hyphens)"
             return _joined("string", _span(kind.min_length, kind.max_length, "characters"), _in_words(kind.pattern))
@@ -68,7 +70,9 @@ def _limited(kind: inspect.Type) -> str:
             most = kind.lt - 1 if kind.lt is not None else kind.le
             return _joined("integer", _span(kind.ge, most, ""))
         case inspect.FloatType():
-            return "float (finite as float32)" if kind.le is not None else "float"
+            if kind.le is not None:
+                return "float (finite as float32)"
+            return _joined("float", _span(kind.ge, None, ""))
         case inspect.BoolType():
             return "boolean"
         case inspect.NoneType():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 SIDE = 28  # pixels of a glyph's side
@@ -15,6 +16,8 @@ MAX_PICTURE_BYTES = 10 * 1024 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # of one message; what is larger is not taken
 MAX_KEY_CHARS = 512
 MAX_COLLECTION_CHARS = 128
+MAX_COLLECTIONS = 100  # of one query's filter
+MAX_CURSOR_CHARS = 100  # of the place where an answer ended
 MAX_ATTRIBUTES_BYTES = 4096  # of one digit's attributes as JSON
 MAX_ATTRIBUTES_DEPTH = 32  # of dicts and lists in each other
 MAX_LABEL = 2**31  # labels are below this
@@ -31,6 +34,18 @@ MAX_QUERIES = 1000  # of one `nearest_many`
 def holds_nul(json_text: str) -> bool:
     """Whether a string in JSON holds NUL, which PostgreSQL cannot store."""
     return r"\u0000" in json_text.replace(r"\\", "")  # a backslash that is itself escaped escapes nothing
+
+
+def is_attributes(text: str) -> bool:
+    """Whether `text` is a JSON object that PostgreSQL can store."""
+    try:
+        return isinstance(json.loads(text, parse_constant=_refuse), dict) and not holds_nul(text)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def is_name(value: Any, limit: int) -> bool:

@@ -21,6 +21,8 @@ from twinvec_client.contract.limits import (
     MAX_BATCH,
     MAX_CHUNK_ITEMS,
     MAX_COLLECTION_CHARS,
+    MAX_COLLECTIONS,
+    MAX_CURSOR_CHARS,
     MAX_DIGEST_BYTES,
     MAX_FLOAT32,
     MAX_K,
@@ -31,6 +33,7 @@ from twinvec_client.contract.limits import (
     MAX_RECIPE_CHARS,
     MAX_SEED,
     MAX_SEQ,
+    is_attributes,
 )
 from twinvec_client.contract.reasons import SenderReason
 
@@ -48,6 +51,10 @@ Label = Annotated[int, Meta(ge=0, lt=MAX_LABEL)]
 Attributes = Annotated[str, Meta(max_length=MAX_ATTRIBUTES_BYTES)]  # a JSON object as text
 Float32 = Annotated[float, Meta(ge=-MAX_FLOAT32, le=MAX_FLOAT32)]  # neither NaN nor infinity
 Vector = Annotated[list[Float32], Meta(min_length=DIMENSIONS, max_length=DIMENSIONS)]
+Collections = Annotated[list[Collection], Meta(min_length=1, max_length=MAX_COLLECTIONS)]
+Distance = Annotated[float, Meta(ge=0)]
+Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
+Cursor = Annotated[str, Meta(max_length=MAX_CURSOR_CHARS)]
 Recipe = Annotated[str, Meta(min_length=1, max_length=MAX_RECIPE_CHARS)]
 PageSize = Annotated[int, Meta(ge=0)]
 CallbackName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=rf"^(?!{KEY_PREFIX})[^\x00]*$")]
@@ -215,26 +222,43 @@ class RetrainOnSchedule(Message, frozen=True, kw_only=True):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One of a picture (`glyph` or `encoded`), a stored digit (`key`, in `collection` if given) and a vector."""
+    """One of a picture (`glyph` or `encoded`), a stored digit (`key`, in `collection` if given) and a vector.
+
+    tower: the fingerprint of the tower that made the vector; refused where another is live. after: `next` of an answer
+    to the same query: the neighbours that follow those of that answer.
+    """
 
     glyph: Glyph | None = None  # taken as it is
     encoded: bytes | None = None  # a file's
     key: Key | None = None
-    collection: Collection | None = None
+    collection: Collection | Collections | None = None
     vector: Vector | None = None
+    tower: Fingerprint | None = None
+    after: Cursor | None = None
 
 
 class Nearest(Message, frozen=True, kw_only=True):
-    """Look up the k nearest stored digits of each query. `collection` limits what is searched; None searches all."""
+    """Look up the k nearest stored digits of each query, exactly, under the tower that is live.
+
+    collection, label and attributes limit what is searched, and each is nil where it does not: digits of this
+    collection, or one of these; of this label; whose attributes contain these (a JSON object as text, as PostgreSQL's
+    `@>` does). max_distance: none farther than this. match: answer with a label as well, or with "no match". pictures:
+    answer with the neighbours' pixels.
+    """
 
     task = "twinvec.nearest"
     lane = "query"
     answer = answers.Answers
-    refusals = ("NoTower", "UnknownKey", "NotEmbedded", "PictureRefused")
+    refusals = ("NoTower", "TowerNotLive", "UnknownKey", "NotEmbedded", "PictureRefused")
 
     queries: Annotated[list[Query], Meta(max_length=MAX_QUERIES)]
     k: Annotated[int, Meta(ge=1, le=MAX_K)]
-    collection: Collection | None
+    collection: Collection | Collections | None
+    label: Label | None
+    attributes: Attributes | None
+    max_distance: Distance | None
+    match: bool
+    pictures: bool
     normalise: bool
 
     def check(self) -> None:
@@ -242,6 +266,10 @@ class Nearest(Message, frozen=True, kw_only=True):
             given = (query.glyph, query.encoded, query.key, query.vector)
             if sum(each is not None for each in given) != 1:
                 raise BadMessage(f"{self.task}: queries[{at}] is not one of a glyph, an encoded, a key and a vector")
+            if query.tower is not None and query.vector is None:
+                raise BadMessage(f"{self.task}: queries[{at}] names a tower without a vector of it")
+        if self.attributes is not None and not is_attributes(self.attributes):
+            raise BadMessage(f"{self.task}: attributes: expected a JSON object, as text without NUL")
 
 
 class Receipts(Message, frozen=True, kw_only=True):
