@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
 
 from benchmarks.pages import DOCS, circumstances, percentile, publish, table
 from db.engine import connect, transact
@@ -215,7 +216,12 @@ class Lookups:
 
     def __call__(self) -> None:
         vector = self._random.random(128, np.float32)
-        assert len(transact(self._engine, search.nearest, self._tower, vector, k=5)) == 5
+        assert len(transact(self._engine, self._look_up, vector).neighbours) == 5
+
+    def _look_up(self, session: Session, vector: np.ndarray) -> search.Found:
+        search.begin(session)
+        (found,) = search.nearest(session, self._tower, None, [search.Query(vector)], search.Wanted(5))
+        return found
 
 
 class Commits:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -19,10 +20,28 @@ from sqlalchemy.orm import Session
 from db.tables import DIMENSIONS
 
 
-def fetch(session: Session, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """The rows of a query with `%s` parameters, in the session's transaction. Raises the errors SQLAlchemy would."""
+class Places(NamedTuple):
+    """Where vectors lie in their tower's frame, and what their digits' rows say, as search filters by it.
+
+    cells: (n,) int16. small: (n, s) float32, or (n, 0) where there is no frame. labels: (n,) int32, -1 for none.
+    collections: (n,) int32, hashes.
+    """
+
+    cells: np.ndarray[Any, Any]
+    small: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
+    collections: np.ndarray[Any, Any]
+
+
+def fetch(
+    session: Session, query: str, parameters: Sequence[Any] = (), *, prepare: bool | None = None
+) -> list[tuple[Any, ...]]:
+    """The rows of a query with `%s` parameters, in the session's transaction. Raises the errors SQLAlchemy would.
+
+    prepare: at once, not after a few repetitions.
+    """
     with cursor(session, query, binary=True) as found:
-        return list(found.execute(query, parameters).fetchall())
+        return list(found.execute(query, parameters, prepare=prepare).fetchall())
 
 
 def within(column: str, ids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
@@ -56,9 +75,16 @@ _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 
 _TRAILER = b"\xff\xff"
 
-# One row of `embeddings`: all of fixed size, so that numpy lays out any number of rows in one go.
-_EMBEDDING = np.dtype(
-    [
+_COLUMNS = "embeddings (tower, digit, vector, cell, label, collection_hash, small)"
+
+
+@cache
+def _embedding(small: int) -> np.dtype[Any]:
+    """One row of `embeddings`, all of fixed size, so that numpy lays out any number of rows in one go.
+
+    small: numbers of a small vector; of none, the field is NULL, which is a length of -1.
+    """
+    fields: list[Any] = [
         ("fields", ">i2"),
         ("tower_length", ">i4"),
         ("tower", ">i4"),
@@ -68,20 +94,49 @@ _EMBEDDING = np.dtype(
         ("dimensions", ">i2"),  # pgvector's send format: dimensions, a reserved zero, float4 each
         ("reserved", ">i2"),
         ("vector", ">f4", DIMENSIONS),
+        ("cell_length", ">i4"),
+        ("cell", ">i2"),
+        ("label_length", ">i4"),
+        ("label", ">i4"),
+        ("collection_length", ">i4"),
+        ("collection", ">i4"),
+        ("small_length", ">i4"),
     ]
-)
+    if small:
+        fields += [("small_dimensions", ">i2"), ("small_reserved", ">i2"), ("small", ">f4", small)]
+    return np.dtype(fields)
 
 
-def copy_embeddings(session: Session, tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
-    """Append vectors (n, 128) float32 of the digits with ids (n,) under a tower."""
-    rows = np.zeros(len(digits), _EMBEDDING)
-    rows["fields"] = 3
+def copy_embeddings(
+    session: Session,
+    tower: int,
+    digits: np.ndarray[Any, Any],
+    vectors: np.ndarray[Any, Any],
+    places: Places | None = None,
+) -> None:
+    """Append vectors (n, 128) float32 of the digits with ids (n,) under a tower. Without places, they have no cell."""
+    small = 0 if places is None else places.small.shape[1]
+    rows = np.zeros(len(digits), _embedding(small))
+    rows["fields"] = 7
     rows["tower_length"], rows["tower"] = 4, tower
     rows["digit_length"], rows["digit"] = 8, digits
     rows["vector_length"], rows["dimensions"] = 4 + 4 * DIMENSIONS, DIMENSIONS
     rows["vector"] = vectors
-    with _into(session, "embeddings (tower, digit, vector)") as copy:
+    rows["cell_length"], rows["cell"] = 2, -1 if places is None else places.cells
+    rows["label_length"], rows["label"] = 4, -1 if places is None else places.labels
+    rows["collection_length"], rows["collection"] = 4, 0 if places is None else places.collections
+    rows["small_length"] = -1
+    if places is not None and small:
+        rows["small_length"], rows["small_dimensions"], rows["small"] = 4 + 4 * small, small, places.small
+    with _into(session, _COLUMNS) as copy:
         copy.write(_HEADER + rows.tobytes() + _TRAILER)
+
+
+def sent_vectors(sent: Sequence[bytes]) -> np.ndarray[Any, Any]:
+    """Vectors as pgvector sends them -> (n, 128) float32."""
+    kind = np.dtype([("dimensions", ">i2"), ("reserved", ">i2"), ("vector", ">f4", DIMENSIONS)])
+    vectors: np.ndarray[Any, Any] = np.frombuffer(b"".join(sent), kind)["vector"].astype(np.float32)
+    return vectors
 
 
 def copy_digits(session: Session, rows: Iterable[tuple[Any, ...]]) -> None:

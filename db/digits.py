@@ -1,4 +1,4 @@
-"""Stored digits: their pixels by id, and their ids by key. It must not know vectors or the queue."""
+"""Stored digits: their pixels by id, and their ids by key. It must not know the queue."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.bulk import fetch, within
 from db.errors import UnknownKey
-from db.tables import Digit
 
 PIXELS = 28 * 28
 
@@ -25,27 +23,26 @@ def pixels_of(session: Session, ids: Sequence[int]) -> tuple[np.ndarray[Any, Any
     return found, pixels
 
 
-def existing(session: Session, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(n,) ids, ascending -> (n,) bool: which of these digits are stored."""
-    condition, parameters = within("id", ids.tolist())
-    ((count,),) = fetch(session, f"SELECT count(*) FROM digits WHERE {condition}", parameters)
-    if count == len(ids):
-        return np.ones(len(ids), np.bool_)
-    rows = fetch(session, f"SELECT id FROM digits WHERE {condition}", parameters)
-    return np.isin(ids, [row[0] for row in rows])
+def find_all(session: Session, asked: Sequence[tuple[str, Sequence[str] | None]]) -> list[int]:
+    """The id of the digit with each key, in one of its collections, or in any where they are None.
+
+    Raises UnknownKey where there is none, or several.
+    """
+    storable = [key for key, _ in asked if "\0" not in key]  # PostgreSQL's text has no NUL
+    query = "SELECT key, collection, id FROM digits WHERE key = ANY(%s::text[]) ORDER BY id"
+    found: dict[str, dict[str, int]] = {}
+    for key, collection, id in fetch(session, query, [storable], prepare=True):
+        found.setdefault(key, {})[collection] = id
+    return [_only_one(key, collections, found.get(key, {})) for key, collections in asked]
 
 
-def find(session: Session, key: str, collection: str | None) -> int:
-    """The id of the digit with this key. Raises UnknownKey where there is none, or several and no collection."""
-    query = select(Digit.id, Digit.collection).where(Digit.key == key)
-    if collection is not None:
-        query = query.where(Digit.collection == collection)
-    storable = "\0" not in f"{key}{collection}"  # PostgreSQL's text has no NUL: the query would be an error
-    rows = session.execute(query.limit(3)).all() if storable else []
-    if not rows:
-        place = f" in the collection {collection!r}" if collection is not None else ""
+def _only_one(key: str, collections: Sequence[str] | None, found: dict[str, int]) -> int:
+    """The one of these ids, by collection, that is in a collection which was asked for. Raises UnknownKey."""
+    those = {name: id for name, id in found.items() if collections is None or name in collections}
+    if not those:
+        place = f" in the collection {' or '.join(map(repr, collections))}" if collections is not None else ""
         raise UnknownKey(f"no stored digit has the key {key!r}{place}")
-    if len(rows) > 1:
-        names = ", ".join(repr(row.collection) for row in rows)
+    if len(those) > 1:
+        names = ", ".join(map(repr, list(those)[:3]))
         raise UnknownKey(f"the key {key!r} stands in several collections ({names}): name one")
-    return int(rows[0].id)
+    return next(iter(those.values()))

@@ -61,6 +61,16 @@ class NotEmbedded(LedgerError):
     """The digit has no vector under the live tower yet."""
 
 
+class TowerNotLive(LedgerError):
+    """What was sent belongs to the space of a tower that is not live. Look up the picture or the key instead."""
+
+    def __init__(self, fingerprint: str, live: str) -> None:
+        super().__init__(
+            f"this belongs to the space of tower {fingerprint:.12}, and tower {live:.12} is live: "
+            "look the picture or the key up instead"
+        )
+
+
 class NoTower(LedgerError):
     """No tower is live."""
 

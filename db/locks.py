@@ -25,15 +25,16 @@ def change_towers(session: Session) -> None:
 
 
 def hold_digits(session: Session) -> None:
-    """Shared: no digit is deleted until commit, so that no vector is written for a deleted digit.
+    """Shared: no digit is deleted or relabelled until commit.
 
-    Not row locks: each of those writes to the row's page, and a vector would cost twice as much.
+    So no vector is written for a deleted digit, or with an old label. Not row locks: each of those writes to the row's
+    page, and a vector would cost twice as much.
     """
     session.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _DIGITS})
 
 
 def remove_digits(session: Session) -> None:
-    """Exclusive: before digits are deleted. Waits for every holder."""
+    """Exclusive: before digits are deleted or relabelled. Waits for every holder."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _DIGITS})
 
 

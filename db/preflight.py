@@ -25,6 +25,7 @@ RIGHTS = {  # that a worker needs; docs/security.md grants them
     "SELECT": (*TABLES, "alembic_version"),
     "INSERT": TABLES,
     "UPDATE": ("towers", "digits", "jobs", "batches", "failures"),
+    "UPDATE (label)": ("embeddings",),
     "DELETE": ("digits", "embeddings", "jobs", "batches", "failures"),
     "USAGE": ("digits_id_seq",),
     "EXECUTE": ("create_partition(integer)", "drop_partition(integer)"),
@@ -58,6 +59,11 @@ _LACKING = text("""
     FROM unnest(CAST(:privileges AS text[]), CAST(:names AS text[])) AS needed(privilege, name)
     WHERE NOT CASE privilege
         WHEN 'EXECUTE' THEN has_function_privilege(to_regprocedure(name), privilege)
+        WHEN 'UPDATE (label)' THEN has_column_privilege(
+            to_regclass(name),
+            (SELECT attnum FROM pg_attribute WHERE attrelid = to_regclass(name) AND attname = 'label'),
+            'UPDATE'
+        )
         WHEN 'USAGE' THEN has_sequence_privilege(to_regclass(name), privilege)
         ELSE has_table_privilege(to_regclass(name), privilege)
     END

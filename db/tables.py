@@ -20,6 +20,7 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     LargeBinary,
+    SmallInteger,
     Text,
     TypeDecorator,
     Uuid,
@@ -81,6 +82,7 @@ class Tower(Base):
     metrics: Mapped[dict[str, Any]]
     history: Mapped[dict[str, Any]]
     threshold: Mapped[float]
+    frame: Mapped[bytes | None] = mapped_column(deferred=True)  # as `db.vectors.frame` writes it; never changes
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     promoted_at: Mapped[datetime | None]
     retired_at: Mapped[datetime | None]  # or rejected
@@ -103,13 +105,22 @@ class Digit(Base):
 
 
 class Embedding(Base):
-    """A vector under the tower that made it. LIST-partitioned by tower, each partition by ranges of digit ids."""
+    """A vector under the tower that made it. LIST-partitioned by tower, each partition by ranges of digit ids.
+
+    What follows the vector is for search: its place in the tower's frame, and what the digit's row says.
+    """
 
     __tablename__ = "embeddings"
 
     tower: Mapped[int] = mapped_column(primary_key=True)
     digit: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     vector: Mapped[Any] = mapped_column(Vector(DIMENSIONS))
+    cell: Mapped[int] = mapped_column(
+        SmallInteger, default=-1
+    )  # -1: not placed; what follows is then not to be trusted
+    small: Mapped[Any | None] = mapped_column(Vector())
+    label: Mapped[int] = mapped_column(default=-1)  # -1: none
+    collection_hash: Mapped[int] = mapped_column(default=0)  # `db.vectors.filters.collection_hash`
 
 
 class Job(Base):

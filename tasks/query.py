@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import math
+import re
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sqlalchemy.orm import Session
 
 from db import digits
-from db.vectors import embeddings, towers
-from db.vectors.search import Neighbour
-from db.vectors.search import nearest as nearest_digits
-from tasks.answering import answering
+from db.errors import TowerNotLive
+from db.tables import DIMENSIONS
+from db.vectors import embeddings, search, towers
+from db.vectors.filters import Filters
+from db.vectors.search import Found, Place, Wanted
+from db.vectors.towers import Space
+from tasks.answering import InvalidRequest, answering
 from training.pictures.deadline import Budget
 from training.pictures.read import read_picture
 from twinvec_client.contract.messages import Nearest, Query
@@ -23,6 +29,8 @@ TIME_LIMIT = 120  # seconds for a request, after which its process is ended
 PICTURES_SECONDS = 10.0  # of the processor for all pictures of a request: others wait meanwhile
 Vector = np.ndarray[Any, Any]
 
+_CURSOR = re.compile(r"([0-9a-f]{64}):(0x[01]\.[0-9a-f]+p[+-]\d+):(\d{1,18})")
+
 
 @app.task(name=Nearest.task, ignore_result=False, time_limit=TIME_LIMIT)
 @answering
@@ -31,40 +39,82 @@ def nearest(**payload: Any) -> dict[str, Any]:
 
 
 def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
-    """Answers in the order of the queries, all under the tower that is live now.
+    """Answers in the order of the queries, all under the tower that is live now, from the store of one moment.
 
-    Raises PictureError, NoTower, UnknownKey, NotEmbedded.
+    Raises PictureError, NoTower, TowerNotLive, UnknownKey, NotEmbedded, InvalidRequest.
     """
-    budget = Budget(PICTURES_SECONDS)
+    start, budget = time.perf_counter(), Budget(PICTURES_SECONDS)
     glyphs = {
         at: glyph_of(query, budget, normalise=request.normalise)
         for at, query in enumerate(request.queries)
         if query.glyph is not None or query.encoded is not None
     }
-    tower = runtime.transact(towers.live)
-    embedded: dict[int, Vector] = {}
+    wanted = Wanted(
+        k=request.k,
+        filters=Filters(_several(request.collection), request.label, request.attributes),
+        max_distance=math.inf if request.max_distance is None else request.max_distance,
+        pictures=request.pictures,
+    )
+
+    def find(session: Session) -> tuple[Space, list[Found]]:
+        search.begin(session)
+        space = towers.searched(session)
+        queries = placed(session, space, request.queries, glyphs, runtime)
+        return space, search.nearest(session, space.tower, space.frame, queries, wanted)
+
+    space, found = runtime.transact(find)
+    seconds = time.perf_counter() - start
+    return {"answers": [answer(space, each, seconds) for each in found]}
+
+
+def answer(space: Space, found: Found, seconds: float) -> dict[str, Any]:
+    """An answer as it is sent."""
+    return {
+        "tower": space.fingerprint,
+        "exact": True,
+        "compared": found.compared,
+        "seconds": seconds,
+        "neighbours": [neighbour._asdict() for neighbour in found.neighbours],
+        "next": None if found.next is None else write_cursor(space, found.next),
+    }
+
+
+def placed(
+    session: Session, space: Space, asked: Sequence[Query], glyphs: dict[int, Vector], runtime: Runtime
+) -> list[search.Query]:
+    """Where each query lies in the space: pictures are embedded, all in one call, and keys are looked up."""
+    for query in asked:
+        if query.tower is not None and query.tower != space.fingerprint:
+            raise TowerNotLive(query.tower, space.fingerprint)
+    after = [read_cursor(space, query.after) for query in asked]
+    vectors = np.empty((len(asked), DIMENSIONS), np.float32)
     if glyphs:
-        embedded = dict(zip(glyphs, runtime.towers[tower.id](np.stack(list(glyphs.values()))), strict=True))
-
-    def search(session: Session) -> list[dict[str, Any]]:
-        answers = []
-        for at, query in enumerate(request.queries):
-            vector, itself = (embedded[at], None) if at in embedded else stored_or_given(session, tower.id, query)
-            found = nearest_digits(
-                session, tower.id, vector, k=request.k, collection=request.collection, leave_out=itself
-            )
-            answers.append(
-                {"tower": tower.fingerprint, "exact": True, "neighbours": [to_wire(neighbour) for neighbour in found]}
-            )
-        return answers
-
-    return {"answers": runtime.transact(search)}
+        vectors[list(glyphs)] = runtime.towers[space.tower](np.stack(list(glyphs.values())))
+    keys = {at: (query.key, _several(query.collection)) for at, query in enumerate(asked) if query.key is not None}
+    ids = dict(zip(keys, digits.find_all(session, list(keys.values())), strict=True)) if keys else {}
+    if ids:
+        vectors[list(ids)] = embeddings.vectors_of(session, space.tower, list(ids.values()))
+    for at, query in enumerate(asked):
+        if query.vector is not None:
+            vectors[at] = query.vector
+    return [search.Query(vectors[at], leave_out=ids.get(at), after=after[at]) for at in range(len(asked))]
 
 
-def to_wire(neighbour: Neighbour) -> dict[str, Any]:
-    """A neighbour as it is sent: with its attributes as JSON text."""
-    attributes = neighbour.attributes
-    return {**neighbour._asdict(), "attributes": None if attributes is None else json.dumps(attributes)}
+def write_cursor(space: Space, place: Place) -> str:
+    """Where an answer ended, as the caller keeps it."""
+    return f"{space.fingerprint}:{place.distance.hex()}:{place.digit}"
+
+
+def read_cursor(space: Space, cursor: str | None) -> Place | None:
+    """Raises InvalidRequest, and TowerNotLive where it is of another space."""
+    if cursor is None:
+        return None
+    parts = _CURSOR.fullmatch(cursor)
+    if parts is None:
+        raise InvalidRequest("after: not the `next` of an answer")
+    if parts[1] != space.fingerprint:
+        raise TowerNotLive(parts[1], space.fingerprint)
+    return Place(float.fromhex(parts[2]), int(parts[3]))
 
 
 def glyph_of(query: Query, budget: Budget, *, normalise: bool) -> Vector:
@@ -75,9 +125,8 @@ def glyph_of(query: Query, budget: Budget, *, normalise: bool) -> Vector:
     return np.frombuffer(query.glyph or b"", np.uint8)
 
 
-def stored_or_given(session: Session, tower: int, query: Query) -> tuple[Vector, int | None]:
-    """The stored vector of a query by key, and its digit, to be left out of the answer; or the given vector, None."""
-    if query.key is not None:
-        digit = digits.find(session, query.key, query.collection)
-        return embeddings.vector_of(session, tower, digit), digit
-    return np.asarray(query.vector, np.float32), None
+def _several(collections: str | list[str] | None) -> tuple[str, ...] | None:
+    """A filter's collections, however many were named."""
+    if collections is None:
+        return None
+    return (collections,) if isinstance(collections, str) else tuple(collections)

@@ -19,6 +19,7 @@ from db.queue.finish import close_training
 from db.queue.leases import Lease, renew
 from db.states import JobKind
 from db.vectors import lifecycle
+from db.vectors.frame import Frame
 from db.vectors.lifecycle import NewTower
 from tasks.upkeep import sweep
 from training.data.files import load_configured
@@ -54,8 +55,9 @@ def train(batch: int, runtime: Runtime) -> None:
         with runtime.lease_renewer.renewing(lease):
             start = time.perf_counter()
             trained = fit(lease, runtime)
+            frame = Frame.fit(trained.vectors).to_bytes()
             seconds = {"wait": lease.waited, "train": time.perf_counter() - start}
-            tower = transact_through_outage(runtime.engine, register, lease, trained, seconds)
+            tower = transact_through_outage(runtime.engine, register, lease, trained, frame, seconds)
     except LeaseLost as fenced:
         log.warning("dropped training %s: %s", lease.job, fenced)
     except Exception as error:
@@ -106,8 +108,10 @@ def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: fl
     return trainings.report_progress(session, lease.job, progress)
 
 
-def register(session: Session, lease: Lease, trained: Trained, seconds: dict[str, float]) -> dict[str, Any]:
-    """Store the tower and end the job with it. Raises LeaseLost."""
+def register(
+    session: Session, lease: Lease, trained: Trained, frame: bytes, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Store the tower, with the frame of its space, and end the job with it. Raises LeaseLost."""
     close_training(session, lease, seconds)
     tower = lifecycle.register(
         session,
@@ -122,6 +126,7 @@ def register(session: Session, lease: Lease, trained: Trained, seconds: dict[str
             metrics=trained.metrics,
             history=trained.history,
             threshold=trained.threshold,
+            frame=frame,
         ),
     )
     outcome = {

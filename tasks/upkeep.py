@@ -6,6 +6,7 @@ It must not decide what is due or ready: each step is a function of `db`.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session
 from db import locks, sessions
 from db.engine import transact_once
 from db.queue import abandon, rescue
-from db.vectors import backfill, lifecycle, partitions
+from db.vectors import backfill, lifecycle, partitions, placing
 from tasks.announce import announce
 from twinvec_client.contract.messages import BackfillDue, Sweep
 from worker.app import app
@@ -27,6 +28,8 @@ from worker.runtime import Runtime, runtime
 from worker.throttle import Throttle
 
 log = logging.getLogger(__name__)
+
+PLACING = 0.5  # seconds of a sweep
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -60,6 +63,7 @@ def sweep(runtime: Runtime) -> None:
     repeat(runtime)
     end_abandoned(runtime)
     announce(runtime)
+    place(runtime)
     drop_partitions(runtime)
 
 
@@ -95,6 +99,15 @@ def end_abandoned(runtime: Runtime) -> None:
     after = runtime.settings.abandoned_after
     if after and (gone := run_exclusively(runtime, abandon.abandon, after=after)):
         log.warning("%d jobs end as abandoned: their clients have sent no chunk for %g s", gone, after)
+
+
+def place(runtime: Runtime) -> None:
+    """Give vectors of a version before their place in their tower's frame, for half a second."""
+    until, placed = time.monotonic() + PLACING, 0
+    while time.monotonic() < until and (some := run_exclusively(runtime, placing.place_some)):
+        placed += some
+    if placed:
+        log.info("placed %d vectors in the frames of their towers", placed)
 
 
 def run_exclusively(

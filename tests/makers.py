@@ -9,10 +9,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
 
 from db import digits
 from db.queue import finish as finishing
@@ -23,8 +26,11 @@ from db.queue.intake import Item, Submission, submit
 from db.queue.leases import Lease
 from db.queue.retention import START, Keep, Pruned
 from db.tables import Batch, Digit, Embedding, Failure
-from db.vectors import lifecycle, towers
+from db.vectors import frames, lifecycle, search, towers
+from db.vectors.filters import Filters
+from db.vectors.frame import Frame
 from db.vectors.lifecycle import NewTower
+from db.vectors.search import Found, Query, Wanted
 
 Array = np.ndarray[Any, Any]
 Ledger = Callable[..., Any]
@@ -80,7 +86,20 @@ def trained(name: str) -> NewTower:
         metrics={"pair_accuracy": 0.97},
         history={"loss": [0.1, 0.05]},
         threshold=0.5,
+        frame=_frame(),
     )
+
+
+def fitted(name: str) -> SimpleNamespace:
+    """The same, as the recipe hands it to the task: with vectors of the training images."""
+    return SimpleNamespace(**vars(trained(name)), vectors=np.eye(128, dtype=np.float32))
+
+
+@cache
+def _frame() -> bytes:
+    """Of the space of a stand-in: none prunes, for its vectors are random."""
+    pixels = np.stack([np.frombuffer(glyph(10**6 + seed), np.uint8) for seed in range(512)])
+    return Frame.fit(picked(1, pixels)).to_bytes()
 
 
 def register(ledger: Ledger, name: str = "first") -> int:
@@ -116,6 +135,27 @@ def send(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int | None:
     submission = chunk(*items, **chunk_fields)
     batch: int | None = ledger(submit, submission)
     return batch
+
+
+def nearest(ledger: Ledger, tower: int, query: Array, *, k: int, **given: Any) -> Found:
+    """The k nearest of a vector, as a worker looks them up; the rest are fields of Query, Filters and Wanted."""
+    asked = Query(query, **{name: given.pop(name) for name in ("leave_out", "after") if name in given})
+    filters = Filters(**{name: given.pop(name) for name in Filters._fields if name in given})
+
+    def look_up(session: Session) -> Found:
+        search.begin(session)
+        frame = frames.of(session, tower)
+        (found,) = search.nearest(session, tower, frame, [asked], Wanted(k, filters, **given))
+        return found
+
+    found: Found = ledger(look_up)
+    return found
+
+
+def digit_of(ledger: Ledger, key: str) -> int:
+    """The id of the one digit with this key."""
+    (found,) = ledger(digits.find_all, [(key, None)])
+    return int(found)
 
 
 def batch_of(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int:

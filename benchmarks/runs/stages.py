@@ -100,7 +100,7 @@ def walk() -> int:
     found = meter.each("read_pixels", pixels, leases)
     made = meter.each("tower", lambda stored: runtime.towers[place.tower](stored[1]), found)
     settle(postgres)
-    there, embedded = (db.queue.finish, "existing"), (db.vectors.embeddings, "embedded_among")
+    there, embedded = (db.queue.finish, "described"), (db.vectors.embeddings, "embedded_among")
     copy = (db.vectors.embeddings, "copy_embeddings")
     with meter.parts(finish_existing=there, finish_embedded=embedded, finish_copy=copy, finish_commit=commit):
         stored = meter.each("finish", finish, list(zip(leases, found, made, strict=True)))

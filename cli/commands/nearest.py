@@ -47,5 +47,4 @@ def _list(answer: Answer) -> None:
         label = "" if neighbour.label is None else str(neighbour.label)
         rows.add_row(str(rank), escape(neighbour.key), escape(neighbour.collection), label, f"{neighbour.distance:.4f}")
     out.print(rows)
-    how = "every stored vector was compared" if answer.exact else "found through an index"
-    out.print(f"tower {answer.tower[:12]}; {how}")
+    out.print(f"tower {answer.tower[:12]}; exact: {answer.compared:,} vectors were compared, no other is nearer")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -167,7 +167,7 @@ class Twinvec:
                 collection,
                 tower=tower,
             )
-            for one in given[each] or ()
+            for one in given[each]
         ]
         filters = _Filters(collection, label, attributes, max_distance)
         return self._nearest(queries, filters, k=k, pictures=False, normalise=normalise)
@@ -260,7 +260,7 @@ def _collections(collection: str | Sequence[str] | None) -> str | list[str] | No
         if collection is not None:
             _check_collection(collection)
         return collection
-    names = list(collection)
+    names = list(collection) if isinstance(collection, Iterable) else [collection]
     if not 1 <= len(names) <= MAX_COLLECTIONS:
         raise InvalidRequest(f"{len(names)} collections: 1 to {MAX_COLLECTIONS}")
     for name in names:
@@ -289,8 +289,10 @@ def _query(
 ) -> Query:
     """One of a picture, a key and a vector. Raises InvalidRequest, PictureRefused."""
     _one_of({"picture": picture, "key": key, "vector": vector})
-    if tower is not None and (vector is None or not _FINGERPRINT.fullmatch(tower)):
+    if tower is not None and (vector is None or not _FINGERPRINT.fullmatch(str(tower))):
         raise InvalidRequest("tower: the fingerprint, 64 hexadecimal digits, of the tower that made the vector")
+    if after is not None and not isinstance(after, str):
+        raise InvalidRequest(f"after is {after!r:.40}: the `next` of an answer")
     if key is not None:
         if not is_name(key, MAX_KEY_CHARS):
             raise InvalidRequest(f"key {key!r:.80}: a string of 1 to {MAX_KEY_CHARS} characters without NUL")

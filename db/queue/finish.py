@@ -11,7 +11,6 @@ from sqlalchemy import cast, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from db import locks
-from db.digits import existing
 from db.errors import LeaseLost, TowersChanged
 from db.queue.dead import bury
 from db.queue.failures import KEPT_BYTES, LedgerReason
@@ -19,6 +18,7 @@ from db.queue.leases import Lease, held, towers_for
 from db.states import BatchState, JobKind
 from db.tables import Batch, Job
 from db.vectors import embeddings
+from db.vectors.filters import described
 
 Vectors = dict[int, np.ndarray[Any, Any]]  # by tower id, (n, 128) float32
 
@@ -48,13 +48,14 @@ def finish(
     for lease in leases:
         _close(session, lease, {"wait": lease.waited, **seconds}, embedded=len(lease.digits))
     locks.hold_digits(session)
-    alive = existing(session, digits)
-    if not alive.all():
-        digits, vectors = digits[alive], {tower: rows[alive] for tower, rows in vectors.items()}
+    stored = described(session, digits)
+    if len(stored.digits) < len(digits):
+        alive = np.isin(digits, stored.digits)
+        vectors = {tower: rows[alive] for tower, rows in vectors.items()}
     for tower in needed:
-        embeddings.write(session, tower, digits, vectors[tower])
-    _count_gone(session, leases, set(digits.tolist()))
-    return len(digits)
+        embeddings.write(session, tower, stored, vectors[tower])
+    _count_gone(session, leases, set(stored.digits.tolist()))
+    return len(stored.digits)
 
 
 def _count_gone(session: Session, leases: Sequence[Lease], stored: set[int]) -> None:

@@ -166,7 +166,9 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
         message = f"other pixels came under this key, with job {chunk.job}, before these were embedded"
         supersede(session, plan.replaced, "superseded", message, kept_bytes=chunk.kept_bytes)
     if plan.relabelled:
+        locks.remove_digits(session)  # else a vector may be written beside it, with the old label
         session.execute(update(Digit), plan.relabelled)
+        embeddings.relabel(session, {change["id"]: change["label"] for change in plan.relabelled})
     ids = _append(session, chunk, plan.new)
     due = ids + [id for id in plan.kept if id not in embedded]
     return due, len(chunk.items) - len(plan.duplicates) - len(due), plan.duplicates

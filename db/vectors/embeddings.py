@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
-from db.bulk import copy_embeddings, fetch, within
+from db.bulk import Places, copy_embeddings, fetch, sent_vectors, within
 from db.errors import BadVectors, NotEmbedded
 from db.states import TowerStatus
 from db.tables import DIMENSIONS, Embedding, Tower
+from db.vectors import frames
+from db.vectors.filters import NO_LABEL, Described
 
 
 def check(tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
@@ -27,17 +29,46 @@ def check(tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any
         raise BadVectors(tower, digits[~finite].tolist())
 
 
-def write(session: Session, tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
-    """Store vectors (n, 128) float32 of digits (n,), ascending; vectors that are there already stay.
+def write(session: Session, tower: int, stored: Described, vectors: np.ndarray[Any, Any]) -> None:
+    """Store vectors (n, 128) float32 of digits; vectors that are there already stay.
 
-    The caller holds `locks.hold_digits`: none of these digits may be deleted meanwhile.
+    The caller holds `locks.hold_digits` since before it read what is `stored`: none of these digits may be deleted, and
+    none get another label, meanwhile.
     """
-    there = embedded_among(session, tower, digits.tolist())
+    there = embedded_among(session, tower, stored.digits.tolist())
     if there:
-        new = np.fromiter((id not in there for id in digits.tolist()), np.bool_, len(digits))
-        digits, vectors = digits[new], vectors[new]
-    if len(digits):
-        copy_embeddings(session, tower, digits, vectors)
+        new = np.fromiter((id not in there for id in stored.digits.tolist()), np.bool_, len(vectors))
+        stored, vectors = Described(*(each[new] for each in stored)), vectors[new]
+    if not len(vectors):
+        return
+    frame = frames.of(session, tower)
+    if frame is None:
+        copy_embeddings(session, tower, stored.digits, vectors)
+        return
+    cells, small = frame.place(vectors)
+    order = np.argsort(cells, kind="stable")  # neighbours in the index are written one after the other
+    places = Places(cells[order], small[order], stored.labels[order], stored.collections[order])
+    copy_embeddings(session, tower, stored.digits[order], vectors[order], places)
+
+
+def relabel(session: Session, labels: dict[int, int | None]) -> None:
+    """Give vectors of these digits, by id, the label that their digits have now, under all towers.
+
+    The caller holds `locks.remove_digits`: no vector may be written with the old label meanwhile.
+    """
+    for tower in _towers_with_vectors(session):
+        session.execute(
+            text("""
+                UPDATE embeddings SET label = new.label
+                FROM unnest(CAST(:digits AS bigint[]), CAST(:labels AS integer[])) AS new (digit, label)
+                WHERE embeddings.tower = :tower AND embeddings.digit = new.digit
+            """),
+            {
+                "tower": tower,
+                "digits": list(labels),
+                "labels": [NO_LABEL if label is None else label for label in labels.values()],
+            },
+        )
 
 
 def embedded_among(session: Session, tower: int, digits: Sequence[int]) -> set[int]:
@@ -49,18 +80,21 @@ def embedded_among(session: Session, tower: int, digits: Sequence[int]) -> set[i
 
 def delete_vectors(session: Session, digits: Sequence[int]) -> None:
     """Delete every vector of these digits, under all towers."""
-    towers = select(Tower.id).where(Tower.status != TowerStatus.RETIRED)
-    for tower in session.execute(towers).scalars().all():
+    for tower in _towers_with_vectors(session):
         session.execute(delete(Embedding).where(Embedding.tower == tower, Embedding.digit == func.any(list(digits))))
 
 
-def vector_of(session: Session, tower: int, digit: int) -> np.ndarray[Any, Any]:
-    """A stored vector (128,) float32. Raises NotEmbedded."""
-    query = select(Embedding.vector).where(Embedding.tower == tower, Embedding.digit == digit)
-    vector = session.execute(query).scalar()
-    if vector is None:
+def _towers_with_vectors(session: Session) -> Sequence[int]:
+    return session.execute(select(Tower.id).where(Tower.status != TowerStatus.RETIRED)).scalars().all()
+
+
+def vectors_of(session: Session, tower: int, digits: Sequence[int]) -> np.ndarray[Any, Any]:
+    """The stored vectors of these digits, (n, 128) float32. Raises NotEmbedded where one is missing."""
+    query = "SELECT digit, vector FROM embeddings WHERE tower = %s AND digit = ANY(%s::bigint[])"
+    found = dict(fetch(session, query, (tower, list(set(digits))), prepare=True))
+    if len(found) < len(set(digits)):
         raise NotEmbedded("this digit is stored and not embedded yet: wait for its job")
-    return np.asarray(vector, np.float32)
+    return sent_vectors([found[digit] for digit in digits])
 
 
 def count(session: Session, tower: int) -> int:

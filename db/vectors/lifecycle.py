@@ -21,7 +21,8 @@ from db.vectors.backfill import end_jobs, queue_missing
 class NewTower:
     """A trained tower as it is registered: what `towers` holds, less what the ledger adds.
 
-    file: the bytes of the `.keras` file. fingerprint: SHA-256 of its weights, hex.
+    file: the bytes of the `.keras` file. fingerprint: SHA-256 of its weights, hex. frame: of its space, as
+    `db.vectors.frame` writes it; None where there is none, and every query compares all vectors.
     """
 
     fingerprint: str
@@ -34,6 +35,7 @@ class NewTower:
     metrics: dict[str, Any]
     history: dict[str, list[float]]
     threshold: float
+    frame: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def register(session: Session, tower: NewTower) -> Tower:
                 retired_at=None,
                 file=tower.file,  # the one of before may be pruned
                 file_digest=hashlib.sha256(tower.file).digest(),
+                frame=func.coalesce(Tower.frame, tower.frame),  # processes remember the one there was
             )
         )
         id = known.id

@@ -8,11 +8,15 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, undefer
 
+from db.bulk import fetch
 from db.errors import NoTower
 from db.states import EMBEDDED_UNDER, TowerStatus
 from db.tables import Digit, Tower
-from db.vectors import embeddings
+from db.vectors import embeddings, frames
 from db.vectors.backfill import given_up
+from db.vectors.frame import Frame
+
+_NONE_IS_LIVE = "no tower is live yet: train one with `twinvec train`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +39,26 @@ def live(session: Session) -> Tower:
     """The live tower, which answers queries. Raises NoTower."""
     tower = session.execute(select(Tower).where(Tower.status == TowerStatus.LIVE)).scalar()
     if tower is None:
-        raise NoTower("no tower is live yet: train one with `twinvec train`")
+        raise NoTower(_NONE_IS_LIVE)
     return tower
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """The live tower as a search needs it. frame: None where it has none."""
+
+    tower: int
+    fingerprint: str
+    frame: Frame | None
+
+
+def searched(session: Session) -> Space:
+    """The space that queries are answered in, the live tower's. Raises NoTower."""
+    rows = fetch(session, f"SELECT id, fingerprint, {frames.DIGEST} FROM towers WHERE status = 'live'", prepare=True)
+    if not rows:
+        raise NoTower(_NONE_IS_LIVE)
+    ((tower, fingerprint, digest),) = rows
+    return Space(tower=tower, fingerprint=fingerprint, frame=frames.known(session, tower, digest))
 
 
 def with_file(session: Session, id: int) -> Tower:

@@ -19,7 +19,7 @@ from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import end_job, failures_of, receipts_of
 from tasks.query import look_up
-from tests.makers import Ledger, counts, failures, register, stored, vectors
+from tests.makers import Ledger, counts, failures, register, stored, vector, vectors
 from training.pictures import sandbox
 from training.pictures.read import read_picture
 from training.pictures.sandbox import Decoder
@@ -27,11 +27,13 @@ from twinvec_client import (
     Digit,
     IdempotencyConflict,
     InvalidRequest,
+    Neighbour,
     NoAnswer,
     NotEmbedded,
     NoTower,
     PictureRefused,
     PicturesLost,
+    TowerNotLive,
     Twinvec,
     UnknownJob,
     UnknownKey,
@@ -375,6 +377,42 @@ def test_neighbours_carry_what_was_sent_with_them(runtime: Runtime, ledger: Ledg
     assert [len(answer) for answer in client.nearest_many([picture(1), picture(3)], k=1)] == [1, 1]
 
 
+def test_a_search_has_filters_pages_and_many_queries(runtime: Runtime, ledger: Ledger) -> None:
+    tower = register(ledger)
+    direct = Direct(runtime)
+    client = client_of(direct)
+    pictures = {str(seed): picture(seed) for seed in range(9)}
+    for collection in ("a", "b"):
+        sides = {key: {"page": {"side": int(key) % 2}} for key in pictures}
+        client.embed(pictures, labels={key: int(key) % 3 for key in pictures}, attributes=sides, collection=collection)
+    direct.work()
+    query = vector(tower, 1)
+    everything = client.nearest(vector=query, k=18)
+    assert (len(everything), everything.compared, everything.next) == (18, 18, None)
+
+    def found(**given: Any) -> list[Neighbour]:
+        return client.nearest(vector=query, k=1000, **given).neighbours
+
+    kept = [each for each in everything if each.collection == "b" and each.label == 1]
+    assert found(collection=["b", "none such"], label=1) == kept
+    odd = [each for each in everything if int(each.key) % 2]
+    assert found(attributes={"page": {"side": 1}}) == odd
+    near = everything.neighbours[5].distance  # of the second of a pair: each picture stands in both collections
+    assert found(max_distance=near) == everything.neighbours[:6]
+    first = client.nearest(vector=query, tower=everything.tower, k=7)
+    second = client.nearest(vector=query, k=11, after=first.next)
+    assert [*first, *second] == [*everything]
+    assert client.nearest(key="1", collection="a", k=1, pictures=True).neighbours[0].picture is not None
+    by_key = client.nearest_many(keys=["1", "2"], collection="a", k=3)
+    assert [answer.neighbours for answer in by_key] == [
+        client.nearest(key=key, collection="a", k=3).neighbours for key in ("1", "2")
+    ]
+    vectors = np.stack([vector(tower, seed) for seed in (1, 2)])
+    by_vector = client.nearest_many(vectors=vectors, tower=everything.tower, k=2)
+    assert [answer.neighbours[0].key for answer in by_vector] == ["1", "2"]
+    assert client.nearest_many([]) == client.nearest_many(keys=[]) == []
+
+
 def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger: Ledger) -> None:
     client = client_of(Direct(runtime))
     with pytest.raises(NoTower):
@@ -385,10 +423,10 @@ def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger
         client.nearest(key="due")
     with pytest.raises(UnknownKey):
         client.nearest(key="none such")
-    for bad in (b"text", "no such file"):
+    for unreadable in (b"text", "no such file"):
         with pytest.raises(PictureRefused):
-            client.nearest(bad)
-    for arguments in (
+            client.nearest(unreadable)
+    wrong: list[dict[str, Any]] = [
         {"k": 0},
         {"k": 1001},
         {"k": True},
@@ -397,12 +435,36 @@ def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger
         {"collection": ""},
         {"picture": None, "key": "nul\0"},
         {"picture": None, "key": 7},
-    ):
+        {"collection": 7},
+        {"collection": []},
+        {"collection": ["a", ""]},
+        {"collection": ["a"] * 101},
+        {"label": -1},
+        {"label": "7"},
+        {"attributes": "text"},
+        {"attributes": {"a": float("nan")}},
+        {"max_distance": -1},
+        {"max_distance": float("nan")},
+        {"max_distance": "far"},
+        {"tower": "0" * 64},
+        {"after": "last"},
+        {"after": 7},
+    ]
+    for arguments in wrong:
         with pytest.raises(InvalidRequest):
             client.nearest(**({"picture": picture(1)} | arguments))
-    for vector in ([0.0] * 127, [float("nan")] * 128, "text", [[1], [2, 3]], ["a"] * 128, 7):
+    for tower in ("", "0" * 63, 7):
         with pytest.raises(InvalidRequest):
-            client.nearest(vector=vector)
+            client.nearest(vector=[0.0] * 128, tower=tower)  # type: ignore[arg-type]  # of the wrong type as well
+    with pytest.raises(TowerNotLive):
+        client.nearest(vector=[0.0] * 128, tower="0" * 64)
+    several: list[dict[str, Any]] = [{}, {"pictures": [], "keys": []}, {"keys": ["a"], "tower": "0" * 64}]
+    for given in several:
+        with pytest.raises(InvalidRequest):
+            client.nearest_many(**given)
+    for bad in ([0.0] * 127, [float("nan")] * 128, "text", [[1], [2, 3]], ["a"] * 128, 7):
+        with pytest.raises(InvalidRequest):
+            client.nearest(vector=bad)
 
 
 @pytest.mark.parametrize("collection", ["", "c" * 129, "nul\0", "\ud800", None, 7])

@@ -1,6 +1,7 @@
 """Vectors come back as they were written, and the nearest are the nearest."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,23 @@ from db import digits
 from db.bulk import copy_embeddings
 from db.errors import BadVectors, NotEmbedded, UnknownKey
 from db.tables import Embedding
-from db.vectors import embeddings, search
-from tests.makers import Array, Ledger, claim, embed, finish, glyph, item, picked, send, stored, together, vector
+from db.vectors import embeddings
+from tests import makers
+from tests.makers import (
+    Array,
+    Ledger,
+    claim,
+    digit_of,
+    embed,
+    finish,
+    glyph,
+    item,
+    picked,
+    send,
+    stored,
+    together,
+    vector,
+)
 
 FINITE = arrays.arrays(np.float32, 128, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 DISTANT = 1e-3  # relative: pgvector adds up float32
@@ -36,9 +52,10 @@ def brute_force(ledger: Ledger, tower: int, query: Array, collection: str | None
     return sorted(found, key=lambda each: each[1])
 
 
-def nearest(ledger: Ledger, tower: int, query: Array, **given: object) -> list[tuple[str, float]]:
-    rows = ledger(search.nearest, tower, query, **given)
-    return [(row.key, row.distance) for row in rows]
+def nearest(ledger: Ledger, tower: int, query: Array, *, collection: str | None = None, **given: Any) -> list[Any]:
+    collections = None if collection is None else (collection,)
+    found = makers.nearest(ledger, tower, query, collections=collections, **given)
+    return [(row.key, row.distance) for row in found.neighbours]
 
 
 @same_ledger
@@ -107,7 +124,7 @@ def test_of_equally_near_digits_the_earlier_stored_comes_first(ledger: Ledger, t
 
 def test_a_digit_can_be_left_out(ledger: Ledger, tower: int) -> None:
     embed(ledger, send(ledger, item("a", 1), item("b", 2)))
-    own = ledger(digits.find, "a", None)
+    own = digit_of(ledger, "a")
     assert [key for key, _ in nearest(ledger, tower, vector(tower, 1), k=5, leave_out=own)] == ["b"]
 
 
@@ -132,25 +149,26 @@ def test_a_key_is_found_in_its_collection(ledger: Ledger) -> None:
     send(ledger, item("a", 1), collection="one")
     send(ledger, item("a", 2), item("b", 3), collection="two")
     find = {
-        (key, collection): ledger(lambda session, key=key, at=collection: digits.find(session, key, at))
-        for key, collection in (("a", "one"), ("a", "two"), ("b", None))
+        (key, collections): ledger(digits.find_all, [(key, collections)])[0]
+        for key, collections in (("a", ("one",)), ("a", ("two",)), ("b", None), ("b", ("one", "two")))
     }
-    assert len(set(find.values())) == 3
-    for key, collection, reason in (
+    assert len(set(find.values())) == 3 and find["b", None] == find["b", ("one", "two")]
+    for key, collections, reason in (
         ("z", None, "no stored digit"),
-        ("b", "one", "no stored digit.*'one'"),
+        ("b", ("one",), "no stored digit.*'one'"),
         ("a", None, "several collections.*'one'.*'two'"),
+        ("a", ("one", "two"), "several collections.*'one'.*'two'"),
         ("a\0", None, "no stored digit"),
+        ("a", ("o\0",), "no stored digit"),
     ):
         with pytest.raises(UnknownKey, match=reason):
-            ledger(lambda session, key=key, at=collection: digits.find(session, key, at))
+            ledger(digits.find_all, [("b", None), (key, collections)])
 
 
 def test_a_vector_that_is_due_is_said_to_be(ledger: Ledger, tower: int) -> None:
     send(ledger, item("a", 1))
-    digit = ledger(digits.find, "a", None)
     with pytest.raises(NotEmbedded):
-        ledger(embeddings.vector_of, tower, digit)
+        ledger(embeddings.vectors_of, tower, [digit_of(ledger, "a")])
 
 
 def test_pixels_come_with_their_ids_in_ascending_order(ledger: Ledger) -> None:

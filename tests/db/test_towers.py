@@ -11,7 +11,8 @@ from db.errors import LeaseLost, NoTower, TrainingRunning
 from db.queue import trainings
 from db.queue.cancel import cancel_job
 from db.tables import Batch, Job
-from db.vectors import backfill, embeddings, lifecycle, partitions, search, towers
+from db.vectors import backfill, embeddings, lifecycle, partitions, towers
+from db.vectors.filters import described
 from tests.makers import (
     MAX_ATTEMPTS,
     Ledger,
@@ -21,6 +22,7 @@ from tests.makers import (
     embed,
     finish,
     item,
+    nearest,
     register,
     rescue,
     send,
@@ -284,9 +286,9 @@ def test_towers_do_not_see_each_other(ledger: Ledger, digits: int) -> None:
     newer = register(ledger, "newer")
     embed_all(ledger)
     for tower, other in ((digits, newer), (newer, digits)):
-        own = ledger(search.nearest, tower, vector(tower, 2), k=5)
-        assert (own[0].key, own[0].distance) == ("key 2", pytest.approx(0))
-        foreign = ledger(search.nearest, tower, vector(other, 2), k=5)
+        own = nearest(ledger, tower, vector(tower, 2), k=5).neighbours
+        assert (own[0].key, own[0].distance) == ("key 2", 0)
+        foreign = nearest(ledger, tower, vector(other, 2), k=5).neighbours
         assert all(neighbour.distance > 1 for neighbour in foreign)
     ledger(partitions.drop_partition, newer)
     assert len(vectors(ledger, digits)) == 5
@@ -352,7 +354,7 @@ def test_a_vector_of_a_digit_is_stored_once(ledger: Ledger, digits: int) -> None
     before = vectors(ledger, digits)
     ids = ledger(lambda session: session.execute(text("SELECT id FROM digits ORDER BY id")).scalars().all())
     zeros = np.zeros((len(ids), 128), np.float32)
-    ledger(embeddings.write, digits, np.asarray(ids), zeros)
+    ledger(embeddings.write, digits, ledger(described, np.asarray(ids)), zeros)
     for key, found in vectors(ledger, digits).items():
         assert found == pytest.approx(before[key])
 

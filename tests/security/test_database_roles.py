@@ -14,7 +14,7 @@ from db.preflight import RIGHTS, table_faults
 from db.queue import rescue, retention, trainings
 from db.queue.cancel import cancel_job
 from db.schema import is_current, migrate
-from db.vectors import backfill, lifecycle, partitions, search
+from db.vectors import backfill, lifecycle, partitions
 from db.vectors.retention import prune_files
 from tests import makers
 from tests.makers import Ledger
@@ -60,9 +60,11 @@ def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
     batch = makers.send(ledger, makers.item("a", 1), makers.item("b", 2))
     assert makers.embed(ledger, batch) == 2
     vector = makers.vector(first, 1)
-    nearest = ledger(search.nearest, first, vector, k=1)
-    assert [neighbour.key for neighbour in nearest] == ["a"]
+    found = makers.nearest(ledger, first, vector, k=1)
+    assert [neighbour.key for neighbour in found.neighbours] == ["a"]
     makers.embed(ledger, makers.send(ledger, makers.item("a", 3)))  # replaced
+    makers.send(ledger, makers.item("b", 2, label=7))
+    assert [each.key for each in makers.nearest(ledger, first, vector, k=2, label=7).neighbours] == ["b"]
     fills_and_promotes(ledger, "second")
     fills_and_promotes(ledger, "third")
     (retired,) = ledger(partitions.partitions_to_drop)
@@ -115,7 +117,9 @@ def test_a_database_that_is_migrated_is_found_so_under_its_role(worker: Engine) 
 def test_the_rights_that_a_start_asks_for_are_those_the_page_grants(worker: Engine) -> None:
     granted: dict[str, set[str]] = {"SELECT": set(TABLES)}
     for statement in statements("tables"):
-        match = re.fullmatch(r"GRANT ([A-Z, ]+) ON (?:SEQUENCE |FUNCTION )?(.+) TO twinvec_worker", statement)
+        match = re.fullmatch(
+            r"GRANT ([A-Z, ]+|UPDATE \(label\)) ON (?:SEQUENCE |FUNCTION )?(.+) TO twinvec_worker", statement
+        )
         for privilege in match[1].split(", ") if match else []:
             granted.setdefault(privilege, set()).update(match[2].split(", ") if match else [])
     assert {privilege: set(names) for privilege, names in RIGHTS.items()} == granted

@@ -1,6 +1,9 @@
 """The nearest stored digits of pictures, keys and vectors, and every way to ask for the impossible."""
 
 import json
+import os
+import subprocess
+import sys
 from io import BytesIO
 from typing import Any
 
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from db.errors import NotEmbedded, NoTower, UnknownKey
+from db.errors import NotEmbedded, NoTower, TowerNotLive, UnknownKey
+from tasks.answering import InvalidRequest
 from tasks.query import look_up
 from tests.makers import embed, glyph, item, picked, register, send, vector
 from training.errors import PictureError
@@ -30,9 +34,11 @@ def tower(runtime: Runtime) -> int:
     return tower
 
 
-def ask(runtime: Runtime, *queries: Any, k: Any = 5, collection: Any = None) -> list[dict[str, Any]]:
+def ask(runtime: Runtime, *queries: Any, **given: Any) -> list[dict[str, Any]]:
     """As a message that came over the wire."""
-    payload = {"queries": list(queries), "k": k, "collection": collection, "normalise": False}
+    plain = {"k": 5, "match": False, "pictures": False, "normalise": False}
+    filters = dict.fromkeys(("collection", "label", "attributes", "max_distance"))
+    payload = {"queries": list(queries), **plain, **filters, **given}
     answers: list[dict[str, Any]] = look_up(Nearest.read(msgpack.unpackb(msgpack.packb(payload))), runtime)["answers"]
     return answers
 
@@ -103,6 +109,99 @@ def test_attributes_travel_as_text(runtime: Runtime) -> None:
     first, second = answer["neighbours"]
     assert (json.loads(first["attributes"])["count"], first["label"]) == (10**30, 7)
     assert (second["attributes"], second["label"]) == (None, None)
+
+
+def test_filters_limit_what_is_searched(runtime: Runtime) -> None:
+    tower = register(runtime.transact)
+    for collection in ("a", "b", "c"):
+        items = [
+            item(f"{collection}{seed}", seed, label=seed % 3, attributes={"page": seed % 2, "of": {"form": collection}})
+            for seed in range(12)
+        ]
+        embed(runtime.transact, send(runtime.transact, *items, collection=collection))
+    query = {"vector": vector(tower, 100).tolist()}
+
+    def found(**given: Any) -> set[str]:
+        (answer,) = ask(runtime, query, k=1000, **given)
+        return set(keys(answer))
+
+    assert found(label=1) == {f"{name}{seed}" for name in "abc" for seed in (1, 4, 7, 10)}
+    assert found(collection=["a", "c"], label=0) == {f"{name}{seed}" for name in "ac" for seed in (0, 3, 6, 9)}
+    assert found(attributes='{"page": 1}') == {f"{name}{seed}" for name in "abc" for seed in range(1, 12, 2)}
+    assert found(attributes='{"of": {"form": "b"}}', collection="b", label=2) == {"b2", "b5", "b8", "b11"}
+    assert found(attributes='{"of": {"form": "b"}}', collection="a") == set()
+    everything = brute_force(vector(tower, 100), tower, range(12))
+    middle = (everything[4][1] + everything[5][1]) / 2
+    assert found(collection="a", max_distance=middle) == {key.replace("key ", "a") for key, _ in everything[:5]}
+    assert found(max_distance=0) == set()
+
+
+def test_an_answer_goes_on_where_it_ended(runtime: Runtime, tower: int) -> None:
+    query = {"vector": vector(tower, 100).tolist()}
+    pages, after = list[list[str]](), None
+    while not pages or after is not None:
+        (answer,) = ask(runtime, query | {"after": after}, k=15)
+        pages.append(keys(answer))
+        after = answer["next"]
+    assert [len(page) for page in pages] == [15, 15, 10]
+    assert [key for page in pages for key in page] == [key for key, _ in brute_force(vector(tower, 100), tower)]
+
+
+def test_a_vector_and_a_place_belong_to_their_tower(runtime: Runtime, tower: int) -> None:
+    (answer,) = ask(runtime, {"vector": vector(tower, 1).tolist()}, k=1)
+    live = answer["tower"]
+    named = {"vector": vector(tower, 1).tolist(), "tower": live}
+    assert ask(runtime, named, k=1)[0]["neighbours"] == answer["neighbours"]
+    for other in ({"tower": "0" * 64}, {"after": answer["next"].replace(live, "0" * 64)}):
+        with pytest.raises(TowerNotLive, match="000000000000"):
+            ask(runtime, named | other)
+    for place in ("", "last", f"{live}:nan:1", f"{live}:0x1.0p+1", answer["next"] + "0" * 20):
+        with pytest.raises(InvalidRequest, match="after"):
+            ask(runtime, named | {"after": place})
+
+
+def test_neighbours_come_with_their_pixels_where_asked(runtime: Runtime, tower: int) -> None:
+    for pictures in (True, False):
+        (answer,) = ask(runtime, {"key": "key 4"}, k=3, pictures=pictures)
+        for neighbour in answer["neighbours"]:
+            expected = glyph(int(neighbour["key"].removeprefix("key "))) if pictures else None
+            assert neighbour["picture"] == expected
+
+
+def test_an_answer_says_what_it_took(runtime: Runtime, tower: int) -> None:
+    answers = ask(runtime, {"glyph": glyph(1)}, {"key": "key 4"}, k=3)
+    assert [answer["compared"] for answer in answers] == [40, 40]
+    assert all(0 < answer["seconds"] < 60 for answer in answers)
+
+
+def test_many_keys_are_looked_up_in_the_collections_they_name(runtime: Runtime, tower: int) -> None:
+    embed(runtime.transact, send(runtime.transact, item("key 1", 300), collection="even"))
+    both = {"key": "key 1", "collection": ["even", "none such"]}
+    answers = ask(runtime, both, {"key": "key 1", "collection": "odd"}, {"key": "key 2"}, both, k=1)
+    nearest = [brute_force(vector(tower, seed), tower)[at][0] for seed, at in ((300, 0), (2, 1), (300, 0))]
+    assert [keys(answers[at])[0] for at in (0, 2, 3)] == nearest
+    assert answers[0]["neighbours"] == answers[3]["neighbours"] != answers[1]["neighbours"]
+    with pytest.raises(UnknownKey, match="several collections"):
+        ask(runtime, {"key": "key 1", "collection": ["even", "odd"]})
+
+
+def test_keys_and_vectors_are_answered_without_tensorflow(runtime: Runtime, tower: int) -> None:
+    """In a process of its own, whose towers would load Keras."""
+    script = """
+import sys
+from tasks.query import look_up
+from twinvec_client.contract.messages import Nearest
+from worker.runtime import runtime
+filters = dict.fromkeys(("collection", "label", "attributes", "max_distance"))
+queries = [{"key": "key 4"}, {"vector": [0.0] * 128}]
+plain = {"k": 1, "match": False, "pictures": False, "normalise": False}
+answers = look_up(Nearest.read({"queries": queries, **plain, **filters}), runtime())["answers"]
+assert all(len(answer["neighbours"]) == 1 for answer in answers)
+assert not {"keras", "tensorflow"} & set(sys.modules)
+"""
+    url = runtime.engine.url.render_as_string(hide_password=False)
+    ran = subprocess.run([sys.executable, "-c", script], env={**os.environ, "TWINVEC_DATABASE_URL": url}, check=False)
+    assert ran.returncode == 0
 
 
 def test_no_query_has_no_answer(runtime: Runtime, tower: int) -> None:

@@ -12,7 +12,7 @@ from db.queue import jobs, trainings
 from tasks.answering import InvalidRequest
 from tasks.lifecycle import stop
 from tasks.train import train
-from tests.makers import expire, item, rescue, send, status, trained
+from tests.makers import expire, fitted, item, rescue, send, status
 from training.fit.progress import Progress
 from twinvec_client.contract.messages import StopTraining
 from worker.runtime import Runtime
@@ -39,7 +39,7 @@ class Room:
             assert self.reports < 100, "nobody stopped it"
             on_progress(Progress(1, 9, self.reports, 100, {"loss": 0.5}, 1.0, 1.0))
             self.after.pop(self.reports, lambda: None)()
-        return trained(f"{recipe.name} {seed}")
+        return fitted(f"{recipe.name} {seed}")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from db.tables import Batch
 from tasks.answering import InvalidRequest
 from tasks.lifecycle import retrain, start
 from tasks.train import train
-from tests.makers import MAX_ATTEMPTS, expire, item, rescue, send, status, tower_statuses, trained
+from tests.makers import MAX_ATTEMPTS, expire, fitted, item, rescue, send, status, tower_statuses
 from training.fit.progress import Progress
 from twinvec_client.contract.messages import BadMessage, RetrainOnSchedule, StartTraining
 from worker.runtime import Runtime
@@ -36,7 +36,7 @@ class Room:
         on_progress(Progress(1, 1, 1, 2, {"loss": 0.5}, 1.0, 1.0))
         self.meanwhile()
         on_progress(Progress(1, 1, 2, 2, {"loss": 0.1}, 2.0, 0.0))
-        return trained(f"{recipe.name} {seed}")
+        return fitted(f"{recipe.name} {seed}")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from training.arrays import Float32
 from training.data.dataset import Dataset
 from training.data.files import checked
 from training.errors import TrainingError
@@ -47,6 +48,7 @@ class Trained:
     history: dict[str, list[float]]  # a value an epoch
     metrics: dict[str, Any]  # the fields of `Evaluation`, and what the training took
     threshold: float  # the distance that splits same from different best
+    vectors: Float32  # (n, 128), of the training images
     seconds: float
     cpu_seconds: float
 
@@ -87,7 +89,7 @@ def train(
     if not all(np.isfinite(weights).all() for weights in tower.get_weights()):
         raise TrainingError("the training diverged: the tower's weights hold NaN; lower the recipe's learning rate")
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    evaluation = measure(tower, data, threshold=recipe.threshold)
+    vectors, evaluation = measure(tower, data, threshold=recipe.threshold)
     took = {"seconds": seconds, "cpu_seconds": cpu_seconds, "epochs": len(history["loss"])}
     return Trained(
         tower=tower,
@@ -101,6 +103,7 @@ def train(
         history=history,
         metrics=asdict(evaluation) | took | kept,
         threshold=evaluation.best_threshold,
+        vectors=vectors,
         seconds=seconds,
         cpu_seconds=cpu_seconds,
     )
@@ -165,11 +168,11 @@ def _fit(
     return {name: [float(value) for value in values] for name, values in history.items()}, kept
 
 
-def measure(tower: keras.Model, data: Dataset, *, threshold: float) -> Evaluation:
-    """Evaluate a tower: the test images among themselves, and among the training images."""
+def measure(tower: keras.Model, data: Dataset, *, threshold: float) -> tuple[Float32, Evaluation]:
+    """Evaluate a tower: the test images among themselves, and among the training images, whose vectors come back."""
     embed = Embedder(tower)
     gallery, queries = embed(data.train_images), embed(data.test_images)
-    return evaluate(gallery, data.train_labels, queries, data.test_labels, threshold=threshold)
+    return gallery, evaluate(gallery, data.train_labels, queries, data.test_labels, threshold=threshold)
 
 
 def versions() -> dict[str, str]:
