@@ -73,7 +73,12 @@ def test_what_is_known_of_a_whole_training_is_small_and_json(sample: Dataset) ->
     assert len(json.dumps(metrics)) < 8192
     assert metrics["epochs"] == len(trained.history["loss"]) == 2
     assert "kept_epoch" not in metrics
-    assert trained.threshold == metrics["best_threshold"]
+    calibration = metrics["calibration"]
+    assert trained.threshold == calibration["threshold"]
+    assert calibration["images"] + calibration["checked_on"] == len(sample.test_images)
+    assert calibration["vote"]["classes"] == 10
+    assert calibration["vote"]["accuracy"] > 0.8
+    assert 0 <= calibration["vote"]["error"] < 0.2
     assert metrics["best_pair_accuracy"] >= metrics["pair_accuracy"]
     assert trained.fingerprint == fingerprint(load(trained.file))
 

@@ -33,7 +33,7 @@ class Title(NamedTuple):
 
 MEASURES = {  # those fields of Evaluation that are a share of the test images or pairs: 1 is perfect
     "pair_accuracy": Title("pairs at 0.5", "pairs, at 0.5"),
-    "best_pair_accuracy": Title("pairs, best", "pairs, at the tower's threshold"),
+    "best_pair_accuracy": Title("pairs, best", "pairs, at the best of thresholds"),
     "nearest_1": Title("1-NN", "nearest training image"),
     "nearest_5": Title("5-NN", "vote of the nearest 5"),
     "recall_1": Title("R@1", "recall@1"),
@@ -60,13 +60,23 @@ class Evaluation:
 
 
 def evaluate(
-    gallery: Float32, gallery_labels: AnyArray, queries: Float32, query_labels: AnyArray, *, threshold: float
+    gallery: Float32,
+    gallery_labels: AnyArray,
+    queries: Float32,
+    query_labels: AnyArray,
+    *,
+    threshold: float,
+    near: Int64 | None = None,
 ) -> Evaluation:
-    """gallery: (n, d) embeddings of the training images; queries: (m, d) of the test images, n and m at least 2."""
+    """gallery: (n, d) embeddings of the training images; queries: (m, d) of the test images, n and m at least 2.
+
+    near: (m, 5 or more) positions of the nearest in the gallery, where they are known.
+    """
     start = time.perf_counter()
     pairs = judge_pairs(queries, query_labels)
     best = pairs.best_threshold()
-    nearest = gallery_labels[neighbours(gallery, queries, 5)]  # (m, 5) labels
+    near = neighbours(gallery, queries, 5) if near is None else near[:, :5]
+    nearest = gallery_labels[near]  # (m, 5) labels
     recall_1, recall_10, map_at_r = retrieval(queries, query_labels)
     return Evaluation(
         pair_accuracy=pairs.accuracy(threshold),
@@ -102,6 +112,18 @@ class JudgedPairs:
     def best_threshold(self) -> float:
         """The lowest threshold of the highest accuracy."""
         return int(np.argmax(self.same_below[:-1] - self.different_below[:-1])) / FINE
+
+    def false_accept(self, threshold: float) -> float:
+        """The share of different pairs that are judged same."""
+        return float(self.different_below[self._edge(threshold)])
+
+    def false_reject(self, threshold: float) -> float:
+        """The share of same pairs that are judged different."""
+        return float(1 - self.same_below[self._edge(threshold)])
+
+    def false_accept_distance(self, rate: float) -> float:
+        """The highest threshold that judges at most `rate` of the different pairs same, to the bin."""
+        return (int(np.searchsorted(self.different_below, rate, side="right")) - 1) / FINE
 
     def curve(self) -> dict[str, list[float]]:
         """False accepts (different judged same) and false rejects (same judged different) at CURVE's thresholds."""

@@ -18,10 +18,12 @@ from training.data.dataset import Dataset
 from training.data.files import checked
 from training.errors import TrainingError
 from training.fit.batches import ImageBatches, PairBatches
+from training.fit.calibration import Calibration, calibrate
 from training.fit.callbacks import Best, Reporter
-from training.fit.evaluation import Evaluation, evaluate
+from training.fit.evaluation import Evaluation, evaluate, neighbours
 from training.fit.pairs import draw_pairs
 from training.fit.progress import Progress
+from training.fit.vote import VOTERS
 from training.model.all_pairs import all_pairs_accuracy, all_pairs_loss, build_batch_model
 from training.model.embedder import Embedder
 from training.model.folding import folded
@@ -46,7 +48,7 @@ class Trained:
     data_digest: str
     versions: dict[str, str]
     history: dict[str, list[float]]  # a value an epoch
-    metrics: dict[str, Any]  # the fields of `Evaluation`, and what the training took
+    metrics: dict[str, Any]  # the fields of `Evaluation`, `calibration`, and what the training took
     threshold: float  # the distance that splits same from different best
     vectors: Float32  # (n, 128), of the training images
     seconds: float
@@ -89,7 +91,8 @@ def train(
     if not all(np.isfinite(weights).all() for weights in tower.get_weights()):
         raise TrainingError("the training diverged: the tower's weights hold NaN; lower the recipe's learning rate")
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    vectors, evaluation = measure(tower, data, threshold=recipe.threshold)
+    vectors, evaluation, calibration = measure(tower, data, threshold=recipe.threshold)
+    measured = asdict(evaluation) | {"calibration": None if calibration is None else asdict(calibration)}
     took = {"seconds": seconds, "cpu_seconds": cpu_seconds, "epochs": len(history["loss"])}
     return Trained(
         tower=tower,
@@ -101,8 +104,8 @@ def train(
         data_digest=data.digest,
         versions=versions(),
         history=history,
-        metrics=asdict(evaluation) | took | kept,
-        threshold=evaluation.best_threshold,
+        metrics=measured | took | kept,
+        threshold=evaluation.best_threshold if calibration is None else calibration.threshold,
         vectors=vectors,
         seconds=seconds,
         cpu_seconds=cpu_seconds,
@@ -168,11 +171,18 @@ def _fit(
     return {name: [float(value) for value in values] for name, values in history.items()}, kept
 
 
-def measure(tower: keras.Model, data: Dataset, *, threshold: float) -> tuple[Float32, Evaluation]:
-    """Evaluate a tower: the test images among themselves, and among the training images, whose vectors come back."""
+def measure(tower: keras.Model, data: Dataset, *, threshold: float) -> tuple[Float32, Evaluation, Calibration | None]:
+    """Evaluate a tower: the test images among themselves, and among the training images, whose vectors come back; and
+    calibrate its distances.
+
+    threshold: of the pair accuracy that is comparable between towers. There is no calibration where a class has one
+    test image.
+    """
     embed = Embedder(tower)
     gallery, queries = embed(data.train_images), embed(data.test_images)
-    return gallery, evaluate(gallery, data.train_labels, queries, data.test_labels, threshold=threshold)
+    images = gallery, data.train_labels, queries, data.test_labels
+    near = neighbours(gallery, queries, VOTERS)
+    return gallery, evaluate(*images, threshold=threshold, near=near), calibrate(*images, near=near)
 
 
 def versions() -> dict[str, str]:
