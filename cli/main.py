@@ -24,6 +24,9 @@ PANELS = {
     "For applications and users": {
         "embed": ("cli.commands.embed", "Store and embed pictures, folders, .npz and IDX files."),
         "nearest": ("cli.commands.nearest", "Find the nearest stored digits of a picture or a key."),
+        "suspects": ("cli.commands.suspects", "Find stored labels that disagree with their neighbours."),
+        "duplicates": ("cli.commands.duplicates", "Find pairs of stored digits that are nearly the same."),
+        "map": ("cli.commands.map", "Draw stored digits as points, coloured by label, into a PNG file."),
         "show": ("cli.commands.show", "Show the 28x28 digit that is made of a picture."),
         "jobs": ("cli.commands.jobs", "List the latest jobs."),
         "job": ("cli.commands.jobs", "Show or follow one job."),

@@ -20,6 +20,10 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, its fir
 Collection = Annotated[str, _COLLECTION]
 AnyCollection = Annotated[str | None, _COLLECTION]  # None: all of them
 Limit = Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many.")]
+LookedAt = Annotated[
+    int,
+    typer.Option("--most", min=1, max=10_000_000, help="How many digits to look at, in the order they were stored."),
+]
 
 
 def lane_names(joined: str) -> list[str]:

@@ -16,9 +16,11 @@ from db.errors import TowerNotLive
 from db.tables import DIMENSIONS
 from db.vectors import embeddings, search, towers
 from db.vectors.filters import Filters
-from db.vectors.search import Found, Place, Wanted
+from db.vectors.search import Found, Neighbour, Place, Wanted
 from db.vectors.towers import Space
+from tasks import matching
 from tasks.answering import InvalidRequest, answering
+from training.fit.vote import VOTERS
 from training.pictures.deadline import Budget
 from training.pictures.read import read_picture
 from twinvec_client.contract.messages import Nearest, Query
@@ -56,18 +58,31 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
         pictures=request.pictures,
     )
 
-    def find(session: Session) -> tuple[Space, list[Found]]:
+    def find(session: Session) -> tuple[Space, list[Found], list[list[Neighbour]] | None]:
         search.begin(session)
         space = towers.searched(session)
         queries = placed(session, space, request.queries, glyphs, runtime)
-        return space, search.nearest(session, space.tower, space.frame, queries, wanted)
+        found = search.nearest(session, space.tower, space.frame, queries, wanted)
+        return space, found, voters(session, space, queries, wanted, found) if request.match else None
 
-    space, found = runtime.transact(find)
+    space, found, voting = runtime.transact(find)
     seconds = time.perf_counter() - start
-    return {"answers": [answer(space, each, seconds) for each in found]}
+    matches = [None] * len(found) if voting is None else [matching.match(each, space)._asdict() for each in voting]
+    return {"answers": [answer(space, *each, seconds) for each in zip(found, matches, strict=True)]}
 
 
-def answer(space: Space, found: Found, seconds: float) -> dict[str, Any]:
+def voters(
+    session: Session, space: Space, queries: Sequence[search.Query], wanted: Wanted, found: list[Found]
+) -> list[list[Neighbour]]:
+    """The neighbours of each query that vote: the nearest, however many were asked for, and from which place on."""
+    if wanted.k >= VOTERS and all(query.after is None for query in queries):
+        return [each.neighbours for each in found]
+    first = [query._replace(after=None) for query in queries]
+    more = wanted._replace(k=VOTERS, pictures=False)
+    return [each.neighbours for each in search.nearest(session, space.tower, space.frame, first, more)]
+
+
+def answer(space: Space, found: Found, match: dict[str, Any] | None, seconds: float) -> dict[str, Any]:
     """An answer as it is sent."""
     return {
         "tower": space.fingerprint,
@@ -76,6 +91,9 @@ def answer(space: Space, found: Found, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "neighbours": [neighbour._asdict() for neighbour in found.neighbours],
         "next": None if found.next is None else write_cursor(space, found.next),
+        "threshold": space.threshold,
+        "usual": matching.usual(space),
+        "match": match,
     }
 
 

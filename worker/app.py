@@ -24,6 +24,7 @@ app = Celery(
         "tasks.intake",
         "tasks.embed",
         "tasks.query",
+        "tasks.review",
         "tasks.jobs",
         "tasks.lifecycle",
         "tasks.probe",

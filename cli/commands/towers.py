@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from cli.connect import client
 from cli.display.console import err, key_values, out, show, table
+from cli.display.neighbours import shown_distance
 from cli.inputs.ids import find_tower
 from cli.options import Json
 from training.fit.evaluation import MEASURES
@@ -25,7 +26,8 @@ def towers(
     """List the towers that were trained, newest first; or show one.
 
     Of the test images: `pairs` is how often same and different are distinguished, `1-NN` how often the nearest training
-    image shows the same digit.
+    image shows the same digit. Of one tower, it also says what distances mean: up to which one two pictures are taken
+    for the same digit, and how often that is wrong.
 
     \b
     Example:
@@ -79,6 +81,7 @@ def _describe(tower: Tower) -> None:
         "vectors": f"{tower.embedded:,}, {tower.due:,} due",
         "threshold": f"{tower.threshold:.3f}",
     }
+    rows |= _calibrated(metrics.get("calibration"))
     rows |= {title.long: _rate(metrics, name) for name, title in MEASURES.items()}
     if "cpu_seconds" in metrics:
         rows["training"] = f"{metrics['seconds']:,.1f} s, {metrics['cpu_seconds']:,.1f} s of CPU"
@@ -91,6 +94,33 @@ def _describe(tower: Tower) -> None:
     if "confusion" in metrics:
         out.print("A row a label: how often its test images were nearest to each label", markup=False)
         out.print(_confusion(metrics["confusion"]))
+
+
+def _calibrated(calibration: dict[str, Any] | None) -> dict[str, str]:
+    """What distances mean, each measured on other images than it was chosen on."""
+    if calibration is None:
+        return {"calibrated": "no: it was trained before distances were, or on too few images; train another"}
+    rows = {
+        "calibrated": f"on {calibration['images']:,} test images, checked on {calibration['checked_on']:,} others",
+        "pairs, at the threshold": f"{calibration['accuracy']:.4f}",
+    }
+    for level in calibration["false_accepts"]:
+        name = f"{level['rate']:.1%} false accepts"
+        if level["distance"] is None:
+            rows[name] = "too few test images to tell"
+        else:
+            rows[name] = (
+                f"within {level['distance']:.3f}; checked: {level['false_accept']:.2%} accepted, "
+                f"{level['false_reject']:.2%} of the same rejected"
+            )
+    for share, distance in zip(calibration["nearest_share"], calibration["nearest_distance"], strict=True):
+        rows[f"{share:.1%} have a neighbour"] = f"within {shown_distance(distance)}"
+    vote = calibration["vote"]
+    rows[f"vote of {vote['neighbours']}"] = (
+        f"{vote['accuracy']:.4f} right; calibration error {vote['error']:.4f}, "
+        f"{vote['error_unseen']:.4f} among images unseen in training"
+    )
+    return rows
 
 
 def _curve(curve: dict[str, list[float]]) -> Any:

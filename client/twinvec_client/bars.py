@@ -28,6 +28,9 @@ class Bar:
     def advance(self, count: int) -> None:
         """`count` more are done."""
 
+    def expect(self, total: int) -> None:
+        """There are `total` of them in all."""
+
     def embedding(self, status: JobStatus) -> None:
         """Show where a bulk job stands."""
 
@@ -42,6 +45,9 @@ class _RichBar(Bar):
 
     def advance(self, count: int) -> None:
         self.progress.advance(self.task, count)
+
+    def expect(self, total: int) -> None:
+        self.progress.update(self.task, total=total)
 
     def embedding(self, status: JobStatus) -> None:
         notes = [f"[red]{status.failed:,} failed"] if status.failed else []

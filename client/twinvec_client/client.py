@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from twinvec_client import review
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels
 from twinvec_client.connection import Connection
@@ -37,7 +38,7 @@ from twinvec_client.errors import InvalidRequest, PictureRefused, UnknownJob
 from twinvec_client.fields import read_label, write_attributes
 from twinvec_client.job import EmbedJob, TrainingJob
 from twinvec_client.pictures import encode
-from twinvec_client.results import Answer, DeadBatch, JobStatus, Tower
+from twinvec_client.results import Answer, DeadBatch, Duplicates, JobStatus, Map, Suspects, Tower
 
 _QUERIES_A_REQUEST = 100
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
@@ -125,6 +126,7 @@ class Twinvec:
         label: int | None = None,
         attributes: dict[str, Any] | None = None,
         max_distance: float | None = None,
+        match: bool = False,
         pictures: bool = False,
         normalise: bool = True,
     ) -> Answer:
@@ -134,13 +136,14 @@ class Twinvec:
         earlier answer to the same query: what follows it.
         collection, label, attributes: search these only: digits of the collection, or one of several, where a key is
         looked up too; of the label; whose attributes contain these. max_distance: none farther. There are always k
-        neighbours where so many are stored. pictures: with their pixels.
+        neighbours where so many are stored. pictures: with their pixels. match: with the label that the nearest elect
+        and its probability, or that nothing is within the tower's threshold; `max_distance` makes that stricter.
         Raises NoTower, TowerNotLive, UnknownKey, NotEmbedded, PictureRefused, InvalidRequest, BrokerUnavailable,
         NoAnswer.
         """
         query = _query(picture, key, vector, collection, tower=tower, after=after)
         filters = _Filters(collection, label, attributes, max_distance)
-        return self._nearest([query], filters, k=k, pictures=pictures, normalise=normalise)[0]
+        return self._nearest([query], filters, k=k, match=match, pictures=pictures, normalise=normalise)[0]
 
     def nearest_many(
         self,
@@ -154,6 +157,7 @@ class Twinvec:
         label: int | None = None,
         attributes: dict[str, Any] | None = None,
         max_distance: float | None = None,
+        match: bool = False,
         normalise: bool = True,
     ) -> list[Answer]:
         """As `nearest`, of many pictures, keys or vectors at once; answers in their order."""
@@ -170,7 +174,65 @@ class Twinvec:
             for one in given[each]
         ]
         filters = _Filters(collection, label, attributes, max_distance)
-        return self._nearest(queries, filters, k=k, pictures=False, normalise=normalise)
+        return self._nearest(queries, filters, k=k, match=match, pictures=False, normalise=normalise)
+
+    def suspects(
+        self,
+        *,
+        collection: str | None = None,
+        limit: int = 100,
+        most: int | None = None,
+        pictures: bool = False,
+        progress: bool = False,
+    ) -> Suspects:
+        """The stored labels that most probably are wrong: their digits' nearest neighbours elect another.
+
+        collection: look at the labels of this one; the neighbours that vote are of any. limit: how many to return.
+        most: digits to look at, in the order in which they were stored; None for all. pictures: with pixels. progress:
+        show a bar. It asks for a page at a time, each of a fraction of a second, so that other look-ups come between.
+        Raises NoTower, TowerNotLive (another one went live meanwhile), InvalidRequest.
+        """
+        _check_collection_or_none(collection)
+        return review.suspects(
+            self._connection, collection=collection, limit=limit, most=most, pictures=pictures, progress=progress
+        )
+
+    def duplicates(
+        self,
+        *,
+        distance: float | None = None,
+        collection: str | None = None,
+        limit: int = 100,
+        most: int | None = None,
+        pictures: bool = False,
+        progress: bool = False,
+    ) -> Duplicates:
+        """The nearest pairs of stored digits that are no farther apart than a distance.
+
+        distance: None for the tower's own, within which one of a thousand held-out images had a training image. A
+        tower draws digits that look alike together, so that a pair may be two pictures all the same: `same_pixels` says
+        which are one. Of each digit the nearest 10 are taken. The rest is as of `suspects`, whose digits have a label.
+        Raises NoTower, TowerNotLive, InvalidRequest.
+        """
+        _check_collection_or_none(collection)
+        return review.duplicates(
+            self._connection,
+            distance=distance,
+            collection=collection,
+            limit=limit,
+            most=most,
+            pictures=pictures,
+            progress=progress,
+        )
+
+    def map(self, *, collection: str | None = None, most: int = 20_000, progress: bool = False) -> Map:
+        """Where stored vectors lie on a plane, by their first two principal components.
+
+        most: points, about; of more digits, a sample, always the same one. progress: show a bar.
+        Raises NoTower, TowerNotLive, InvalidRequest.
+        """
+        _check_collection_or_none(collection)
+        return review.project_collection(self._connection, collection=collection, most=most, progress=progress)
 
     def train(self, *, recipe: str = "default", seed: int = 0, on_finish: Callback | None = None) -> TrainingJob:
         """Start a training on a worker, by a recipe: `notebook`, `quick`, `default` or `conv`.
@@ -216,7 +278,7 @@ class Twinvec:
         return EmbedJob(self._connection, id, self._pace(), delivered=delivered)
 
     def _nearest(
-        self, queries: list[Query], filters: _Filters, *, k: int, pictures: bool, normalise: bool
+        self, queries: list[Query], filters: _Filters, *, k: int, match: bool, pictures: bool, normalise: bool
     ) -> list[Answer]:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             raise InvalidRequest(f"k is {k!r:.40}: an integer from 1 to {MAX_K}")
@@ -224,7 +286,7 @@ class Twinvec:
         answers: list[Answer] = []
         for start in range(0, len(queries), _QUERIES_A_REQUEST):
             part = queries[start : start + _QUERIES_A_REQUEST]
-            request = Nearest(queries=part, k=k, **limits, match=False, pictures=pictures, normalise=normalise)
+            request = Nearest(queries=part, k=k, **limits, match=match, pictures=pictures, normalise=normalise)
             answers += [Answer.read(answer) for answer in self._connection.ask(request)["answers"]]
         return answers
 
@@ -266,6 +328,11 @@ def _collections(collection: str | Sequence[str] | None) -> str | list[str] | No
     for name in names:
         _check_collection(name)
     return names
+
+
+def _check_collection_or_none(collection: Any) -> None:
+    if collection is not None:
+        _check_collection(collection)
 
 
 def _check_collection(collection: Any) -> None:

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from twinvec_client.contract.answers import Answer, DeadBatch, Failure, JobStatus, Neighbour, Tower, TrainingProgress
+from twinvec_client.contract.answers import (
+    Answer,
+    DeadBatch,
+    Duplicate,
+    Failure,
+    JobStatus,
+    Match,
+    Neighbour,
+    Suspect,
+    Tower,
+    TrainingProgress,
+)
 from twinvec_client.contract.states import JobState, TowerStatus
 
 __all__ = [
     "Answer",
     "DeadBatch",
+    "Duplicate",
+    "Duplicates",
     "EmbedOutcome",
     "Failure",
     "JobStatus",
+    "Map",
+    "MapPoint",
+    "Match",
     "Neighbour",
+    "Suspect",
+    "Suspects",
     "Tower",
     "TrainingOutcome",
     "TrainingProgress",
@@ -46,3 +65,68 @@ class TrainingOutcome:
     metrics: dict[str, Any]
     history: dict[str, list[float]]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Stored labels that disagree with their neighbours, the most probably wrong first.
+
+    tower: the fingerprint of the tower whose space it was. looked_at: digits with a label; complete: whether these were
+    all of them.
+    """
+
+    tower: str
+    looked_at: int
+    complete: bool
+    suspects: list[Suspect]
+
+    def __iter__(self) -> Iterator[Suspect]:
+        return iter(self.suspects)
+
+    def __len__(self) -> int:
+        return len(self.suspects)
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Pairs of stored digits no farther apart than `distance`, the nearest first.
+
+    tower, looked_at, complete: as of `Suspects`, whether the digits have a label or not.
+    """
+
+    tower: str
+    distance: float
+    looked_at: int
+    complete: bool
+    pairs: list[Duplicate]
+
+    def __iter__(self) -> Iterator[Duplicate]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+@dataclass(frozen=True)
+class MapPoint:
+    """A stored digit's place on a map, in units of the tower's distances."""
+
+    key: str
+    collection: str
+    label: int | None
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Map:
+    """Stored vectors on a plane: their first two principal components.
+
+    stored: how many digits there are, of which the points are all or a sample. explained: the share of the points'
+    variance along x and along y.
+    """
+
+    tower: str
+    stored: int
+    explained: tuple[float, float]
+    points: list[MapPoint]

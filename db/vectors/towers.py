@@ -45,20 +45,33 @@ def live(session: Session) -> Tower:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """The live tower as a search needs it. frame: None where it has none."""
+    """The live tower as a search needs it.
+
+    frame: None where it has none. threshold: the distance that splits pairs best into same and different. calibration:
+    what else its distances mean, as a training measured it; None where it was trained before that.
+    """
 
     tower: int
     fingerprint: str
     frame: Frame | None
+    threshold: float
+    calibration: dict[str, Any] | None
 
 
 def searched(session: Session) -> Space:
     """The space that queries are answered in, the live tower's. Raises NoTower."""
-    rows = fetch(session, f"SELECT id, fingerprint, {frames.DIGEST} FROM towers WHERE status = 'live'", prepare=True)
+    columns = f"id, fingerprint, {frames.DIGEST}, threshold, metrics -> 'calibration'"
+    rows = fetch(session, f"SELECT {columns} FROM towers WHERE status = 'live'", prepare=True)
     if not rows:
         raise NoTower(_NONE_IS_LIVE)
-    ((tower, fingerprint, digest),) = rows
-    return Space(tower=tower, fingerprint=fingerprint, frame=frames.known(session, tower, digest))
+    ((tower, fingerprint, digest, threshold, calibration),) = rows
+    return Space(
+        tower=tower,
+        fingerprint=fingerprint,
+        frame=frames.known(session, tower, digest),
+        threshold=threshold,
+        calibration=calibration,
+    )
 
 
 def with_file(session: Session, id: int) -> Tower:

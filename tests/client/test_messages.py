@@ -113,7 +113,7 @@ def example(kind: type[Message]) -> dict[str, Any]:
         "glyphs": b"", "encoded": [], "refused": [], "labels": None, "attributes": None, "normalise": True,
         "callback": None, "resent": False, "digest": b"d", "total": 0, "batch": 1, "recipe": "quick", "queries": [],
         "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0, "label": None, "max_distance": None,
-        "match": False,
+        "match": False, "count": 0, "tower": None, "distance": None, "every": 1,
     }  # fmt: skip
     own: dict[type, dict[str, Any]] = {FailuresOf: {"after": ""}, Nearest: {"attributes": None}}
     return {name: plain[name] for name in kind.__struct_fields__} | own.get(kind, {})
@@ -146,7 +146,7 @@ def test_a_message_with_a_missing_field_or_one_of_another_type_is_refused(kind: 
     payload = example(kind)
     with pytest.raises(BadMessage, match=rf"^{kind.task}: .*{field}"):
         kind.read({name: value for name, value in payload.items() if name != field})
-    for junk in (object(), "1.5" if field == "max_distance" else 1.5, {"a": 1}, [object()]):
+    for junk in (object(), "1.5" if field.endswith("distance") else 1.5, {"a": 1}, [object()]):
         with pytest.raises(BadMessage, match=rf"^{kind.task}: {field}"):
             kind.read(payload | {field: junk})
 

@@ -40,7 +40,13 @@ def test_a_tower_shows_all_that_was_measured(stack: Stack, trained: dict[str, An
     assert "accepted" in shown
     known = json.loads(stack.command("towers", str(outcome["tower"]), "--json").stdout)
     assert known["metrics"] == outcome["metrics"]
-    assert known["threshold"] == outcome["metrics"]["best_threshold"]
+    calibration = outcome["metrics"]["calibration"]
+    assert known["threshold"] == calibration["threshold"]
+    assert f"{calibration['vote']['error']:.4f}" in shown
+    (common, rare) = calibration["false_accepts"]
+    assert f"{common['distance']:.3f}" in shown
+    assert rare["distance"] is None  # so few test images cannot show one in a thousand
+    assert "too few test images to tell" in shown
 
 
 def test_a_tower_that_is_not_there_is_one_sentence(stack: Stack) -> None:

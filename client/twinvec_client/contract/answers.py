@@ -43,12 +43,31 @@ class Neighbour(_Record):
 
 
 @dataclass(frozen=True)
+class Match(_Record):
+    """What a query most likely shows, or that nothing stored is near enough.
+
+    matched: whether the nearest is within the tower's threshold. label: that the labelled ones among the nearest 10
+    elect, each vote weighted by its distance; probability: that it is right, which is None where the tower was trained
+    before votes were calibrated. Both are None where nothing matched, or none of them has a label. voters: how many
+    had one.
+    """
+
+    matched: bool
+    label: int | None
+    probability: float | None
+    voters: int
+
+
+@dataclass(frozen=True)
 class Answer(_Record):
     """The nearest stored digits of one query, nearest first; of those at the same distance, the one stored first.
 
     tower: the fingerprint of the tower whose space was searched. exact: True: the neighbours are those of comparing
     every vector. compared: how many vectors it took; the others are farther by proof. seconds: that the worker took for
     the whole request. next: given as `after` with the same query, the neighbours that follow; None where none do.
+    threshold: the distance that splits the tower's pairs best into same and different. usual: that within which 99 % of
+    the test images had a training image; None where the tower was trained before that was measured. match: where it was
+    asked for.
     """
 
     tower: str
@@ -57,6 +76,19 @@ class Answer(_Record):
     seconds: float
     neighbours: list[Neighbour]
     next: str | None
+    threshold: float | None = None
+    usual: float | None = None
+    match: Match | None = None
+
+    @property
+    def unusual(self) -> bool:
+        """Whether the nearest is farther than 99 % of test images had theirs: an odd digit, or few are stored."""
+        return not self.neighbours or (self.usual is not None and self.neighbours[0].distance > self.usual)
+
+    @property
+    def far(self) -> bool:
+        """Whether the nearest is farther than the tower's threshold, or nothing was found."""
+        return not self.neighbours or (self.threshold is not None and self.neighbours[0].distance > self.threshold)
 
     def __iter__(self) -> Iterator[Neighbour]:
         return iter(self.neighbours)
@@ -66,8 +98,51 @@ class Answer(_Record):
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:
-        neighbours = [Neighbour.read(neighbour) for neighbour in answer["neighbours"]]
-        return super().read({**answer, "neighbours": neighbours})
+        neighbours, match = _neighbours(answer["neighbours"]), answer.get("match")
+        return super().read({**answer, "neighbours": neighbours, "match": match and Match.read(match)})
+
+
+@dataclass(frozen=True)
+class Suspect(_Record):
+    """A stored digit whose label disagrees with its neighbours': the label that they elect, and its probability.
+
+    probability: None where the tower was trained before votes were calibrated. own_probability: of the digit's own
+    label. neighbours: the nearest five, itself left out. picture: its 784 pixels, where they were asked for.
+    """
+
+    key: str
+    collection: str
+    label: int
+    elected: int
+    probability: float | None
+    own_probability: float | None
+    neighbours: list[Neighbour]
+    picture: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        return super().read({**answer, "neighbours": _neighbours(answer["neighbours"])})
+
+
+@dataclass(frozen=True)
+class Duplicate(_Record):
+    """A stored digit and another that is nearer to it than a distance. same_pixels: whether they are pixel for pixel
+    the same. picture: the first one's 784 pixels, where they were asked for."""
+
+    key: str
+    collection: str
+    label: int | None
+    other: Neighbour
+    same_pixels: bool
+    picture: bytes | None = field(default=None, repr=False)
+
+    @property
+    def distance(self) -> float:
+        return self.other.distance
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        return super().read({**answer, "other": Neighbour.read(answer["other"])})
 
 
 @dataclass(frozen=True)
@@ -205,6 +280,42 @@ class Answers(TypedDict):
     answers: list[Answer]
 
 
+class SuspectsPage(TypedDict):
+    """tower: the fingerprint of the tower that answers. looked_at: how many digits. after: where the next page begins;
+    null where there is none. total: digits to look at in all, as far as they were counted."""
+
+    tower: str
+    looked_at: int
+    after: int | None
+    total: int | None
+    suspects: list[Suspect]
+
+
+class DuplicatesPage(TypedDict):
+    """As `SuspectsPage`. distance: that was taken."""
+
+    tower: str
+    looked_at: int
+    after: int | None
+    total: int | None
+    distance: float
+    duplicates: list[Duplicate]
+
+
+class VectorsPage(TypedDict):
+    """As `SuspectsPage`. keys, collections, labels: an entry a vector; vectors: their 128 float32 each, little-endian,
+    one after the other."""
+
+    tower: str
+    looked_at: int
+    after: int | None
+    total: int | None
+    keys: list[str]
+    collections: list[str]
+    labels: list[int | None]
+    vectors: bytes
+
+
 class Jobs(TypedDict):
     jobs: list[JobStatus]
 
@@ -241,6 +352,10 @@ class Refusal(TypedDict):
 
     error: str
     message: str
+
+
+def _neighbours(found: list[dict[str, Any]]) -> list[Neighbour]:
+    return [Neighbour.read(neighbour) for neighbour in found]
 
 
 def _object(text: str | None) -> dict[str, Any] | None:

@@ -29,6 +29,9 @@ MAX_BATCH = 2**63 - 1  # SQL's bigint
 MAX_RECIPE_CHARS = 64
 MAX_K = 1000
 MAX_QUERIES = 1000  # of one `nearest_many`
+MAX_PAGE = 1000  # digits that one message of a walk through the store looks at
+MAX_COUNTED = 10_000_000  # digits that one message counts
+MAX_SAMPLING = 2**31 - 1  # one digit of so many
 
 
 def holds_nul(json_text: str) -> bool:

@@ -22,6 +22,7 @@ from twinvec_client.contract.limits import (
     MAX_CHUNK_ITEMS,
     MAX_COLLECTION_CHARS,
     MAX_COLLECTIONS,
+    MAX_COUNTED,
     MAX_CURSOR_CHARS,
     MAX_DIGEST_BYTES,
     MAX_FLOAT32,
@@ -29,8 +30,10 @@ from twinvec_client.contract.limits import (
     MAX_KEY_CHARS,
     MAX_LABEL,
     MAX_NAME_CHARS,
+    MAX_PAGE,
     MAX_QUERIES,
     MAX_RECIPE_CHARS,
+    MAX_SAMPLING,
     MAX_SEED,
     MAX_SEQ,
     is_attributes,
@@ -57,6 +60,9 @@ Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_l
 Cursor = Annotated[str, Meta(max_length=MAX_CURSOR_CHARS)]
 Recipe = Annotated[str, Meta(min_length=1, max_length=MAX_RECIPE_CHARS)]
 PageSize = Annotated[int, Meta(ge=0)]
+DigitId = Annotated[int, Meta(ge=0, le=MAX_BATCH)]
+WalkSize = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+Counted = Annotated[int, Meta(ge=0, le=MAX_COUNTED)]
 CallbackName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=rf"^(?!{KEY_PREFIX})[^\x00]*$")]
 
 
@@ -272,6 +278,69 @@ class Nearest(Message, frozen=True, kw_only=True):
             raise BadMessage(f"{self.task}: attributes: expected a JSON object, as text without NUL")
 
 
+class FindSuspects(Message, frozen=True, kw_only=True):
+    """Look for labels that disagree with the neighbours', among some of the stored digits.
+
+    A digit is a suspect where its neighbours, itself left out, elect another label than its own, and the nearest is
+    within the tower's threshold. Looked at are the digits with a label after the digit `after` (0 at first), in the
+    order of their ids, of one collection or of all; at most `limit`, and fewer where they take long. Neighbours are of
+    any collection. tower: the fingerprint of the tower that answered before; refused where another is live. count:
+    how far to count what is to be looked at in all; 0 does not.
+    """
+
+    task = "twinvec.suspects"
+    lane = "query"
+    answer = answers.SuspectsPage
+    refusals = ("NoTower", "TowerNotLive")
+
+    collection: Collection | None
+    after: DigitId
+    limit: WalkSize
+    count: Counted
+    tower: Fingerprint | None
+    pictures: bool
+
+
+class FindDuplicates(Message, frozen=True, kw_only=True):
+    """Look for pairs that are nearer than a distance, among some of the stored digits and those nearest to each.
+
+    Looked at as in `FindSuspects`, with a label or without. distance: nil for the tower's own, within which one of a
+    thousand images has another of the training images. A pair of two that are both looked at is found from both.
+    """
+
+    task = "twinvec.duplicates"
+    lane = "query"
+    answer = answers.DuplicatesPage
+    refusals = ("NoTower", "TowerNotLive")
+
+    collection: Collection | None
+    after: DigitId
+    limit: WalkSize
+    count: Counted
+    tower: Fingerprint | None
+    distance: Distance | None
+    pictures: bool
+
+
+class ListVectors(Message, frozen=True, kw_only=True):
+    """Read some of the stored vectors, with or without a label, in the order of their digits' ids, as `FindSuspects`.
+
+    every: of 1, all of them; else about one of so many, the same ones each time.
+    """
+
+    task = "twinvec.vectors"
+    lane = "query"
+    answer = answers.VectorsPage
+    refusals = ("NoTower", "TowerNotLive")
+
+    collection: Collection | None
+    after: DigitId
+    limit: WalkSize
+    count: Counted
+    tower: Fingerprint | None
+    every: Annotated[int, Meta(ge=1, le=MAX_SAMPLING)]
+
+
 class Receipts(Message, frozen=True, kw_only=True):
     """Which chunks of a job after `after` stand in SQL, and how deep the backlog is."""
 
@@ -406,6 +475,9 @@ MESSAGES: tuple[type[Message], ...] = (
     Prune,
     RetrainOnSchedule,
     Nearest,
+    FindSuspects,
+    FindDuplicates,
+    ListVectors,
     Receipts,
     StatusOf,
     ListJobs,
