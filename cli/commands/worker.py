@@ -15,6 +15,8 @@ from worker.app import app
 from worker.preflight import backend_faults
 from worker.settings import Settings
 
+TASKS = 20  # after which a process that trains is replaced: TensorFlow keeps some 20 MB of each training for good
+
 
 def worker(
     lanes: Annotated[str, typer.Option(help=f"What it works on, joined by commas: {', '.join(LANES)}.")] = ",".join(
@@ -47,6 +49,8 @@ def worker(
         "--hostname": f"{name or '-'.join(wanted)}@%h",
         "--loglevel": "INFO",
     }
+    if wanted == ["train"]:
+        options["--max-tasks-per-child"] = str(TASKS)
     app.worker_main(
         [
             "worker",

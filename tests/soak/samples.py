@@ -36,13 +36,20 @@ def sample(stack: Stack, load: Load) -> Numbers:
 
 
 def _processes(stack: Stack) -> Iterator[tuple[str, float]]:
-    """By role: how many, their resident size, files and threads. Of PostgreSQL, shared memory is counted once."""
+    """By role: how many, their memory, files and threads.
+
+    Resident is what they hold beside pages of files, which the kernel takes back when others need them. Of PostgreSQL
+    it is all, with shared memory counted once.
+    """
+    everything = 0.0
     for role, processes in _roles(stack).items():
         there = [each for each in processes if alive(each)]
         yield f"processes/{role}", len(there)
         yield f"resident/{role}", sum(_resident(each, proportional=role == "PostgreSQL") for each in there) / MB
+        everything += sum(_resident(each, proportional=True) for each in there) / MB
         yield f"descriptors/{role}", sum(_counted(each, "num_fds") for each in there)
         yield f"threads/{role}", sum(_counted(each, "num_threads") for each in there)
+    yield "resident/all", everything
 
 
 def _roles(stack: Stack) -> dict[str, list[psutil.Process]]:
@@ -60,9 +67,12 @@ def _roles(stack: Stack) -> dict[str, list[psutil.Process]]:
 
 
 def _resident(process: psutil.Process, *, proportional: bool) -> float:
-    """Bytes. proportional: each shared page divided by the number of those that share it."""
+    """Bytes of memory without files. proportional: of everything, each page divided by how many processes share it."""
     with suppress(psutil.Error, OSError):
-        return float(process.memory_full_info().pss if proportional else process.memory_info().rss)
+        if proportional:
+            return float(process.memory_full_info().pss)
+        found = process.memory_info()
+        return float(found.rss - found.shared)
     return 0.0
 
 

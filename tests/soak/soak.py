@@ -112,9 +112,7 @@ def soaked(
     load.start(trainings=trainings, cancels=every)
     before = {name: member.pid for name, member in stack.steady.items()}
     killer, start, soak.started = Killer(stack), time.monotonic(), time.time()
-    turn = 0
-    while time.monotonic() - start < 60 * minutes:
-        turn += 1
+    for turn in range(1, round(60 * minutes / every) + 1):
         victim, killed_at = killer.kill(), time.monotonic()
         _see_it_work(soak, stack, victim)
         soak.recovery.append(time.monotonic() - killed_at)

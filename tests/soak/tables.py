@@ -37,6 +37,7 @@ def lines(soak: Soak) -> Iterator[Line]:
         yield Line(what="resident MB", of=of, read=total("resident", name, f"{name}: pool"), slight=1.0)
     for name in ("supervisor", "Valkey", "PostgreSQL"):
         yield Line(what="resident MB", of=name, read=total("resident", name), slight=1.0)
+    yield Line(what="resident MB", of="all, with pages of files", read=total("resident", "all"), slight=math.inf)
     # The application remembers the id of every job, and all that was measured.
     yield Line(what="resident MB", of="application", read=total("resident", "application"), slight=5.0)
     pools = [each for name in STEADY for each in (name, f"{name}: pool")]
@@ -63,7 +64,7 @@ def _tables(soak: Soak) -> Iterator[Line]:
         yield Line(what="table MB", of=table, read=total("table", f"{table} MB"), slight=0.5, share=0.01)
         yield Line(what="indexes MB", of=table, read=total("indexes", f"{table} MB"), slight=0.5, share=0.01)
         rows = "live rows" if table == "embeddings" else "counted rows"
-        limit = float(soak.towers) if table == "towers" else None  # its rows stay: one each training
+        limit = max(1.0, soak.towers) if table == "towers" else None  # its rows stay: one each training
         yield Line(what="rows", of=table, read=total(rows, table), slight=10, share=0.01, limit=limit)
         yield Line(what="dead rows", of=table, read=total("dead rows", table), slight=250, share=0.05)
     yield Line(what="tables and partitions", of="embeddings", read=total("relations", "embeddings"), slight=0.5)
