@@ -1,7 +1,7 @@
 # Each target says what it does after `##`; `make help` prints that.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo check test coverage lint fmt docs bench chaos pins clean
+.PHONY: help env demo check test coverage lint fmt docs bench chaos soak pins clean
 
 PYTHON ?=
 CANDIDATES := python3.11 python3.12 python3.13 python3 python
@@ -56,6 +56,9 @@ bench: $(VENV)/.bench ## Measure stages, bulk, latency and memory (20 minutes); 
 
 chaos: $(VENV)/.dev ## Hurt it for real, and write the table of what was lost to docs/reliability.md
 	$(BIN)/python -m tests.chaos --write
+
+soak: $(VENV)/.dev ## Run for an hour and kill a process a minute, and write to docs/reliability.md what grew
+	$(BIN)/python -m tests.soak --write
 
 pins: $(VENV)/.run ## Pin what pyproject.toml asks for; UPGRADE=1 takes newer releases
 	$(INSTALL) uv

@@ -19,7 +19,7 @@ from local.child import SERVICES
 from local.servers.process import alive, working_in
 from tests.chaos.member import is_tracker
 from tests.soak.load import Load
-from tests.soak.stack import STEADY, Stack
+from tests.soak.stack import Stack
 
 Numbers = dict[str, float]
 MB = 1e6
@@ -57,7 +57,7 @@ def _roles(stack: Stack) -> dict[str, list[psutil.Process]]:
     roles["application"].append(psutil.Process())
     if (supervisor := stack.supervisor()) is not None:
         roles["supervisor"].append(supervisor)
-    for name in (*SERVICES, *STEADY):
+    for name in (*SERVICES, *stack.steady):
         for at, process in enumerate(stack.family(name)):
             part = "" if at == 0 else ": tracker" if is_tracker(process) else ": pool"
             roles[name + part].append(process)

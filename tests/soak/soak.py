@@ -21,7 +21,7 @@ from tests.chaos.oracle import SHOWN, Reference, judge
 from tests.chaos.waiting import until
 from tests.soak.load import ABANDONED, CANCELLED, DAMAGED, REASONS, Load
 from tests.soak.samples import Numbers, sample
-from tests.soak.stack import Killer, Stack
+from tests.soak.stack import STEADY, Killer, Stack
 from worker.settings import Settings
 
 WORKS_WITHIN = 60.0  # seconds from a kill until what was killed works again
@@ -43,6 +43,7 @@ class Soak:
     keep: float
     warm_up: float  # minutes, the samples of which are not judged
     keys: int
+    steady: list[str] = field(default_factory=lambda: list(STEADY))  # workers that nobody kills
     full_load: float = 0.0
     rate: float = 0.0
     started: float = 0.0  # seconds since 1970; when the load began
@@ -103,7 +104,7 @@ def soaked(
     keep: minutes that its settings keep an ended job. trainings: seconds between two. warm_up: minutes that are not
     judged. say: is given what is there so far.
     """
-    soak = Soak(every=every, keep=keep, warm_up=warm_up, keys=len(digits))
+    soak = Soak(every=every, keep=keep, warm_up=warm_up, keys=len(digits), steady=list(stack.steady))
     load = Load(stack.broker_url, digits)
     if not stack.stand_in:
         load.train(0)
@@ -122,7 +123,7 @@ def soaked(
         soak.kills, soak.seconds = killer.done, time.monotonic() - start
         soak.counts = dict(load.counts)
         say(soak)
-    require_doctor_sees(soak, stack, "intake", "intake-2")
+    require_doctor_sees(soak, stack, *(name for name, lanes in stack.lanes.items() if "intake" in lanes.split(",")))
     load.stop()
     soak.counts, soak.towers = dict(load.counts), len(load.towers)
     soak.problems += [*load.problems, *(f"doctor, {said}" for said in soak.doctor)]

@@ -41,11 +41,14 @@ READY_WITHIN = 180.0  # seconds
 class Stack:
     """Servers, workers and their ledger; a context manager.
 
-    settings: environment of all that it starts. stand_in: whether a matrix product stands where towers do, so that
-    everything starts in a second or two; a first one is registered then.
+    settings: environment of all that it starts. steady: the workers that nobody kills, and their lanes. stand_in:
+    whether a matrix product stands where towers do, so that everything starts in a second or two; a first one is
+    registered then.
     """
 
-    def __init__(self, settings: Mapping[str, str], *, stand_in: bool = False) -> None:
+    def __init__(
+        self, settings: Mapping[str, str], *, steady: Mapping[str, str] = STEADY, stand_in: bool = False
+    ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="twinvec-soak-"))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TWINVEC_", "CHAOS_"))}
         self.temporary = self.home / "tmp"  # of the supervisor and of the steady workers: seen when it grows
@@ -61,7 +64,10 @@ class Stack:
             injection = Injection(self.home / "chaos")
             injection.prepare()
             self._environment |= {**injection.environment(), "CHAOS_TOWER": "stand-in"}
+        self.lanes = {name: words[words.index("--lanes") + 1] for name, words in SERVICES.items() if "--lanes" in words}
+        self.lanes |= steady
         self.steady: dict[str, Member] = {}
+        self._steady = dict(steady)
 
     def __enter__(self) -> Self:
         try:
@@ -88,7 +94,7 @@ class Stack:
         self.ledger = Ledger(self.engine, lambda: None)
         if self.stand_in:
             register(self.engine)
-        for name, lanes in STEADY.items():
+        for name, lanes in self._steady.items():
             command = ("-m", "cli", "worker", "--lanes", lanes, "--name", name)
             self.steady[name] = Member(name, command, self.home, {**self._environment, MARK: str(self.home)})
             self.steady[name].start()

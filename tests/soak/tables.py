@@ -9,7 +9,6 @@ from local.child import SERVICES
 from local.servers.logs import KEPT, LARGEST
 from tests.soak.samples import MB, TABLES, Numbers
 from tests.soak.soak import Soak
-from tests.soak.stack import STEADY
 from tests.soak.trend import CERTAIN, SHOWN, Trend, trend
 
 COLUMNS = ("what", "of", "first", "middle", "last", "slope an hour", "")
@@ -32,15 +31,15 @@ class Line:
 
 def lines(soak: Soak) -> Iterator[Line]:
     """Everything that must not grow."""
-    for name in (*STEADY, *SERVICES):
-        of = f"{name}, never killed" if name in STEADY else name
+    for name in (*soak.steady, *SERVICES):
+        of = f"{name}, never killed" if name in soak.steady else name
         yield Line(what="resident MB", of=of, read=total("resident", name, f"{name}: pool"), slight=1.0)
     for name in ("supervisor", "Valkey", "PostgreSQL"):
         yield Line(what="resident MB", of=name, read=total("resident", name), slight=1.0)
     yield Line(what="resident MB", of="all, with pages of files", read=total("resident", "all"), slight=math.inf)
     # The application remembers the id of every job, and all that was measured.
     yield Line(what="resident MB", of="application", read=total("resident", "application"), slight=5.0)
-    pools = [each for name in STEADY for each in (name, f"{name}: pool")]
+    pools = [each for name in soak.steady for each in (name, f"{name}: pool")]
     others = [each for name in SERVICES for each in (name, f"{name}: pool")]
     for what in ("processes", "descriptors", "threads"):
         for of, names in {"workers, never killed": pools, "workers": others}.items():
@@ -54,7 +53,7 @@ def lines(soak: Soak) -> Iterator[Line]:
     yield Line(what="used MB", of="Redis", read=total("Redis", "used MB"), slight=0.5, share=0.01)
     yield Line(what="keys", of="Redis", read=total("Redis", "keys"), slight=10, share=0.01)
     yield from _tables(soak)
-    yield from _files()
+    yield from _files(soak)
     yield Line(what="not judged", of="look-up, median ms", read=total("look-up", "median ms"), slight=math.inf)
     yield Line(what="not judged", of="load average", read=lambda sample: sample["load average"], slight=math.inf)
 
@@ -70,8 +69,9 @@ def _tables(soak: Soak) -> Iterator[Line]:
     yield Line(what="tables and partitions", of="embeddings", read=total("relations", "embeddings"), slight=0.5)
 
 
-def _files() -> Iterator[Line]:
-    logs = (len(SERVICES) + len(STEADY) + 3) * LARGEST * (KEPT + 1) / MB  # those of the servers and of the supervisor
+def _files(soak: Soak) -> Iterator[Line]:
+    count = len(SERVICES) + len(soak.steady) + 3  # logs: of the servers and of the supervisor as well
+    logs = count * LARGEST * (KEPT + 1) / MB
     limits = {"PostgreSQL's log": WAL, "broker's file": REWRITTEN, "logs": logs}
     for of in ("PostgreSQL's data", "PostgreSQL's log", "broker's file", "logs", "temporary folders", "rest of home"):
         limit = limits.get(of)
