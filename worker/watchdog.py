@@ -47,8 +47,11 @@ class StallDetector:
         return self._silent >= LOOKS
 
 
-def watch_consumer(broker_url: str, lanes: Sequence[str]) -> None:
-    """Check every few seconds, from a thread, and mark the lanes as consumed; exit if the consumer has stalled."""
+def watch_consumer(broker_url: str, lanes: Sequence[str]) -> threading.Event:
+    """Check every few seconds, from a thread, and mark the lanes as consumed; exit if the consumer has stalled.
+
+    Setting what is returned ends the watch.
+    """
     server = connect_broker(broker_url, socket_timeout=5, socket_connect_timeout=3)
 
     def waiting() -> int:
@@ -66,10 +69,11 @@ def watch_consumer(broker_url: str, lanes: Sequence[str]) -> None:
         waiting, busy=lambda: bool(state.reserved_requests), done=lambda: sum(state.total_count.values())
     )
 
+    ended = threading.Event()
+
     def watch() -> None:
-        pause = threading.Event()
         announce()
-        while not pause.wait(EVERY):
+        while not ended.wait(EVERY):
             if detector.is_stalled():
                 log.critical(
                     "stalled: messages wait on %s and none arrives; exiting, to be started again", ", ".join(lanes)
@@ -78,3 +82,4 @@ def watch_consumer(broker_url: str, lanes: Sequence[str]) -> None:
             announce()
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
+    return ended

@@ -130,9 +130,12 @@ def test_lanes_without_a_worker_are_named_with_what_waits_there(
 
 
 def test_a_worker_s_mark_that_it_listens_on_a_lane_fades(broker: "redis.Redis", broker_url: str) -> None:
-    watch_consumer(broker_url, ["query"])
-    eventually(lambda: bool(broker.exists(LISTENING + "query")), "the note")
-    assert 0 < broker.ttl(LISTENING + "query") <= 20
+    ended = watch_consumer(broker_url, ["query"])
+    try:
+        eventually(lambda: bool(broker.exists(LISTENING + "query")), "the note")
+        assert 0 < broker.ttl(LISTENING + "query") <= 20
+    finally:
+        ended.set()  # it would end this process, where a later test leaves messages
 
 
 def test_a_database_that_was_never_migrated_is_a_problem(empty_database_url: str) -> None:
