@@ -134,7 +134,7 @@ def test_threads_that_have_ended_leave_no_connection_behind(
     first = len(broker.client_list())
     for _ in range(8):
         together(tv.jobs)
-    assert len(broker.client_list()) <= first + 1
+    eventually(lambda: len(broker.client_list()) <= first + 1, "the end of those of threads that ended")
 
 
 def test_a_line_that_is_replaced_answers_those_who_still_wait(tv: Twinvec, monkeypatch: pytest.MonkeyPatch) -> None:
