@@ -6,6 +6,7 @@ import pytest
 
 from tests.chaos.pooler import NoPooler
 from tests.chaos.running import modules
+from tests.lacking import lacking
 
 CASES = {number: case for number, case in modules().items() if not hasattr(case, "FLEET")}
 CONTROL = CASES.pop(14)
@@ -27,7 +28,7 @@ def test_nothing_is_lost_nothing_is_twice(case: ModuleType) -> None:
     try:
         result = case.run(**case.SHORT)
     except NoPooler as missing:
-        pytest.skip(str(missing))  # no wheel has it, so that it is not everywhere where the tests run
+        lacking(str(missing))  # no wheel has it
     assert result.passed, "\n".join(result.problems)
 
 

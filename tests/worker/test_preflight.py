@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from db.preflight import Fault, Severity
 from local.servers.valkey import Valkey
 from tests.chaos.disk import Mounted, small_disk
+from tests.lacking import lacking
 from worker import preflight
 from worker.celeryconfig import celery_config
 from worker.preflight import StartRefused, backend_faults, broker_faults, home_faults, insist
@@ -108,7 +109,7 @@ def test_a_home_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_a_home_that_is_mounted_to_be_read_only_is_refused(costly: None) -> None:
     with small_disk() as disk:
         if not isinstance(disk, Mounted):
-            pytest.skip("a file system of its own is not to be had here")
+            lacking("a file system of its own, which root may mount")
         subprocess.run(["mount", "-o", "remount,ro", disk.folder], check=True)
         assert only(home_faults(disk.folder / "home"), Severity.REFUSAL).startswith("cannot write to")
 
@@ -116,7 +117,7 @@ def test_a_home_that_is_mounted_to_be_read_only_is_refused(costly: None) -> None
 def test_a_full_disk_is_refused(costly: None) -> None:
     with small_disk() as disk:
         if not isinstance(disk, Mounted):
-            pytest.skip("a file system of its own is not to be had here")
+            lacking("a file system of its own, which root may mount")
         assert "are free in" in only(home_faults(disk.folder / "home"), Severity.PROBLEM)
         disk.fill(psutil.Process())
         said = only(home_faults(disk.folder / "home"), Severity.REFUSAL)
