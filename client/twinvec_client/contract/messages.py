@@ -55,6 +55,8 @@ Attributes = Annotated[str, Meta(max_length=MAX_ATTRIBUTES_BYTES)]  # a JSON obj
 Float32 = Annotated[float, Meta(ge=-MAX_FLOAT32, le=MAX_FLOAT32)]  # neither NaN nor infinity
 Vector = Annotated[list[Float32], Meta(min_length=DIMENSIONS, max_length=DIMENSIONS)]
 Collections = Annotated[list[Collection], Meta(min_length=1, max_length=MAX_COLLECTIONS)]
+Filter = Annotated[str, Meta(min_length=1, max_length=MAX_COLLECTION_CHARS)] | Collections  # a text beside a list has
+# no pattern: msgspec 0.22 frees the pattern of such a type for a type of its own, and the process ends by a signal
 Distance = Annotated[float, Meta(ge=0)]
 Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
 Cursor = Annotated[str, Meta(max_length=MAX_CURSOR_CHARS)]
@@ -230,14 +232,14 @@ class RetrainOnSchedule(Message, frozen=True, kw_only=True):
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One of a picture (`glyph` or `encoded`), a stored digit (`key`, in `collection` if given) and a vector.
 
-    tower: the fingerprint of the tower that made the vector; refused where another is live. after: `next` of an answer
-    to the same query: the neighbours that follow those of that answer.
+    collection: as in `Nearest`. tower: the fingerprint of the tower that made the vector; refused where another is
+    live. after: `next` of an answer to the same query: the neighbours that follow those of that answer.
     """
 
     glyph: Glyph | None = None  # taken as it is
     encoded: bytes | None = None  # a file's
     key: Key | None = None
-    collection: Collection | Collections | None = None
+    collection: Filter | None = None
     vector: Vector | None = None
     tower: Fingerprint | None = None
     after: Cursor | None = None
@@ -247,7 +249,7 @@ class Nearest(Message, frozen=True, kw_only=True):
     """Look up the k nearest stored digits of each query, exactly, under the tower that is live.
 
     collection, label and attributes limit what is searched, and each is nil where it does not: digits of this
-    collection, or one of these; of this label; whose attributes contain these (a JSON object as text, as PostgreSQL's
+    collection, or one of these, each without NUL; of this label; whose attributes contain these (a JSON object as text, as PostgreSQL's
     `@>` does). max_distance: none farther than this. match: answer with a label as well, or with "no match". pictures:
     answer with the neighbours' pixels.
     """
@@ -259,7 +261,7 @@ class Nearest(Message, frozen=True, kw_only=True):
 
     queries: Annotated[list[Query], Meta(max_length=MAX_QUERIES)]
     k: Annotated[int, Meta(ge=1, le=MAX_K)]
-    collection: Collection | Collections | None
+    collection: Filter | None
     label: Label | None
     attributes: Attributes | None
     max_distance: Distance | None
@@ -274,8 +276,14 @@ class Nearest(Message, frozen=True, kw_only=True):
                 raise BadMessage(f"{self.task}: queries[{at}] is not one of a glyph, an encoded, a key and a vector")
             if query.tower is not None and query.vector is None:
                 raise BadMessage(f"{self.task}: queries[{at}] names a tower without a vector of it")
+            self._check_filter(query.collection)
+        self._check_filter(self.collection)
         if self.attributes is not None and not is_attributes(self.attributes):
             raise BadMessage(f"{self.task}: attributes: expected a JSON object, as text without NUL")
+
+    def _check_filter(self, collection: Filter | None) -> None:
+        if isinstance(collection, str) and "\0" in collection:
+            raise BadMessage(f"{self.task}: collection: expected a text without NUL")
 
 
 class FindSuspects(Message, frozen=True, kw_only=True):
