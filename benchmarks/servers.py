@@ -19,14 +19,19 @@ from db.vectors.lifecycle import NewTower, register
 from local.servers import Servers
 from local.signals import Interrupts
 from local.stack import Stack
+from training.recipes import RECIPES
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def ledger() -> Iterator[Place]:
-    """Embedded servers of a run's own; they and all they stored are gone afterwards."""
+def ledger(recipe: str | None = None) -> Iterator[Place]:
+    """Embedded servers of a run's own, and a live tower; they and all they stored are gone afterwards.
+
+    recipe: the tower is trained by it, once on this machine. Else it has its first weights.
+    """
+    tower = _tower(recipe)
     with (
         tempfile.TemporaryDirectory(prefix="twinvec-bench-") as folder,
         Servers(Path(folder) / "servers", broker_port=0) as servers,
@@ -34,22 +39,22 @@ def ledger() -> Iterator[Place]:
         settings = Settings(database_url=servers.database_url, broker_url=servers.broker_url)
         engine = connect(settings.database() or "")
         migrate(engine)
-        tower = transact(engine, register, _new_tower()).id
+        registered = transact(engine, register, _new_tower(recipe, tower)).id
         engine.dispose()
         yield Place(
             broker_url=servers.broker_url,
             database_url=settings.database() or "",
-            tower=tower,
-            tower_file=str(_tower()["file"]),
+            tower=registered,
+            tower_file=tower["file"],
             folder=folder,
             workers={},
         )
 
 
 @contextmanager
-def everything() -> Iterator[Place]:
+def everything(recipe: str | None = None) -> Iterator[Place]:
     """The same, and the workers that `twinvec up` starts, ready for work."""
-    with ledger() as place, Interrupts() as interrupts:
+    with ledger(recipe) as place, Interrupts() as interrupts:
         home = Path(place.folder) / "workers"
         stack = Stack(Settings(home=home, broker_url=place.broker_url, database_url=place.database_url))
         try:
@@ -62,18 +67,29 @@ def everything() -> Iterator[Place]:
 
 
 @cache
-def _tower() -> dict[str, Any]:
-    """A tower with its first weights: it computes what a trained one does. Its `file` and `fingerprint`."""
+def _tower(recipe: str | None) -> dict[str, Any]:
+    """A tower's `file` and `fingerprint`, and the file of its `frame`. A trained one is kept for later runs."""
     folder = ROOT / ".twinvec" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    return alone("tower", file=str(folder / "tower.keras"))
+    if recipe is None:
+        return alone("tower", file=str(folder / "tower.keras"), recipe=None)
+    noted = folder / f"{recipe}.json"
+    settings = asdict(RECIPES[recipe])
+    if noted.exists():
+        known: dict[str, Any] = json.loads(noted.read_text())
+        if known["settings"] == settings:
+            return known
+    print(f"training a tower of the recipe {recipe}", flush=True)
+    made = alone("tower", file=str(folder / f"{recipe}.keras"), recipe=recipe)
+    noted.write_text(json.dumps(made | {"settings": settings}))
+    return made
 
 
-def _new_tower() -> NewTower:
+def _new_tower(recipe: str | None, tower: dict[str, Any]) -> NewTower:
     return NewTower(
-        fingerprint=_tower()["fingerprint"],
-        file=Path(_tower()["file"]).read_bytes(),
-        recipe="notebook",
+        fingerprint=tower["fingerprint"],
+        file=Path(tower["file"]).read_bytes(),
+        recipe=recipe or "notebook",
         settings={},
         seed=0,
         data_digest="",
@@ -81,4 +97,5 @@ def _new_tower() -> NewTower:
         metrics={},
         history={},
         threshold=0.5,
+        frame=Path(tower["frame"]).read_bytes(),
     )

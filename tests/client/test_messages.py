@@ -128,17 +128,16 @@ CONTAINERS = (inspect.CollectionType, inspect.TupleType, inspect.DictType)
 def inspected(declared: inspect.Type) -> Iterator[inspect.Type]:
     """The type and all types in it."""
     yield declared
+    inside: list[inspect.Type] = []
     match declared:
-        case inspect.StructType(fields=of):
-            inside = [field.type for field in of]
-        case inspect.UnionType(types=each) | inspect.TupleType(item_types=each):
-            inside = list(each)
-        case inspect.CollectionType(item_type=of):
-            inside = [of]
+        case inspect.StructType(fields=fields):
+            inside = [field.type for field in fields]
+        case inspect.UnionType(types=types) | inspect.TupleType(item_types=types):
+            inside = list(types)
+        case inspect.CollectionType(item_type=item):
+            inside = [item]
         case inspect.DictType(key_type=key, value_type=value):
             inside = [key, value]
-        case _:
-            inside = []
     for each in inside:
         yield from inspected(each)
 
