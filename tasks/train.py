@@ -19,7 +19,7 @@ from db.queue.finish import close_training
 from db.queue.leases import Lease, renew
 from db.states import JobKind
 from db.vectors import lifecycle
-from db.vectors.frame import Frame
+from db.vectors.frame import Frame, Pruning
 from db.vectors.lifecycle import NewTower
 from tasks.upkeep import sweep
 from training.data.files import load_configured
@@ -55,9 +55,10 @@ def train(batch: int, runtime: Runtime) -> None:
         with runtime.lease_renewer.renewing(lease):
             start = time.perf_counter()
             trained = fit(lease, runtime)
-            frame = Frame.fit(trained.vectors).to_bytes()
+            frame = Frame.fit(trained.vectors)
+            pruning = frame.pruning(trained.vectors)
             seconds = {"wait": lease.waited, "train": time.perf_counter() - start}
-            tower = transact_through_outage(runtime.engine, register, lease, trained, frame, seconds)
+            tower = transact_through_outage(runtime.engine, register, lease, trained, frame, pruning, seconds)
     except LeaseLost as fenced:
         log.warning("dropped training %s: %s", lease.job, fenced)
     except Exception as error:
@@ -109,7 +110,7 @@ def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: fl
 
 
 def register(
-    session: Session, lease: Lease, trained: Trained, frame: bytes, seconds: dict[str, float]
+    session: Session, lease: Lease, trained: Trained, frame: Frame, pruning: Pruning, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Store the tower, with the frame of its space, and end the job with it. Raises LeaseLost."""
     close_training(session, lease, seconds)
@@ -123,10 +124,10 @@ def register(
             seed=trained.seed,
             data_digest=trained.data_digest,
             versions=trained.versions,
-            metrics=trained.metrics,
+            metrics=trained.metrics | {"search": pruning._asdict()},
             history=trained.history,
             threshold=trained.threshold,
-            frame=frame,
+            frame=frame.to_bytes(),
         ),
     )
     outcome = {

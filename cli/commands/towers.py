@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from cli.connect import client
 from cli.display.console import err, key_values, out, show, table
-from cli.display.neighbours import shown_distance
+from cli.display.neighbours import looked_at, shown_distance
 from cli.inputs.ids import find_tower
 from cli.options import Json
 from training.fit.evaluation import MEASURES
@@ -81,6 +81,8 @@ def _describe(tower: Tower) -> None:
         "vectors": f"{tower.embedded:,}, {tower.due:,} due",
         "threshold": f"{tower.threshold:.3f}",
     }
+    if "search" in metrics:
+        rows["a look-up"] = looked_at(metrics["search"])
     rows |= _calibrated(metrics.get("calibration"))
     rows |= {title.long: _rate(metrics, name) for name, title in MEASURES.items()}
     if "cpu_seconds" in metrics:

@@ -5,6 +5,8 @@ It must not know which command shows them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from rich.markup import escape
 
@@ -34,6 +36,13 @@ def place(neighbour: Neighbour) -> str:
 
 def shown_label(label: int | None) -> str:
     return "[dim]no label[/]" if label is None else f"[bold]{label}[/]"
+
+
+def looked_at(search: dict[str, Any]) -> str:
+    """What a look-up under a tower reads, as `db.vectors.frame.Pruning` has it of the training images."""
+    share = search["read"] / max(search["of"], 1)
+    compared = f"{search['compared']:,} of {search['of']:,}"
+    return f"reads {share:.1%} of the store's small vectors and compares {compared} vectors"
 
 
 def shown_distance(distance: float) -> str:

@@ -8,12 +8,14 @@ from contextlib import ExitStack, contextmanager
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from cli.display.neighbours import looked_at
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
 from cli.errors import explain
 from db.engine import connect
 from db.preflight import look, server_faults, table_faults
 from db.schema import is_current
 
+SLOW = 0.2  # of the small vectors: a look-up that reads so many gains little over one that compares every vector
 START_DATABASE = "start one with `twinvec up`, or set TWINVEC_DATABASE_URL"
 
 
@@ -68,10 +70,17 @@ def _server(connection: Connection, processes: int) -> Iterator[Finding]:
 
 
 def _tower(connection: Connection) -> Finding:
-    live = connection.execute(text("SELECT id, fingerprint, recipe FROM towers WHERE status = 'live'")).one_or_none()
+    query = "SELECT id, fingerprint, recipe, metrics -> 'search' AS search FROM towers WHERE status = 'live'"
+    live = connection.execute(text(query)).one_or_none()
     if live is None:
         return Finding("tower", WARNING, "none is live: pictures are stored and wait", "train one with `twinvec train`")
-    return Finding("tower", OK, f"tower {live.id} ({live.fingerprint[:12]}), recipe {live.recipe}")
+    found = f"tower {live.id} ({live.fingerprint[:12]}), recipe {live.recipe}"
+    if live.search is None:
+        return Finding("tower", OK, found)
+    found += f"; a look-up {looked_at(live.search)}"
+    if live.search["read"] > SLOW * live.search["of"]:
+        return Finding("tower", WARNING, f"{found}, so look-ups take longer the more is stored", "train another one")
+    return Finding("tower", OK, found)
 
 
 def _batches(connection: Connection) -> Iterator[Finding]:

@@ -302,9 +302,54 @@ def _look_within(session: Session, tower: int, searches: Sequence[tuple[_Search,
 
 def _compare(session: Session, tower: int, search: _Search, *, few: bool) -> None:
     """Compare every vector that passes the filters."""
-    source, parameters = _source(tower, search.wanted.filters, few=few)
+    filters = search.wanted.filters
+    if filters == Filters() or filters.attributes is not None or not _compare_carried(session, tower, search, few=few):
+        _compare_from(session, tower, search, *_source(tower, filters, few=few), few=few)
+    _run(session, _INDEX_ONLY)
+
+
+def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool) -> bool:
+    """Compare by what vectors carry of their digits, and look at the digits of the best alone.
+
+    False where one of the best is of another collection, whose name has the same hash.
+    """
+    filters, best = search.wanted.filters, search.count + SPARE
+    of_vectors, carried = filters.of_vectors("e")
+    of_digits, described = filters.of_digits("d")
+    vector = _vector(search.query.vector)
+    query = f"""
+        SELECT best.digit, best.distance, best.compared, v.vector, d.passes FROM (
+            SELECT e.digit, e.vector <-> %s::vector AS distance, count(*) OVER () AS compared FROM (
+                SELECT e.digit, e.vector FROM embeddings AS e
+                WHERE e.tower = {tower} AND e.cell <> {UNPLACED} AND {of_vectors}
+                UNION ALL
+                SELECT e.digit, e.vector FROM embeddings AS e JOIN digits AS d ON d.id = e.digit AND {of_digits}
+                WHERE e.tower = {tower} AND e.cell = {UNPLACED}
+            ) AS e
+            WHERE e.digit <> %s AND e.vector <-> %s::vector >= %s
+            ORDER BY 2, 1 LIMIT %s
+        ) AS best CROSS JOIN LATERAL (
+            SELECT v.vector FROM embeddings AS v WHERE v.tower = {tower} AND v.digit = best.digit OFFSET 0
+        ) AS v LEFT JOIN LATERAL (
+            SELECT true AS passes FROM digits AS d WHERE d.id = best.digit AND {of_digits} OFFSET 0
+        ) AS d ON true
+    """
+    parameters = [*carried, *described, search.leave_out, vector, _least(search), best, *described]
+    _run(session, _ANY_INDEX if few else _ANY_SCAN)
+    rows = fetch(session, query, [vector, *parameters])
+    if not all(passes for *_, passes in rows):
+        return False
+    search.take(*_vectors((row[0], row[3]) for row in rows))
+    search.compared = rows[0][2] if rows else 0
+    _finish(session, tower, search, rows, *_source(tower, filters, few=few))
+    return True
+
+
+def _compare_from(
+    session: Session, tower: int, search: _Search, source: str, parameters: Sequence[Any], *, few: bool
+) -> None:
+    """Compare every vector of a source."""
     counted = "count(*) OVER ()" if few else "0"
-    most = search.count + SPARE
     vector = _vector(search.query.vector)
     query = f"""
         SELECT best.digit, best.distance, best.compared, v.vector FROM (
@@ -315,19 +360,30 @@ def _compare(session: Session, tower: int, search: _Search, *, few: bool) -> Non
             SELECT v.vector FROM embeddings AS v WHERE v.tower = {tower} AND v.digit = best.digit OFFSET 0
         ) AS v
     """
-    least = min(search.nearest, LARGE) * (1 - _LOOSE) - _TINY
     _run(session, _ANY_INDEX if few else _ANY_SCAN)
-    rows = fetch(session, query, [vector, *parameters, search.leave_out, vector, least, most])
+    asked = [vector, *parameters, search.leave_out, vector, _least(search), search.count + SPARE]
+    rows = fetch(session, query, asked)
     search.take(*_vectors((row[0], row[3]) for row in rows))
-    # What did not come back is no nearer than the last that did, as float32 sees it.
-    if len(rows) == most and not search.farthest < rows[-1][1] * (1 - _LOOSE) - _TINY < LARGE:
-        _stream(session, tower, search, source, parameters)
+    _finish(session, tower, search, rows, source, parameters)
     if few:
         search.compared = rows[0][2] if rows else 0
     else:
         counting = f"SELECT count(*) FROM {source} WHERE e.tower = {tower}"
         ((search.compared,),) = fetch(session, counting, parameters)
-    _run(session, _INDEX_ONLY)
+
+
+def _least(search: _Search) -> float:
+    """No vector nearer than this, as float32 sees it, is looked for."""
+    return min(search.nearest, LARGE) * (1 - _LOOSE) - _TINY
+
+
+def _finish(
+    session: Session, tower: int, search: _Search, rows: list[tuple[Any, ...]], source: str, parameters: Sequence[Any]
+) -> None:
+    """Read on where what did not come back may be as near: it is no nearer than the last row, as float32 sees it."""
+    all_came = len(rows) < search.count + SPARE
+    if not all_came and not search.farthest < rows[-1][1] * (1 - _LOOSE) - _TINY < LARGE:
+        _stream(session, tower, search, source, parameters)
 
 
 def _stream(session: Session, tower: int, search: _Search, source: str, parameters: Sequence[Any]) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import redis
+from sqlalchemy import update
 
 from cli.doctor import database, lanes, machine, storage
 from cli.doctor.broker import broker as check_broker
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from db.queue.failures import FailedItem
 from db.queue.leases import give_back
+from db.tables import Tower
 from tests.cli.conftest import Twinvec
 from tests.makers import Ledger, age, bury, claim, eventually, finish, item, prune, register, send
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
@@ -157,6 +159,18 @@ def test_the_live_tower_is_named_and_its_absence_warned_of(ledger: Ledger, datab
     tower = register(ledger)
     (found,) = of("tower", of_database(database_url))
     assert (found.level, found.found.split(" (")[0]) == (OK, f"tower {tower}")
+
+
+@pytest.mark.parametrize(("read", "level"), [(1_500, OK), (58_000, WARNING)])
+def test_how_well_the_live_tower_s_space_is_searched_is_told(
+    ledger: Ledger, database_url: str, read: int, level: str
+) -> None:
+    measured = {"of": 60_000, "read": read, "compared": 26}
+    tower = register(ledger)
+    ledger(lambda session: session.execute(update(Tower).where(Tower.id == tower).values(metrics={"search": measured})))
+    (found,) = of("tower", of_database(database_url))
+    assert found.level == level
+    assert f"reads {read / 60_000:.1%} of the store's small vectors and compares 26 of 60,000" in found.found
 
 
 def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger, database_url: str) -> None:

@@ -123,3 +123,13 @@ def test_a_distance_does_not_depend_on_what_else_is_compared() -> None:
     vectors = space("spread", 500, seed=1)
     together = distances_to(vectors[0], vectors)
     assert [distances_to(vectors[0], vectors[at : at + 1])[0] for at in range(500)] == together.tolist()
+
+
+def test_how_well_a_frame_excludes_tells_spaces_apart() -> None:
+    flat, spread = (space(kind, 5000, 1) for kind in ("flat", "spread"))
+    of_flat, of_spread = (Frame.fit(vectors).pruning(vectors) for vectors in (flat, spread))
+    assert of_flat.of == of_spread.of == 5000
+    assert of_flat.read < 1500 and 11 <= of_flat.compared < 100
+    assert of_spread.read > 4500 and of_spread.compared > 1000
+    one = np.ones((1, 128), np.float32)
+    assert Frame.fit(one).pruning(one) == (1, 1, 1)

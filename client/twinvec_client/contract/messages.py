@@ -249,9 +249,9 @@ class Nearest(Message, frozen=True, kw_only=True):
     """Look up the k nearest stored digits of each query, exactly, under the tower that is live.
 
     collection, label and attributes limit what is searched, and each is nil where it does not: digits of this
-    collection, or one of these, each without NUL; of this label; whose attributes contain these (a JSON object as text, as PostgreSQL's
-    `@>` does). max_distance: none farther than this. match: answer with a label as well, or with "no match". pictures:
-    answer with the neighbours' pixels.
+    collection, or one of these, each without NUL; of this label; whose attributes contain these (a JSON object as text,
+    as PostgreSQL's `@>` does). max_distance: none farther than this. match: answer with a label as well, or with "no
+    match". pictures: answer with the neighbours' pixels.
     """
 
     task = "twinvec.nearest"
