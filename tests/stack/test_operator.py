@@ -54,6 +54,13 @@ def test_a_picture_and_its_key_find_their_neighbours(stack: Stack, tower: Any, f
     assert by_picture["neighbours"][0]["label"] == 7
     by_key = json.loads(stack.command("nearest", "--key", picture, "-c", "near", "--json").stdout)
     assert picture not in [neighbour["key"] for neighbour in by_key["neighbours"]]
+    first = ("nearest", picture, "-k", "1", "-c", "near", "-c", "elsewhere", "--label", "7")
+    after = json.loads(stack.command(*first, "--json").stdout)["next"]
+    following = json.loads(stack.command(*first, "--after", after, "--json").stdout)
+    assert following["neighbours"][0]["key"] in {f"{folder}/7/{name}.png" for name in ("0", "1", "2")} - {picture}
+    assert "nothing is stored there" in stack.command("nearest", picture, "-c", "near", "--label", "8").stderr
+    refused = stack.command("nearest", picture, "--attributes", "{", check=False)
+    assert (refused.returncode, "not a JSON object" in refused.stderr) == (2, True)
     assert "no other is nearer" in stack.command("nearest", picture, "-c", "near").stdout
 
 
