@@ -286,7 +286,20 @@ class Nearest(Message, frozen=True, kw_only=True):
             raise BadMessage(f"{self.task}: collection: expected a text without NUL")
 
 
-class FindSuspects(Message, frozen=True, kw_only=True):
+class Walk(Message, frozen=True, kw_only=True):
+    """A message of a walk through the stored digits, some in each, in the order of their ids."""
+
+    lane = "query"
+    refusals = ("NoTower", "TowerNotLive")
+
+    collection: Collection | None
+    after: DigitId
+    limit: WalkSize
+    count: Counted
+    tower: Fingerprint | None
+
+
+class FindSuspects(Walk, frozen=True, kw_only=True):
     """Look for labels that disagree with the neighbours', among some of the stored digits.
 
     A digit is a suspect where its neighbours, itself left out, elect another label than its own, and the nearest is
@@ -297,19 +310,12 @@ class FindSuspects(Message, frozen=True, kw_only=True):
     """
 
     task = "twinvec.suspects"
-    lane = "query"
     answer = answers.SuspectsPage
-    refusals = ("NoTower", "TowerNotLive")
 
-    collection: Collection | None
-    after: DigitId
-    limit: WalkSize
-    count: Counted
-    tower: Fingerprint | None
     pictures: bool
 
 
-class FindDuplicates(Message, frozen=True, kw_only=True):
+class FindDuplicates(Walk, frozen=True, kw_only=True):
     """Look for pairs that are nearer than a distance, among some of the stored digits and those nearest to each.
 
     Looked at as in `FindSuspects`, with a label or without. distance: nil for the tower's own, within which one of a
@@ -317,35 +323,21 @@ class FindDuplicates(Message, frozen=True, kw_only=True):
     """
 
     task = "twinvec.duplicates"
-    lane = "query"
     answer = answers.DuplicatesPage
-    refusals = ("NoTower", "TowerNotLive")
 
-    collection: Collection | None
-    after: DigitId
-    limit: WalkSize
-    count: Counted
-    tower: Fingerprint | None
     distance: Distance | None
     pictures: bool
 
 
-class ListVectors(Message, frozen=True, kw_only=True):
+class ListVectors(Walk, frozen=True, kw_only=True):
     """Read some of the stored vectors, with or without a label, in the order of their digits' ids, as `FindSuspects`.
 
     every: of 1, all of them; else about one of so many, the same ones each time.
     """
 
     task = "twinvec.vectors"
-    lane = "query"
     answer = answers.VectorsPage
-    refusals = ("NoTower", "TowerNotLive")
 
-    collection: Collection | None
-    after: DigitId
-    limit: WalkSize
-    count: Counted
-    tower: Fingerprint | None
     every: Annotated[int, Meta(ge=1, le=MAX_SAMPLING)]
 
 
