@@ -51,8 +51,8 @@ docs: $(VENV)/.run ## Write what is made of the code: docs/contract.md and the R
 	$(BIN)/python -m twinvec_client.contract.document > docs/contract.md
 	$(BIN)/python -m worker.settings_table
 
-bench: $(VENV)/.bench ## Measure stages, bulk, latency and memory (20 minutes); ARGS="--write" puts the tables in docs/performance.md
-	@for name in stages bulk latency memory; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+bench: $(VENV)/.bench ## Measure stages, bulk, latency, look-ups and memory (an hour); ARGS="--write" puts the tables in docs/performance.md
+	@for name in stages bulk latency nearest memory; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 chaos: $(VENV)/.dev ## Hurt it for real, and write the table of what was lost to docs/reliability.md
 	$(BIN)/python -m tests.chaos --write
