@@ -171,6 +171,8 @@ class Batch(Base):
     worker: Mapped[str | None]
     message: Mapped[str | None]  # why it is dead; while it is open, what its last try ended with
     published_at: Mapped[datetime | None]  # when a message for it was last sent
+    errors: Mapped[int] = mapped_column(default=0)  # how often the work on it ended with an exception
+    retry_at: Mapped[datetime | None]  # it is not tried before
     seconds: Mapped[dict[str, Any] | None]  # by stage
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]

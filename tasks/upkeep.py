@@ -52,11 +52,15 @@ def sweep(runtime: Runtime) -> None:
     Each step is a transaction of its own, so that a step which waits for locks holds no rows of another step.
     """
     settings = runtime.settings
-    limits = {"max_attempts": settings.max_attempts, "kept_bytes": settings.job_failure_bytes}
+    limits = {
+        "max_attempts": settings.max_attempts,
+        "max_errors": settings.max_errors,
+        "kept_bytes": settings.job_failure_bytes,
+    }
     if silent := run_exclusively(runtime, sessions.end_silent, statement_limit=settings.statement_timeout):
         log.warning("ended %d sessions of the database whose clients had fallen silent", silent)
     if poisoned := run_exclusively(runtime, rescue.rescue, **limits):
-        log.warning("split or marked dead %d batches that crashed their workers", poisoned)
+        log.warning("split or marked dead %d batches that crashed their workers or always failed", poisoned)
     run_exclusively(runtime, backfill.end_finished)
     if (decision := run_exclusively(runtime, lifecycle.promote_ready)) is not None:
         tell_of(decision)

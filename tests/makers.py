@@ -36,6 +36,7 @@ Array = np.ndarray[Any, Any]
 Ledger = Callable[..., Any]
 
 MAX_ATTEMPTS = 3
+MAX_ERRORS = 12
 
 
 def glyph(seed: int) -> bytes:
@@ -200,7 +201,7 @@ def expire(ledger: Ledger, batch: int | None) -> None:
 
 
 def rescue(ledger: Ledger) -> int:
-    return int(ledger(rescuing.rescue, max_attempts=MAX_ATTEMPTS))
+    return int(ledger(rescuing.rescue, max_attempts=MAX_ATTEMPTS, max_errors=MAX_ERRORS))
 
 
 def die_on(ledger: Ledger, batch: int | None) -> None:

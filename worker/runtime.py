@@ -108,7 +108,7 @@ class Runtime:
         """
         error = f"{type(reason).__name__}: {first_line(reason)}" if isinstance(reason, Exception) else None
         try:
-            self.transact(leases.give_back, lease, error=error)
+            self.transact(leases.give_back, lease, error=error, pause=self.settings.republish_after)
         except DBAPIError as error:
             log.warning("could not give batch %d back: %s", lease.batch, error.orig)
 

@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         "`abandoned`; `0`: never",
     )
     max_attempts: int = Field(3, ge=1, description="Crashes of its worker after which a batch is split")
+    max_errors: int = Field(
+        300,
+        ge=1,
+        description="Tries of a batch, all ended by an exception, after which it is dead: about a day, with pauses",
+    )
     intake_processes: int = Field(1, ge=1, description="Processes of one intake worker, which decode pictures")
 
     prune: float = Field(

@@ -1,4 +1,4 @@
-"""Dead batches, those that crashed their worker again and again: listed, and requeued once the cause is fixed.
+"""Dead batches, which crashed their worker or failed again and again: listed, and requeued once the cause is fixed.
 
 It must not know vectors.
 """
@@ -79,8 +79,8 @@ def requeue(session: Session, id: int) -> tuple[str, JobKind]:
     ).all()
     batch.failed -= len(struck)
     batch.digits = [row.id for row in digits]
-    batch.state, batch.attempt, batch.message = BatchState.QUEUED, 0, None
-    batch.finished_at = batch.published_at = None
+    batch.state, batch.attempt, batch.errors, batch.message = BatchState.QUEUED, 0, 0, None
+    batch.finished_at = batch.published_at = batch.retry_at = None
     job.called_back_at = None
     if job.kind != JobKind.EMBED:
         job.ended_at, job.message = None, None

@@ -18,6 +18,8 @@ from db.tables import Batch, Job, Tower
 
 SMALL = 16  # digits of a batch that is claimed together with others
 TOGETHER = 256  # such batches at most
+AT_ONE_PACE = 3  # tries of a batch that fails with an exception, before the pauses between them grow
+LONGEST_PAUSE = 300  # seconds, and `pause` where that is longer
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,13 @@ def claim(
 def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> list[Lease]:
     """Take other small queued batches of new digits, to be embedded and finished together with `first`.
 
-    Not those whose worker crashed before: such a suspect is tried alone.
+    Not those whose worker crashed or whose work failed before: such a suspect is tried alone.
     """
     token = uuid.uuid4()
     chosen = (
         select(Batch.id)
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state == BatchState.QUEUED, Batch.attempt == 0, Job.kind == JobKind.EMBED)
+        .where(Batch.state == BatchState.QUEUED, Batch.attempt == 0, Batch.errors == 0, Job.kind == JobKind.EMBED)
         .where(func.cardinality(Batch.digits) <= SMALL)
         .order_by(Batch.id)
         .limit(TOGETHER - 1)
@@ -105,24 +107,25 @@ def renew(session: Session, lease: Lease, seconds: float) -> bool:
     return renewed.scalar() is not None
 
 
-def give_back(session: Session, lease: Lease, *, error: str | None = None) -> None:
+def give_back(session: Session, lease: Lease, *, error: str | None = None, pause: float = 15) -> None:
     """Queue the batch again, as if it had not been claimed: this is not an attempt.
 
-    error: what the work ended with, noted in the batch. It is published again only after `republish_after`: what
-    failed at once would fail at once again.
+    error: what the work ended with, noted in the batch. It is tried again only after `pause` seconds, since what failed
+    at once would fail at once again, and after AT_ONE_PACE such tries later and later.
     """
-    session.execute(
-        update(Batch)
-        .where(*held(lease))
-        .values(
-            state=BatchState.QUEUED,
-            token=None,
-            lease_until=None,
-            published_at=None if error is None else func.now(),
-            attempt=Batch.attempt - 1,
-            message=error,
-        )
-    )
+    given: dict[str, Any] = {
+        "state": BatchState.QUEUED,
+        "token": None,
+        "lease_until": None,
+        "published_at": None,
+        "attempt": Batch.attempt - 1,
+    }
+    if error is not None:
+        doublings = func.least(func.greatest(Batch.errors + 1 - AT_ONE_PACE, 0), 16)
+        seconds = func.least(pause * func.power(2, doublings), max(pause, LONGEST_PAUSE))
+        retry_at = func.now() + seconds * interval(1)
+        given |= {"message": error, "errors": Batch.errors + 1, "retry_at": retry_at}
+    session.execute(update(Batch).where(*held(lease)).values(**given))
 
 
 def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:

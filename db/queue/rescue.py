@@ -5,7 +5,7 @@ It must not know the broker: `worker.outbox` publishes what is taken here.
 
 from __future__ import annotations
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -18,9 +18,9 @@ from db.tables import Batch, Job, Tower
 PARTS = 4  # that a batch which crashes its workers is split into: one culprit of 4,096 digits is found in 10 crashes
 
 
-def rescue(session: Session, *, max_attempts: int, kept_bytes: int = KEPT_BYTES) -> int:
+def rescue(session: Session, *, max_attempts: int, max_errors: int, kept_bytes: int = KEPT_BYTES) -> int:
     """Queue batches whose lease expired; one that crashed `max_attempts` workers is split, or dead if it
-    cannot be split.
+    cannot be split. One whose work ended `max_errors` times with an exception is dead.
 
     How many were split or marked dead.
     """
@@ -38,6 +38,16 @@ def rescue(session: Session, *, max_attempts: int, kept_bytes: int = KEPT_BYTES)
     count = 0
     for batch in poisoned:
         _isolate(session, batch, max_attempts, kept_bytes)
+        count += 1
+    failing = session.execute(
+        select(Batch)
+        .where(Batch.state == BatchState.QUEUED, Batch.errors >= max_errors)
+        .order_by(Batch.id)
+        .with_for_update(skip_locked=True)
+    ).scalars()
+    for batch in failing:
+        why = f"all {batch.errors} tries failed, the last one: {batch.message}"
+        bury(session, batch, "error", why, kept_bytes=kept_bytes)
         count += 1
     return count
 
@@ -64,10 +74,11 @@ def _isolate(session: Session, batch: Batch, max_attempts: int, kept_bytes: int)
 def take_due(session: Session, kind: JobKind, *, republish_after: float, in_flight: int) -> list[tuple[int, JobKind]]:
     """Take queued batches of a kind that are due for publishing, oldest first, and note that they are published now.
 
-    (id, kind) of each. Due is a batch that was never published, or more than `republish_after` seconds ago; those
-    published since and not yet claimed stay below `in_flight`.
+    (id, kind) of each. Due is a batch that was never published, or more than `republish_after` seconds ago, and need
+    not wait after an error; those published since and not yet claimed stay below `in_flight`.
     """
     due = or_(Batch.published_at.is_(None), Batch.published_at < func.now() - interval(republish_after))
+    waits = and_(Batch.retry_at.isnot(None), Batch.retry_at > func.now())
     out = session.execute(
         select(func.count())
         .select_from(Batch)
@@ -82,7 +93,8 @@ def take_due(session: Session, kind: JobKind, *, republish_after: float, in_flig
     chosen = (
         select(Batch.id)
         .join(Job, Job.id == Batch.job)
-        .where(Batch.state == BatchState.QUEUED, due, Job.kind == kind, or_(Job.kind == JobKind.TRAIN, has_tower))
+        .where(Batch.state == BatchState.QUEUED, due, ~waits, Job.kind == kind)
+        .where(or_(Job.kind == JobKind.TRAIN, has_tower))
         .order_by(Batch.id)
         .limit(in_flight - out)
         .with_for_update(of=Batch, skip_locked=True)

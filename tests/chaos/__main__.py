@@ -43,7 +43,9 @@ def main() -> int:
         parser.error(f"the table of {PAGE.name} has other columns: it has to be written as a whole")
     console = Console(highlight=False, width=max(Console().width, 140))
     results = []
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(  # a process for each run: what one has left in its modules is not the next one's
+        arguments.jobs, mp_context=get_context("spawn"), initializer=end_with_parent, max_tasks_per_child=1
+    ) as pool:
         running = [
             pool.submit(run, number, short=arguments.short, beside=arguments.busy)
             for number in arguments.case or cases

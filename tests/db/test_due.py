@@ -3,11 +3,14 @@
 import uuid
 from functools import partial
 
-from db.queue import trainings
+from sqlalchemy import text
+
+from db.queue import dead, trainings
+from db.queue.leases import claim_more, give_back
 from db.queue.rescue import take_due
 from db.states import JobKind
 from db.tables import Batch
-from tests.makers import Ledger, embed, item, register, send
+from tests.makers import MAX_ERRORS, Ledger, claim, embed, failures, item, register, rescue, send, status
 
 
 def due(ledger: Ledger, *, republish_after: float = 30, in_flight: int = 64) -> list[tuple[int, str]]:
@@ -55,3 +58,47 @@ def test_nothing_is_published_without_a_tower_but_a_training(ledger: Ledger) -> 
     assert due(ledger) == [(training, "train")]
     register(ledger)
     assert due(ledger) == [(batch, "embed")]
+
+
+def test_what_fails_is_tried_later_and_later_and_is_dead_at_last(ledger: Ledger, tower: int) -> None:
+    job = uuid.uuid4()
+    batch = send(ledger, item("a", 1), item("b", 2), job=job)
+    pauses = []
+    for _ in range(MAX_ERRORS):
+        assert rescue(ledger) == 0
+        unpublish(ledger)
+        assert due(ledger) == [(batch, "embed")]
+        lease = claim(ledger, batch)
+        assert lease is not None
+        ledger(give_back, lease, error="OSError: the card fell out", pause=10)
+        assert due(ledger) == [], "it waits"
+        pauses.append(pause(ledger, batch))
+    assert pauses == [10, 10, 10, 20, 40, 80, 160, 300, 300, 300, 300, 300]
+    assert rescue(ledger) == 1
+    assert failures(ledger, job) == {"a": "error", "b": "error"}
+    assert status(ledger, job)["state"] == "finished_with_failures"
+    (listed,) = ledger(dead.page, limit=10)
+    assert listed.message == "all 12 tries failed, the last one: OSError: the card fell out"
+    ledger(dead.requeue, batch)
+    assert rescue(ledger) == 0, "its errors are forgotten"
+    assert due(ledger) == [(batch, "embed")]
+    embed(ledger, batch)
+    assert status(ledger, job)["state"] == "finished"
+
+
+def test_what_failed_is_tried_alone(ledger: Ledger, tower: int) -> None:
+    """Whose work failed would take others with it."""
+    failing, first, second = (send(ledger, item(key, seed)) for seed, key in enumerate("abc"))
+    lease = claim(ledger, failing)
+    assert lease is not None
+    ledger(give_back, lease, error="ValueError: no digit")
+    claimed = claim(ledger, first)
+    assert [more.batch for more in ledger(claim_more, claimed, worker="worker", lease=60)] == [second]
+
+
+def pause(ledger: Ledger, batch: int | None) -> float:
+    """Seconds until it is tried again; then they pass."""
+    left = text("SELECT round(extract(epoch FROM retry_at - now())) FROM batches WHERE id = :id")
+    seconds = ledger(lambda session: session.execute(left, {"id": batch}).scalar_one())
+    ledger(lambda session: session.execute(text("UPDATE batches SET retry_at = now()")))
+    return float(seconds)

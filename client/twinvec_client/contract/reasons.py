@@ -27,6 +27,7 @@ Reason = Literal[
     "superseded",
     "poison",
     "not_finite",
+    "error",
 ]
 
 REASONS: dict[Reason, str] = {
@@ -48,4 +49,5 @@ REASONS: dict[Reason, str] = {
     "superseded": "other pixels came under the key before these were embedded",
     "poison": "it crashed the process that decoded or embedded it, more than once",
     "not_finite": "the tower gave it NaN or infinity",
+    "error": "the work on its batch ended with an exception, each time for about a day",
 }
