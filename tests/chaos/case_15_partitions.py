@@ -25,7 +25,8 @@ SHORT: dict[str, Any] = {"cuts": [[("database",)]], "seconds": (5.0,)}
 FLEET = Hosts
 
 DIGITS = 640  # of each job: 20 batches
-SENT_LONG = 1_600  # where it is the client that is parted: so many that it has not sent all before
+SENT_LONG = 1_600  # where one of SENDING is parted: so many that not all are accepted before
+SENDING = {"client", "intake", "front"}
 LATEST = 30.0  # seconds from the network's return to the next finished batch
 STANDS_STILL = 15.0  # seconds of a cut after which `twinvec doctor` has to say so
 KEEPS_WORK_GOING = {("client", "broker"), ("client",)}  # cuts by which no worker loses anything
@@ -50,7 +51,7 @@ def part(fleet: Hosts, result: Result, ends: tuple[str, ...], duration: float) -
     """One job, with one partition in its middle."""
     name = f"{'-'.join(ends)} for {duration:g} s"
     before = fleet.ledger.done()
-    digits = SENT_LONG if "client" in ends else DIGITS
+    digits = SENT_LONG if SENDING & set(ends) else DIGITS
     client = fleet.send(name, digits)
     fleet.until(lambda: fleet.ledger.reaches(before + DIGITS // 4), "the middle of the job")
     fleet.network.part(*ends)
