@@ -60,7 +60,7 @@ class LimitedConnection(psycopg.Connection[Any]):
     keepalives are answered by whatever stands in between.
     """
 
-    limit = PING_LIMIT
+    limit: float | None = PING_LIMIT
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         try:
@@ -105,11 +105,12 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
         return LimitedConnection.connect(*arguments, **options)
 
     if pooled:
-        values = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in limits.items())
+        # Not by `set_config`: after a query, a transaction can no longer be given its isolation level.
+        statements = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in limits.items())
 
         @event.listens_for(engine, "begin")
         def limit(connection: Connection) -> None:
-            connection.exec_driver_sql(f"SELECT {values}")
+            connection.exec_driver_sql(statements)
 
     @event.listens_for(engine, "checkout")  # after the ping
     def lend(connection: LimitedConnection, *_: Any) -> None:
@@ -173,6 +174,13 @@ def transact_through_outage(
         again: Any = partial(_once, engine, _with_minutes, work)
         result: T = retrying(again, *args, **kwargs)
         return result
+
+
+def without_limit(connection: Connection) -> None:
+    """Let the statements of this transaction take as long as they need: a migration's go through whole tables."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    driver: Any = connection.connection.driver_connection
+    driver.limit = None
 
 
 def _took_too_long(error: DBAPIError) -> bool:

@@ -31,7 +31,7 @@ TIME_LIMIT = 120  # seconds for a request, after which its process is ended
 PICTURES_SECONDS = 10.0  # of the processor for all pictures of a request: others wait meanwhile
 Vector = np.ndarray[Any, Any]
 
-_CURSOR = re.compile(r"([0-9a-f]{64}):(0x[01]\.[0-9a-f]+p[+-]\d+):(\d{1,18})")
+_CURSOR = re.compile(r"([0-9a-f]{64}):(0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}):([0-9]{1,18})")
 
 
 @app.task(name=Nearest.task, ignore_result=False, time_limit=TIME_LIMIT)
@@ -132,7 +132,10 @@ def read_cursor(space: Space, cursor: str | None) -> Place | None:
         raise InvalidRequest("after: not the `next` of an answer")
     if parts[1] != space.fingerprint:
         raise TowerNotLive(parts[1], space.fingerprint)
-    return Place(float.fromhex(parts[2]), int(parts[3]))
+    try:
+        return Place(float.fromhex(parts[2]), int(parts[3]))
+    except OverflowError:
+        raise InvalidRequest("after: not the `next` of an answer") from None
 
 
 def glyph_of(query: Query, budget: Budget, *, normalise: bool) -> Vector:

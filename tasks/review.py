@@ -160,5 +160,4 @@ def _neighbours(session: Session, space: Space, page: Page, wanted: Wanted) -> I
 
 def _position(page: Page, looked_at: int, request: Walking) -> Reply:
     """How far the walk has come: where the next page begins, unless this one is the last."""
-    is_last = looked_at == len(page.ids) < request.limit
-    return {"looked_at": looked_at, "after": None if is_last else page.ids[looked_at - 1]}
+    return {"looked_at": looked_at, "after": page.end if looked_at == len(page.ids) else page.ids[looked_at - 1]}

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import locks, sessions
-from db.engine import transact_once
+from db.engine import is_unreachable, transact_once
 from db.queue import abandon, rescue
 from db.vectors import backfill, lifecycle, partitions, placing
 from tasks.announce import announce
@@ -49,26 +49,49 @@ def backfill_due(**_: Any) -> None:
 def sweep(runtime: Runtime) -> None:
     """One round of upkeep. Safe anywhere and at any time: if several run at once, one sweeps and the others return.
 
-    Each step is a transaction of its own, so that a step which waits for locks holds no rows of another step.
+    Each step is a transaction of its own, so that a step which waits for locks holds no rows of another step. One that
+    fails does not stop those after it; what it raised is raised at the end, and at once where the database is away.
     """
+    failed: Exception | None = None
+    for step in (end_silent, isolate, end_backfills, promote, repeat, end_abandoned, announce, place, drop_partitions):
+        try:
+            step(runtime)
+        except Exception as error:
+            if is_unreachable(error):
+                raise
+            log.exception("a step of the sweep failed: %s", step.__name__)
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def end_silent(runtime: Runtime) -> None:
+    """End the sessions of clients that have gone without a word, and with them the locks they hold."""
+    limit = runtime.settings.statement_timeout
+    if silent := run_exclusively(runtime, sessions.end_silent, statement_limit=limit):
+        log.warning("ended %d sessions of the database whose clients had fallen silent", silent)
+
+
+def isolate(runtime: Runtime) -> None:
+    """Queue the batches of dead workers again, and split or give up those that are the cause."""
     settings = runtime.settings
     limits = {
         "max_attempts": settings.max_attempts,
         "max_errors": settings.max_errors,
         "kept_bytes": settings.job_failure_bytes,
     }
-    if silent := run_exclusively(runtime, sessions.end_silent, statement_limit=settings.statement_timeout):
-        log.warning("ended %d sessions of the database whose clients had fallen silent", silent)
     if poisoned := run_exclusively(runtime, rescue.rescue, **limits):
         log.warning("split or marked dead %d batches that crashed their workers or always failed", poisoned)
+
+
+def end_backfills(runtime: Runtime) -> None:
     run_exclusively(runtime, backfill.end_finished)
+
+
+def promote(runtime: Runtime) -> None:
+    """Let the candidate go live where no vector is due under it."""
     if (decision := run_exclusively(runtime, lifecycle.promote_ready)) is not None:
         tell_of(decision)
-    repeat(runtime)
-    end_abandoned(runtime)
-    announce(runtime)
-    place(runtime)
-    drop_partitions(runtime)
 
 
 def tell_of(decision: lifecycle.Decision) -> None:

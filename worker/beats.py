@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 EVERY = 5.0  # seconds between two notes of one scheduler
 LAPSES = 15  # seconds after its last note
+_NAME = re.compile(r"process ([0-9]{1,9}) on (\S+)")
 PLACES = [f"{KEY_PREFIX}beat:{place}" for place in range(8)]  # each holds one: no user of ours may list keys
 
 
@@ -65,26 +67,37 @@ def take_place(broker: Any, own: str) -> None:
     for place in PLACES:
         if broker.set(place, own, nx=True, ex=LAPSES):
             return
-        if broker.get(place) == own.encode():
+        if _note(broker, place) == own.encode():
             broker.set(place, own, ex=LAPSES)
             return
 
 
 def running(broker: Any) -> list[str]:
     """The schedulers that noted themselves within the last seconds, by their names. Raises RedisError."""
-    noted = [broker.get(place) for place in PLACES]
-    names = {name.decode() for name in noted if name is not None}
+    noted = [_note(broker, place) for place in PLACES]
+    names = {name.decode(errors="replace") for name in noted if name is not None}
     return sorted(name for name in names if not _has_died(name))
 
 
 def leave(broker: Any, own: str) -> None:
     """Take back the note of a scheduler that ends."""
     for place in PLACES:
-        if broker.get(place) == own.encode():
+        if _note(broker, place) == own.encode():
             broker.delete(place)
+
+
+def _note(broker: Any, place: str) -> bytes | None:
+    """What stands in a place; nothing where it is of another type than a note."""
+    try:
+        note: bytes | None = broker.get(place)
+    except redis.ResponseError:
+        return None
+    return note
 
 
 def _has_died(name: str) -> bool:
     """Whether it ran on this machine and is gone: it was killed, and its note has not lapsed yet."""
-    _, pid, _, host = name.split(maxsplit=3)
-    return host == socket.gethostname() and not psutil.pid_exists(int(pid))
+    noted = _NAME.fullmatch(name)
+    if noted is None:
+        return True  # not a note of ours
+    return noted[2] == socket.gethostname() and not psutil.pid_exists(int(noted[1]))

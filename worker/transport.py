@@ -33,6 +33,8 @@ class _Checked:
     conn_or_acquire: Any
     active_queues: Any
     global_keyprefix: Any
+    priority_steps: Any
+    _q_for_pri: Any
     _delivering = False
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
@@ -53,7 +55,7 @@ class _Checked:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # of the channel
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
+            if self._delivering or "WRONGTYPE" not in str(error):
                 raise
             self._mend_lanes()
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, UnicodeError) as error:
@@ -66,10 +68,10 @@ class _Checked:
         try:
             admitted = admit(message, lane)
         except NotAdmitted as error:
-            self._set_aside(lane, json.dumps(message, default=repr)[:SHOWN], str(error))
+            self._set_aside(lane, _written(message), str(error))
             return None
         if lane in DROPPED_WHERE_REPEATED and "redelivered" in admitted["headers"]:
-            log.warning("dropped the message %s on %s: its worker died on it", admitted["headers"]["id"], lane)
+            log.warning("dropped the message %s on %s: taken before, not answered", admitted["headers"]["id"], lane)
             return None
         return admitted
 
@@ -85,9 +87,18 @@ class _Checked:
         prefix = self.global_keyprefix
         with self.conn_or_acquire() as client:
             for lane in self.active_queues:
-                if client.type(f"{prefix}{lane}") not in (b"list", b"none"):
-                    log.error("the lane %s is not a list in the broker: it is deleted", lane)
-                    client.delete(lane)
+                for name in (self._q_for_pri(lane, step) for step in self.priority_steps):
+                    if client.type(f"{prefix}{name}") not in (b"list", b"none"):
+                        log.error("the lane %s is not a list in the broker: it is deleted", json.dumps(name)[1:-1])
+                        client.delete(name)
+
+
+def _written(message: Any) -> str:
+    """As much of it as is kept; nothing of what is nested too deeply to be written."""
+    try:
+        return json.dumps(message, default=repr)[:SHOWN]
+    except RecursionError:
+        return ""
 
 
 class Channel(_Checked, over_redis.Channel):

@@ -16,7 +16,7 @@ def beat(broker_url: str) -> Iterator[Finding]:
     try:
         with connect_broker(broker_url, socket_connect_timeout=3, socket_timeout=10) as broker:
             beats = running(broker)
-    except (redis.RedisError, OSError, ValueError):
+    except (redis.RedisError, OSError, ValueError):  # of a URL that is none
         return
     if not beats:
         found = "none runs: expired leases are not rescued, lost messages not sent again, callbacks not called"

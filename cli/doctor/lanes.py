@@ -20,6 +20,7 @@ from worker.broker import connect_broker
 from worker.watchdog import LISTENING
 
 PROBE_TIMEOUT = 10.0  # seconds
+STANDS_STILL = 120  # seconds for which a batch may wait while none is finished or worked on
 RECENT = 30  # seconds; a lane that finished a batch since then works, though its probe waits behind others
 
 
@@ -40,6 +41,7 @@ class Work:
 
     finished: float | None  # since the last was finished
     queued: float | None  # since the oldest that waits was queued
+    ready: float | None  # since the oldest that waits for nothing but a worker was queued, or was to be tried again
     leased: bool  # whether one is being worked on
 
 
@@ -77,9 +79,23 @@ def findings(lanes: list[Lane], connection: Connection | None) -> Iterator[Findi
     if answered:
         shown = ", ".join(f"{lane.name} {_milliseconds(lane.probed)}" for lane in answered)
         yield Finding("workers", OK, f"a probe came back on {shown}")
+    for lane in answered:
+        if connection is not None and (still := _stands_still(connection, lane.name)) is not None:
+            yield still
     for lane in lanes:
         if isinstance(lane.probed, TwinvecError):
             yield _unanswered(lane, lane.probed, None if connection is None else work(connection, lane.name))
+
+
+def _stands_still(connection: Connection, lane: str) -> Finding | None:
+    """Of a lane whose workers answer: whether batches that could be worked on wait all the same."""
+    found = work(connection, lane)
+    if found is None or found.leased or found.ready is None or found.ready < STANDS_STILL:
+        return None
+    if found.finished is not None and found.finished < STANDS_STILL:
+        return None
+    said = f"{lane}: its workers answer, and a batch has been waiting for {found.ready:,.0f} s while none is worked on"
+    return Finding("workers", PROBLEM, said, "look at the log of the worker on the lane control, which sends them")
 
 
 def work(connection: Connection, lane: str) -> Work | None:
@@ -90,14 +106,20 @@ def work(connection: Connection, lane: str) -> Work | None:
         text("""
             SELECT extract(epoch FROM now() - max(finished_at) FILTER (WHERE state = 'done')) AS finished,
                 extract(epoch FROM now() - min(batches.created_at) FILTER (WHERE state = 'queued')) AS queued,
+                extract(epoch FROM now() - min(coalesce(retry_at, batches.created_at)) FILTER (
+                    WHERE state = 'queued' AND coalesce(retry_at < now(), true)
+                        AND (kind = 'train' OR EXISTS (SELECT FROM towers WHERE status = 'live'))
+                )) AS ready,
                 coalesce(bool_or(state = 'leased' AND lease_until > now()), false) AS leased
             FROM batches JOIN jobs ON jobs.id = batches.job WHERE kind = :kind
             AND (state IN ('queued', 'leased') OR finished_at > now() - interval '1 day')
         """),
         {"kind": lane},
     ).one()
-    finished, queued = (None if value is None else float(value) for value in (row.finished, row.queued))
-    return Work(finished, queued, row.leased)
+    finished, queued, ready = (
+        None if value is None else float(value) for value in (row.finished, row.queued, row.ready)
+    )
+    return Work(finished, queued, ready, row.leased)
 
 
 def _unanswered(lane: Lane, error: TwinvecError, work: Work | None) -> Finding:

@@ -142,7 +142,7 @@ class _Walk:
                     collection=self.collection,
                     after=after,
                     limit=size if self.most is None else min(size, self.most - self.looked_at),
-                    count=0 if self._tower is not None and after else (self.most or _MANY),
+                    count=(self.most or _MANY) if progress and not after else 0,
                     tower=self._tower,
                 )
                 if answer["total"] is not None:

@@ -138,7 +138,7 @@ class _Plan:
     new: dict[str, tuple[Item, bytes]] = field(default_factory=dict)  # with the SHA-256 of the pixels
     kept: list[int] = field(default_factory=list)  # stored with these pixels, by digit id
     replaced: list[int] = field(default_factory=list)  # stored with other pixels, by digit id
-    relabelled: list[dict[str, Any]] = field(default_factory=list)
+    changed: list[dict[str, Any]] = field(default_factory=list)
     duplicates: list[FailedItem] = field(default_factory=list)
 
 
@@ -165,10 +165,14 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
     if plan.replaced:
         message = f"other pixels came under this key, with job {chunk.job}, before these were embedded"
         supersede(session, plan.replaced, "superseded", message, kept_bytes=chunk.kept_bytes)
-    if plan.relabelled:
-        locks.remove_digits(session)  # else a vector may be written beside it, with the old label
-        session.execute(update(Digit), plan.relabelled)
-        embeddings.relabel(session, {change["id"]: change["label"] for change in plan.relabelled})
+    if plan.changed:
+        labels = {change["id"]: change["label"] for change in plan.changed if change["relabelled"]}
+        if labels:
+            locks.remove_digits(session)  # else a vector may be written beside it, with the old label
+        columns = ("id", "label", "attributes")
+        session.execute(update(Digit), [{name: change[name] for name in columns} for change in plan.changed])
+        if labels:
+            embeddings.relabel(session, labels)
     ids = _append(session, chunk, plan.new)
     due = ids + [id for id in plan.kept if id not in embedded]
     return due, len(chunk.items) - len(plan.duplicates) - len(due), plan.duplicates
@@ -191,21 +195,21 @@ def _plan(chunk: Submission, stored: dict[str, Any]) -> _Plan:
             plan.new[item.key] = item, digest
         elif row.sha256 == digest:
             plan.kept.append(row.id)
-            if (change := _relabel(item, row)) is not None:
-                plan.relabelled.append(change)
+            if (change := _change(item, row)) is not None:
+                plan.changed.append(change)
         else:
             plan.replaced.append(row.id)
             plan.new[item.key] = item, digest
     return plan
 
 
-def _relabel(item: Item, row: Any) -> dict[str, Any] | None:
-    """The update that gives a stored digit its new label and attributes; None where they are the same."""
+def _change(item: Item, row: Any) -> dict[str, Any] | None:
+    """What gives a stored digit its new label and attributes, and whether the label is another; None if neither is."""
     label = row.label if item.label is None else item.label
     attributes = row.attributes if item.attributes is None else item.attributes
     if (label, attributes) == (row.label, row.attributes):
         return None
-    return {"id": row.id, "label": label, "attributes": attributes}
+    return {"id": row.id, "label": label, "attributes": attributes, "relabelled": label != row.label}
 
 
 def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, bytes]]) -> list[int]:

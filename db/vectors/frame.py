@@ -235,6 +235,8 @@ class View:
         # Of a score in float32; the stored small vector is as long as the query's and `reach` at most.
         terms = frame.radius * (self._length + reach) + frame.radius**2 / 2
         off = 2 * (len(self.small) + 3) * _U * terms + _TINY
+        # And of the squares here: sums of r + 1 of them in float64, two in each difference, four times `off`.
+        off += (len(self.small) + 2) * 2.0**-53 * (self._length + frame.radius) ** 2
         regions = frame.wide.within(self.small, reach, off)[0]
         cells = frame.narrow.within(self.small, reach, off) & regions[:, None]
         return np.flatnonzero(cells[frame.places]).astype(np.int16)

@@ -33,6 +33,7 @@ MOST_COMPARED = 5_000  # of those that remain; beyond, all are compared
 FAIRLY_WIDE = 0.2  # of the vectors: where so many lie in the cells that remain, it may be this share of all instead
 MOST_COMPARED_SHARE = 0.05
 AT_ONCE = 20_000  # neighbours asked for in one statement, of all queries
+TOGETHER = 100  # queries in one statement: MOST_COMPARED vectors may come back for each
 STREAMED = 20_000  # vectors that are read at a time where the database cannot choose
 
 # pgvector adds up 128 squares in float32: off by at most 130 u = 8e-6 of their sum, half of that of its root.
@@ -106,7 +107,7 @@ def nearest(session: Session, tower: int, frame: Frame | None, queries: Sequence
     frame: the tower's own; None where it has none.
     """
     searches = [_Search(query, wanted) for query in queries]
-    size = max(1, AT_ONCE // (wanted.k + SPARE))
+    size = max(1, min(TOGETHER, AT_ONCE // (wanted.k + SPARE)))
     few = _are_few(session, tower, wanted.filters)
     for start in range(0, len(searches), size):
         block = searches[start : start + size]
@@ -317,15 +318,16 @@ def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool
     of_vectors, carried = filters.of_vectors("e")
     of_digits, described = filters.of_digits("d")
     vector = _vector(search.query.vector)
+    carrying = f"""
+        SELECT e.digit, e.vector FROM embeddings AS e
+        WHERE e.tower = {tower} AND e.cell <> {UNPLACED} AND {of_vectors}
+        UNION ALL
+        SELECT e.digit, e.vector FROM embeddings AS e JOIN digits AS d ON d.id = e.digit AND {of_digits}
+        WHERE e.tower = {tower} AND e.cell = {UNPLACED}
+    """
     query = f"""
-        SELECT best.digit, best.distance, best.compared, v.vector, d.passes FROM (
-            SELECT e.digit, e.vector <-> %s::vector AS distance, count(*) OVER () AS compared FROM (
-                SELECT e.digit, e.vector FROM embeddings AS e
-                WHERE e.tower = {tower} AND e.cell <> {UNPLACED} AND {of_vectors}
-                UNION ALL
-                SELECT e.digit, e.vector FROM embeddings AS e JOIN digits AS d ON d.id = e.digit AND {of_digits}
-                WHERE e.tower = {tower} AND e.cell = {UNPLACED}
-            ) AS e
+        SELECT best.digit, best.distance, v.vector, d.passes FROM (
+            SELECT e.digit, e.vector <-> %s::vector AS distance FROM ({carrying}) AS e
             WHERE e.digit <> %s AND e.vector <-> %s::vector >= %s
             ORDER BY 2, 1 LIMIT %s
         ) AS best CROSS JOIN LATERAL (
@@ -339,8 +341,8 @@ def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool
     rows = fetch(session, query, [vector, *parameters])
     if not all(passes for *_, passes in rows):
         return False
-    search.take(*_vectors((row[0], row[3]) for row in rows))
-    search.compared = rows[0][2] if rows else 0
+    search.take(*_vectors((row[0], row[2]) for row in rows))
+    ((search.compared,),) = fetch(session, f"SELECT count(*) FROM ({carrying}) AS e", [*carried, *described])
     _finish(session, tower, search, rows, *_source(tower, filters, few=few))
     return True
 

@@ -85,9 +85,10 @@ def test_what_is_celery_s_own_is_not_done(fleet: Fleet, broker: "redis.Redis") -
 def test_a_lane_that_is_no_list_is_made_one_again(fleet: Fleet, broker: "redis.Redis") -> None:
     starts = {name: member.starts for name, member in fleet.members.items()}
     all_taken(fleet, broker)
-    for lane in LANES:
-        broker.sadd(KEY_PREFIX + lane, "x")
-    fleet.until(lambda: not any(broker.exists(KEY_PREFIX + lane) for lane in LANES), "every lane mended", within=10)
+    names = [f"{KEY_PREFIX}{lane}{priority}" for lane in LANES for priority in ("", "\x06\x163", "\x06\x169")]
+    for name in names:
+        broker.sadd(name, "x")
+    fleet.until(lambda: not any(map(broker.exists, names)), "every lane mended", within=10)
     assert fleet.application.client().jobs() == []
     assert {name: member.starts for name, member in fleet.members.items()} == starts
 

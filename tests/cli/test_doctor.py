@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import update
+from sqlalchemy import Engine, text, update
 
 from cli.doctor import database, lanes, machine, storage
 from cli.doctor.broker import broker as check_broker
@@ -188,6 +188,23 @@ def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger,
     assert again is not None
     finish(ledger, again)
     assert of("batches", of_database(database_url)) == [dead]
+
+
+@pytest.mark.parametrize("since", ["waits", "was to be tried again"])
+def test_a_lane_that_answers_while_its_batches_wait_is_a_problem(ledger: Ledger, engine: Engine, since: str) -> None:
+    batch = send(ledger, item("a", 1))
+    column = "created_at" if since == "waits" else "retry_at"
+    ledger(lambda session: session.execute(text(f"UPDATE batches SET {column} = now() - interval '5 minutes'")))
+    answering = lanes.Lane("embed", True, 0, {"database": 0.01, "tower": None}, 0.1)
+    with engine.connect() as connection:
+        assert {finding.level for finding in lanes.findings([answering], connection)} == {OK}, (
+            "without a tower it waits"
+        )
+        register(ledger)
+        _, still = lanes.findings([answering], connection)
+        assert (still.level, "waiting for 300 s while none is worked on" in still.found) == (PROBLEM, True)
+        claim(ledger, batch)
+        assert {each.level for each in lanes.findings([answering], connection)} == {OK}
 
 
 def test_what_is_stored_and_for_how_long_is_told(ledger: Ledger, database_url: str) -> None:

@@ -185,10 +185,10 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
             raise Died
         return read(picture, **options)
 
-    def deadly_too(decoder: Decoder, process: Any, picture: bytes) -> tuple[int, bytes]:
+    def deadly_too(decoder: Decoder, process: Any, picture: bytes, seconds: float) -> tuple[int, bytes]:
         if picture == culprit:
             process.kill()
-        return ask(decoder, process, picture)
+        return ask(decoder, process, picture, seconds)
 
     monkeypatch.setattr(sandbox, "read_picture", deadly)
     monkeypatch.setattr(Decoder, "_ask", deadly_too)

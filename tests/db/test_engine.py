@@ -10,8 +10,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from db.bulk import copy_digits
+from db.bulk import copy_digits, fetch
 from db.engine import LimitedConnection, connect, transact, transact_long, transact_through_outage
+from db.vectors import search
 from tests.makers import Ledger, together
 
 
@@ -163,6 +164,17 @@ def test_behind_a_pooler_limits_hold_in_each_transaction_and_leave_nothing_in_th
         assert transact(pooled, limits) == ["7s", "10s", "25s"]
     with pooled.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         assert [connection.execute(text(f"SHOW {name}")).scalar_one() for name in names] == ["0", "0", "0"]
+
+
+def test_behind_a_pooler_a_look_up_sees_the_store_at_one_moment(pooled: Engine) -> None:
+    def level(session: Session) -> tuple[str, int]:
+        search.begin(session)
+        prepared = "SELECT count(*)::int FROM pg_prepared_statements"
+        fetch(session, prepared, prepare=True)
+        ((found,),) = fetch(session, prepared, prepare=True)
+        return session.execute(text("SHOW transaction_isolation")).scalar_one(), found
+
+    assert transact(pooled, level) == ("repeatable read", 0)
 
 
 def test_behind_a_pooler_no_statement_is_prepared(pooled: Engine) -> None:

@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from db.queue.cancel import cancel_job
 from db.queue.failures import FailedItem
@@ -152,6 +152,20 @@ def test_a_label_sent_later_is_taken_and_none_takes_none_away(ledger: Ledger, to
     send(ledger, item("a", 1, label=7, attributes={"page": 2}), job=job)
     assert (digit(ledger, "a").label, digit(ledger, "a").attributes) == (7, {"page": 2})
     assert counts(ledger, job) == {"accepted": 1, "unchanged": 1}
+
+
+def test_attributes_alone_do_not_touch_the_vector(ledger: Ledger, tower: int) -> None:
+    embed(ledger, send(ledger, item("a", 1, label=3, attributes={"page": 1})))
+    version = text("SELECT xmin::text FROM embeddings")
+
+    def row() -> str:
+        return str(ledger(lambda session: session.execute(version).scalar_one()))
+
+    written = row()
+    send(ledger, item("a", 1, attributes={"page": 2}))
+    assert (digit(ledger, "a").attributes, row()) == ({"page": 2}, written)
+    send(ledger, item("a", 1, label=4, attributes={"page": 2}))
+    assert row() != written
 
 
 def test_collections_keep_equal_keys_apart(ledger: Ledger) -> None:

@@ -33,6 +33,14 @@ def test_a_second_migration_changes_nothing(engine: Engine) -> None:
         assert is_current(connection)
 
 
+def test_a_migration_takes_the_time_it_needs(empty_database_url: str) -> None:
+    hurried = connect(empty_database_url, statement_limit=0.01)
+    migrate(hurried)  # it goes through whole tables
+    with hurried.connect() as connection:
+        assert is_current(connection)
+    hurried.dispose()
+
+
 def test_two_migrations_at_once_both_succeed(empty_database_url: str) -> None:
     engine = connect(empty_database_url)
     together(lambda: migrate(engine), lambda: migrate(engine))

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from db.errors import NoTower, TowerNotLive
+from db.vectors import walk
 from tasks import review
 from tasks.answering import InvalidRequest
 from tasks.query import look_up
@@ -127,6 +128,17 @@ def test_pages_of_any_size_find_the_same(runtime: Runtime, tower: int, limit: in
     assert pairs(runtime, limit=limit) == pairs(runtime)
     pages = list(walked(runtime, find_suspects, FindSuspects, limit=limit, pictures=False))
     assert sum(page["looked_at"] for page in pages) == len([label for label in LABELS.values() if label is not None])
+
+
+def test_a_page_passes_so_many_digits_and_may_be_empty(
+    runtime: Runtime, tower: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, of_odd = suspects(runtime), pairs(runtime, collection="odd")
+    monkeypatch.setattr(walk, "PASSED", 3)
+    assert (suspects(runtime), pairs(runtime, collection="odd")) == (whole, of_odd)
+    pages = list(walked(runtime, find_suspects, FindSuspects, pictures=False, collection="none"))
+    assert len(pages) >= len(LABELS) // 3 > 1
+    assert not any(page["looked_at"] for page in pages)
 
 
 def test_a_page_that_takes_long_ends_early_and_goes_on_with_the_next(

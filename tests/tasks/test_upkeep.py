@@ -7,7 +7,7 @@ from redis import Redis
 from sqlalchemy import text
 
 from db import locks
-from db.vectors import partitions
+from db.vectors import lifecycle, partitions
 from tasks import upkeep
 from tasks.embed import embed
 from tasks.upkeep import queue_backfill, sweep
@@ -51,6 +51,21 @@ def depths(broker: Redis) -> dict[str, int]:
 def tower(runtime: Runtime) -> int:
     """A live tower."""
     return register(runtime.transact)
+
+
+def test_a_step_that_fails_does_not_stop_those_after_it(
+    runtime: Runtime, broker: Redis, tower: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_of(runtime.transact, item("a", 1))
+    runtime.transact(lambda session: session.execute(text("UPDATE batches SET published_at = NULL")))
+
+    def broken(_: object) -> None:
+        raise ArithmeticError("no tower is ready")
+
+    monkeypatch.setattr(lifecycle, "promote_ready", broken)
+    with pytest.raises(ArithmeticError):
+        sweep(runtime)
+    assert depths(broker)["embed"] == 1
 
 
 def test_what_a_dead_worker_left_is_published_again_and_done(runtime: Runtime, broker: Redis, tower: int) -> None:

@@ -75,6 +75,16 @@ def test_what_never_ends_is_poison(decoder: Decoder) -> None:
     assert not children()
 
 
+def test_the_pictures_of_a_chunk_share_their_time(decoder: Decoder) -> None:
+    decoder._left = 20
+    decoder.read(png(1))
+    assert 0 < decoder._left < 20
+    decoder._left = 0.01
+    with pytest.raises(PictureError, match="used up the time") as refused:
+        decoder.read(png(2))
+    assert refused.value.reason == "too_costly"
+
+
 def test_no_decoder_outlives_its_chunk() -> None:
     with reader(False, sandboxed=True) as read:
         assert read(png(1)) == glyph(1)

@@ -35,6 +35,15 @@ def test_a_killed_scheduler_of_this_machine_is_not_counted_while_its_note_lapses
     assert beats.running(broker) == [beats.name()]
 
 
+def test_what_is_no_note_hides_none(broker: "redis.Redis", broker_url: str) -> None:
+    broker.set(beats.PLACES[0], "x")
+    broker.sadd(beats.PLACES[1], "x")
+    broker.set(beats.PLACES[2], b"\xff")
+    with beats.announcing(broker_url):
+        eventually(lambda: beats.running(broker) == [beats.name()], "its note")
+    assert beats.running(broker) == []
+
+
 def test_one_that_ends_takes_its_note_back_and_no_other(broker: "redis.Redis", broker_url: str) -> None:
     beats.take_place(broker, ELSEWHERE)
     with beats.announcing(broker_url):

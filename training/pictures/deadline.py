@@ -52,7 +52,7 @@ class Budget:
     def spend(self) -> Iterator[None]:
         """Let one picture take some of it. Raises PictureError `too_costly` where none is left."""
         if self.left < LEAST:
-            raise too_costly("those sent with it have used up the time of all")
+            raise used_up()
         start = time.process_time()
         try:
             with deadline(min(SECONDS, self.left)):
@@ -64,6 +64,11 @@ class Budget:
 def too_costly(why: str) -> PictureError:
     """The refusal of a picture that was given up."""
     return PictureError("too_costly", f"The picture was given up: {why}. Save it anew, smaller or in another format.")
+
+
+def used_up() -> PictureError:
+    """The refusal of a picture for which no time is left."""
+    return too_costly("those sent with it have used up the time of all")
 
 
 def _interrupt(*_: Any) -> None:

@@ -9,19 +9,20 @@ import os
 import selectors
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
 from training.errors import PictureError, PictureReason
 from training.pictures import sandbox_process
-from training.pictures.deadline import Budget
+from training.pictures.deadline import LEAST, Budget, used_up
 from training.pictures.read import read_picture
 from training.pictures.sandbox_process import HEADER
 
 ReadOne = Callable[[bytes], bytes]  # an encoded picture -> 784 pixels; raises PictureError
 
-CHUNK_SECONDS = 60.0  # of the processor that the pictures of one chunk may take together
+CHUNK_SECONDS = 60.0  # that the pictures of one chunk may take together; in the sandbox by the clock
 SECONDS = 10.0  # that one picture may take in the sandbox
 
 
@@ -47,19 +48,26 @@ def reader(normalise: bool, *, sandboxed: bool) -> Iterator[ReadOne]:
 class Decoder:
     """Decodes in a child process, which is started on first use, and again after a picture has killed it."""
 
-    def __init__(self, normalise: bool, *, seconds: float = SECONDS) -> None:
-        self._normalise, self._seconds = normalise, seconds
+    def __init__(self, normalise: bool, *, seconds: float = SECONDS, together: float = CHUNK_SECONDS) -> None:
+        self._normalise, self._seconds, self._left = normalise, seconds, together
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, picture: bytes) -> bytes:
-        """784 pixels. Raises PictureError: the refusal, or `poison` if the process died or took too long."""
-        process = self._start_if_needed()
+        """784 pixels. Raises PictureError: the refusal, or `poison` if the process died or took too long.
+
+        `too_costly`, where the pictures before have used up the time of all.
+        """
+        if self._left < LEAST:
+            raise used_up()
+        start, seconds = time.monotonic(), min(self._seconds, self._left)
         try:
-            kind, answer = self._ask(process, picture)
+            kind, answer = self._ask(self._start_if_needed(), picture, seconds)
         except (OSError, EOFError) as error:
-            fault = f"was ended after {self._seconds:g} s" if isinstance(error, TimeoutError) else "died"
+            fault = f"was ended after {seconds:g} s" if isinstance(error, TimeoutError) else "died"
             self.end()
             raise PictureError("poison", f"The process that decoded it {fault}. Send it in another format.") from error
+        finally:
+            self._left -= time.monotonic() - start
         if kind == sandbox_process.GLYPH:
             return answer
         reason, _, message = answer.decode().partition("\0")
@@ -82,22 +90,22 @@ class Decoder:
             )
         return self._process
 
-    def _ask(self, process: subprocess.Popen[bytes], picture: bytes) -> tuple[int, bytes]:
+    def _ask(self, process: subprocess.Popen[bytes], picture: bytes, seconds: float) -> tuple[int, bytes]:
         """The kind and the answer. Raises OSError or EOFError if the process died, TimeoutError if it is slow."""
         assert process.stdin is not None and process.stdout is not None
         request = memoryview(HEADER.pack(self._normalise, len(picture)) + picture)
         while request:
             request = request[process.stdin.write(request) :]
-        kind, length = HEADER.unpack(self._receive(process, HEADER.size))
-        return kind, self._receive(process, length)
+        kind, length = HEADER.unpack(self._receive(process, HEADER.size, seconds))
+        return kind, self._receive(process, length, seconds)
 
-    def _receive(self, process: subprocess.Popen[bytes], count: int) -> bytes:
+    def _receive(self, process: subprocess.Popen[bytes], count: int, seconds: float) -> bytes:
         assert process.stdout is not None
         received = b""
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while len(received) < count:
-                if not selector.select(self._seconds):
+                if not selector.select(seconds):
                     raise TimeoutError
                 some = os.read(process.stdout.fileno(), count - len(received))
                 if not some:

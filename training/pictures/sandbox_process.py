@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from training.errors import PictureError
+from training.pictures.deadline import deadline
 from training.pictures.read import read_picture
 
 HEADER = struct.Struct(">BI")
@@ -34,7 +35,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def answer_to(picture: bytes, *, normalise: bool) -> tuple[int, bytes]:
     try:
-        return GLYPH, read_picture(picture, normalise=normalise).tobytes()
+        with deadline():
+            return GLYPH, read_picture(picture, normalise=normalise).tobytes()
     except PictureError as error:
         return REFUSAL, f"{error.reason}\0{error}".encode()
 

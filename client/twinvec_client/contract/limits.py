@@ -30,6 +30,7 @@ MAX_RECIPE_CHARS = 64
 MAX_K = 1000
 MAX_QUERIES = 1000  # of one `nearest_many`
 MAX_PAGE = 1000  # digits that one message of a walk through the store looks at
+MAX_NEIGHBOURS = 20_000  # that one message may ask for, of all its queries: with attributes they take 4 kB each
 MAX_COUNTED = 10_000_000  # digits that one message counts
 MAX_SAMPLING = 2**31 - 1  # one digit of so many
 

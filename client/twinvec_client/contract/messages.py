@@ -30,6 +30,7 @@ from twinvec_client.contract.limits import (
     MAX_KEY_CHARS,
     MAX_LABEL,
     MAX_NAME_CHARS,
+    MAX_NEIGHBOURS,
     MAX_PAGE,
     MAX_QUERIES,
     MAX_RECIPE_CHARS,
@@ -251,7 +252,7 @@ class Nearest(Message, frozen=True, kw_only=True):
     collection, label and attributes limit what is searched, and each is nil where it does not: digits of this
     collection, or one of these, each without NUL; of this label; whose attributes contain these (a JSON object as text,
     as PostgreSQL's `@>` does). max_distance: none farther than this. match: answer with a label as well, or with "no
-    match". pictures: answer with the neighbours' pixels.
+    match". pictures: answer with the neighbours' pixels. At most 20,000 neighbours are asked for in all.
     """
 
     task = "twinvec.nearest"
@@ -270,6 +271,9 @@ class Nearest(Message, frozen=True, kw_only=True):
     normalise: bool
 
     def check(self) -> None:
+        if len(self.queries) * self.k > MAX_NEIGHBOURS:
+            asked = f"{len(self.queries):,} queries for {self.k:,} neighbours each"
+            raise BadMessage(f"{self.task}: {asked}: at most {MAX_NEIGHBOURS:,} neighbours in one message")
         for at, query in enumerate(self.queries):
             given = (query.glyph, query.encoded, query.key, query.vector)
             if sum(each is not None for each in given) != 1:
