@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from cli import exit_codes
+from cli import exit_codes, surroundings
 from cli.display.console import err
 from cli.errors import explain
 
@@ -73,6 +73,7 @@ _COMPLETING = "_TWINVEC_COMPLETE"  # set by the shell's script when Tab is press
 
 def main() -> None:
     """The console command. Exits with one of `cli.exit_codes`."""
+    surroundings.settle()
     try:
         app_for(_typed())(prog_name="twinvec")
     except Exception as error:

@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
 from celery.signals import after_setup_logger, worker_process_init, worker_ready
 
+from twinvec_client.contract.application import ExplicitApplication
 from worker import transport
 from worker.runtime import runtime
 from worker.settings import Settings
 from worker.watchdog import watch_consumer
 
 transport.install()
-app = Celery(
+app = ExplicitApplication(
     "twinvec",
     include=[
         "tasks.intake",

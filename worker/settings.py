@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from twinvec_client.contract.broker import Sentinels, safe_url
+from twinvec_client.contract.broker import Sentinels, safe_broker_url, safe_url
 from worker.runfile import RunFile, run_file
 
 FOR_EVER = 36_500  # days
-SCHEMES = {
-    "broker_url": ("redis", "rediss", "sentinel", "redis+socket", "unix"),
-    "database_url": ("postgresql", "postgres", "postgresql+psycopg"),
-}
+DATABASES = ("postgresql", "postgres", "postgresql+psycopg")  # schemes
 CRON_FIELDS = "minute hour day-of-month month day-of-week"
 
 
@@ -146,11 +143,16 @@ class Settings(BaseSettings):
             raise ValueError("it is empty: give it a value, or unset it")
         return value
 
-    @field_validator("broker_url", "database_url")
+    @field_validator("broker_url")
     @classmethod
-    def _readable(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _broker(cls, url: SecretStr | None) -> SecretStr | None:
+        return None if url is None else SecretStr(safe_broker_url(url.get_secret_value()))
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            _require_scheme(url.get_secret_value(), SCHEMES[info.field_name or ""])
+            _require_scheme(url.get_secret_value(), DATABASES)
             safe_url(url.get_secret_value())
         return url
 
@@ -185,7 +187,7 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The broker's URL: the one that is set, else the running stack's, else the embedded server's default."""
         if self.broker_url is not None:
-            return safe_url(self.broker_url.get_secret_value())
+            return self.broker_url.get_secret_value()
         stack = self.running()
         return f"redis://127.0.0.1:{self.broker_port}/0" if stack is None else stack.broker_url
 

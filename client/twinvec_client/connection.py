@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import celery.exceptions
 import kombu.exceptions
 import redis.exceptions
-from celery import Celery
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, keepalive, safe_url, transport
+from twinvec_client.contract.application import ExplicitApplication
+from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, keepalive, safe_broker_url, transport
 from twinvec_client.contract.messages import Message
 from twinvec_client.errors import BrokerUnavailable, InvalidRequest, NoAnswer, revive
 
@@ -49,7 +49,7 @@ class Connection:
     def __init__(self, broker_url: str, answer_timeout: float = 30.0) -> None:
         self.answer_timeout = answer_timeout
         try:
-            self._url = safe_url(broker_url)
+            self._url = safe_broker_url(broker_url)
         except ValueError as error:
             raise InvalidRequest(f"broker_url: {error}") from None
         self._line: _Line | None = None
@@ -101,7 +101,8 @@ class Connection:
         def ask(line: _Line) -> Any:
             result = line.post(message, id, lane)
             try:
-                return result.get(timeout=seconds, interval=0.005, propagate=False)
+                # In a task of the caller's this waits for a worker of ours, never for one of the caller's own.
+                return result.get(timeout=seconds, interval=0.005, propagate=False, disable_sync_subtasks=False)
             except celery.exceptions.TimeoutError:
                 self._line = None  # it may have fallen silent
                 return None
@@ -197,7 +198,9 @@ class _Line:
                 kwargs=message.write(),
                 queue=lane,
                 task_id=id,
+                root_id=id,
                 connection=connection,
+                add_to_parent=False,  # no child of a task of the caller's that may be running here
                 **options,
             )
 
@@ -220,7 +223,7 @@ def _was_silent(error: BaseException) -> bool:
     return any(isinstance(cause, redis.exceptions.TimeoutError) for cause in causes)
 
 
-def _broker_down(app: Celery, error: Exception) -> BrokerUnavailable:
+def _broker_down(app: ExplicitApplication, error: Exception) -> BrokerUnavailable:
     url = app.connection_for_write().as_uri()  # the password is masked
     cause = error.__cause__ or error.__context__ or error
     said = str(cause).strip().rstrip(".")
@@ -229,9 +232,9 @@ def _broker_down(app: Celery, error: Exception) -> BrokerUnavailable:
     return BrokerUnavailable(f"no broker at {url}: {said}")
 
 
-def _application(url: str) -> Celery:
+def _application(url: str) -> ExplicitApplication:
     address, named = transport(url, retry=Retry(NoBackoff(), 0))
-    app = Celery("twinvec-client", broker=address, backend=address, set_as_current=False)
+    app = ExplicitApplication("twinvec-client", broker=address, backend=address, set_as_current=False)
     options = {
         **named,
         "global_keyprefix": KEY_PREFIX,
