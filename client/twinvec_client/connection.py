@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from twinvec_client.contract.application import ExplicitApplication
-from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, keepalive, safe_broker_url, transport
+from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, Socket, keepalive, safe_broker_url, transport
 from twinvec_client.contract.messages import Message
 from twinvec_client.errors import BrokerUnavailable, InvalidRequest, NoAnswer, revive
 
@@ -37,8 +37,8 @@ _RETRY_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, 
 class Connection:
     """To one broker; nothing is connected before the first message.
 
-    It may be shared between threads, and used after a fork. A connection that was idle for long, has fallen silent or
-    was lost is replaced by a new one.
+    It may be shared between threads, used after a fork, and pickled. A connection that was idle for long, has fallen
+    silent or was lost is replaced by a new one.
 
     broker_url: `redis://` or `rediss://`; or `sentinel://HOST:26379;sentinel://HOST:26379/0?master_name=NAME`, whose
     Sentinels know which broker is the primary. answer_timeout: seconds to wait for an answer.
@@ -53,6 +53,10 @@ class Connection:
         except ValueError as error:
             raise InvalidRequest(f"broker_url: {error}") from None
         self._line: _Line | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy in another process: it opens connections of its own."""
+        return {**vars(self), "_line": None}
 
     def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
         """Send a message and wait for its answer, `timeout` seconds or the connection's own.
@@ -257,11 +261,11 @@ def _application(url: str) -> ExplicitApplication:
         },
         redis_socket_connect_timeout=3,
         redis_socket_timeout=SOCKET_TIMEOUT,
-        redis_socket_keepalive=True,
+        redis_socket_keepalive=Socket.read(url) is None,  # a socket of this machine has no such options
         task_publish_retry=False,
     )
     backend: Any = app.backend
-    if "path" not in backend.connparams:  # a socket of this machine has no such options
+    if "path" not in backend.connparams:
         backend.connparams["socket_keepalive_options"] = keepalive()
     return app
 
