@@ -22,7 +22,7 @@ from cli.errors import explain
 # who needs it -> name -> (the module that holds a function of that name, what the list of commands says)
 PANELS = {
     "For applications and users": {
-        "embed": ("cli.commands.embed", "Store and embed pictures, folders, .npz and IDX files."),
+        "embed": ("cli.commands.embed", "Store and embed pictures, folders and files of arrays."),
         "nearest": ("cli.commands.nearest", "Find the nearest stored digits of a picture or a key."),
         "suspects": ("cli.commands.suspects", "Find stored labels that disagree with their neighbours."),
         "duplicates": ("cli.commands.duplicates", "Find pairs of stored digits that are nearly the same."),
