@@ -72,6 +72,8 @@ def _database(error: Any) -> str:
         return "the database has no Twinvec tables yet: run `twinvec migrate`"
     if "unsupported startup parameter" in str(cause):
         return "a pooler refused the connection's options: add pooler=transaction to TWINVEC_DATABASE_URL"
+    if "no password supplied" in str(cause):
+        return "the database wants a password: say it in TWINVEC_DATABASE_URL (PGPASSWORD and ~/.pgpass are not read)"
     return f"the database refused: {(str(cause).strip() or type(cause).__name__).splitlines()[0]}"
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import typer
 
-from cli import exit_codes
+from cli import exit_codes, surroundings
 from cli.display.console import err
 from cli.errors import explain
 
 # who needs it -> name -> (the module that holds a function of that name, what the list of commands says)
 PANELS = {
     "For applications and users": {
-        "embed": ("cli.commands.embed", "Store and embed pictures, folders, .npz and IDX files."),
+        "embed": ("cli.commands.embed", "Store and embed pictures, folders and files of arrays."),
         "nearest": ("cli.commands.nearest", "Find the nearest stored digits of a picture or a key."),
         "suspects": ("cli.commands.suspects", "Find stored labels that disagree with their neighbours."),
         "duplicates": ("cli.commands.duplicates", "Find pairs of stored digits that are nearly the same."),
@@ -73,6 +73,7 @@ _COMPLETING = "_TWINVEC_COMPLETE"  # set by the shell's script when Tab is press
 
 def main() -> None:
     """The console command. Exits with one of `cli.exit_codes`."""
+    surroundings.settle()
     try:
         app_for(_typed())(prog_name="twinvec")
     except Exception as error:

@@ -16,6 +16,7 @@ import psutil
 
 from local.servers.logs import rotate_if_large
 from local.servers.process import last_lines
+from worker.runfile import loading_file
 from worker.settings import Settings
 
 # name -> the arguments of `twinvec` that run it
@@ -56,6 +57,7 @@ class Child:
         self._started = 0.0
         self._pause = 1.0
         self._again_at: float | None = None
+        self._said_before = 0  # bytes of the log that earlier processes wrote
 
     @property
     def pid(self) -> int:
@@ -65,11 +67,13 @@ class Child:
     def start(self) -> None:
         self._ready.parent.mkdir(parents=True, exist_ok=True)
         self._ready.unlink(missing_ok=True)
+        loading_file(self._ready).unlink(missing_ok=True)
         shutil.rmtree(self._temporary, ignore_errors=True)  # what killed processes have left there
         self._temporary.mkdir(parents=True)
         # -P: a folder or file called `worker` or `tasks` where the user stands is not ours
         command = [sys.executable, "-P", "-m", "cli", *SERVICES[self.name]]
         with rotate_if_large(self.log).open("ab") as output:
+            self._said_before = output.tell()
             self._process = subprocess.Popen(
                 command,
                 env=os.environ | self._environment,
@@ -87,7 +91,21 @@ class Child:
     def died(self) -> str | None:
         """How it ended and the end of its log, or None while it runs."""
         status = None if self._process is None else self._process.poll()
-        return None if status is None else f"{self.name} ended with status {status}: {last_lines(self.log)}"
+        if status is None:
+            return None
+        said = last_lines(self.log, since=self._said_before)
+        *_, sentence = said.rpartition("twinvec: ")  # what it refused to start for, behind other lines
+        return f"{self.name} ended with status {status}: {sentence}"
+
+    def failed(self) -> str | None:
+        """Why it cannot load what its work needs, or None where that is not known."""
+        try:
+            pid, _, reason = loading_file(self._ready).read_text().partition("\n")
+        except OSError:
+            return None
+        if not reason and (not pid or self.ready() or psutil.pid_exists(int(pid))):
+            return None
+        return f"{self.name} cannot load what it needs: {reason or f'its process {pid} ended meanwhile'}"
 
     def restart_if_dead(self) -> str | None:
         """Restart it if it died, after a pause that doubles with every crash; what to tell the operator then."""

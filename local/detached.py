@@ -57,7 +57,7 @@ def start_detached(
     try:
         while (run := _ready(home, stack.pid)) is None:
             if stack.poll() is not None:
-                said = log.read_text()[start:].strip() and last_lines(log, 1)
+                said = log.stat().st_size > start and last_lines(log, 1, since=start)
                 raise StackError((said or "the stack ended without a word").removeprefix("twinvec: "))
             if time.monotonic() > deadline:
                 raise StackError(f"the stack is not ready yet; see {log}, or stop it with `twinvec down`")
@@ -80,7 +80,7 @@ def stop_detached(home: Path, *, grace: float = GRACE, immediate: Callable[[], b
     grace: seconds that workers have for what they are doing. immediate: polled; True stops waiting.
     Raises StackError where the stack belongs to another user, EmbeddedError where another process holds the home.
     """
-    if not home.exists():
+    if not home.is_dir():
         return False
     run = RunFile.read(run_file(home))
     supervisor = None if run is None else run.holder()

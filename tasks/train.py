@@ -79,7 +79,7 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
     from training.fit.train import train as fit_tower  # noqa: PLC0415  # loads Keras: only the process that trains
 
     settings = runtime.settings
-    data = load_configured(settings.data, settings.mnist)
+    data = load_configured(settings.data, settings.mnist, transposed=settings.data_transposed)
     asked_to_stop = Event()
 
     def on_progress(progress: Progress) -> None:

@@ -216,3 +216,11 @@ def test_no_file_names_a_package_registry() -> None:
 def test_the_image_is_made_of_every_room() -> None:
     kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
     assert {*ROOMS, "client"} <= kept
+
+
+def test_whatever_computes_with_keras_has_it_set_first() -> None:
+    """`keras.json` of other days would decide the floats and axes of towers."""
+    for path in sorted((ROOT / "training").rglob("*.py")):
+        imported = set(imported_by(path.read_text()))
+        if path.name != "backend.py" and {"keras", "tensorflow"} & imported and path.name != "devices.py":
+            assert "training.backend" in imported, path

@@ -9,16 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
 from celery.signals import after_setup_logger, worker_process_init, worker_ready
 
+from db.errors import first_line
+from twinvec_client.contract.application import ExplicitApplication
 from worker import transport
+from worker.runfile import loading_file
 from worker.runtime import runtime
 from worker.settings import Settings
 from worker.watchdog import watch_consumer
 
 transport.install()
-app = Celery(
+app = ExplicitApplication(
     "twinvec",
     include=[
         "tasks.intake",
@@ -54,9 +56,18 @@ def warm_up(**_: Any) -> None:
     """Load what the lanes of this pool process need before its first task, then create the file that says so."""
     # Celery ends a pool process that outlasts the grace time with SIGTERM, which by default ends it without cleanup.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if runs_towers():
-        runtime().warm_up()
-    if ready := os.environ.get("TWINVEC_READY_FILE"):
+    ready = os.environ.get("TWINVEC_READY_FILE")
+    if ready is not None:
+        loading = loading_file(Path(ready))
+        loading.write_text(f"{os.getpid()}")
+    try:
+        if runs_towers():
+            runtime().warm_up()
+    except Exception as error:  # Celery only logs it: what waits for the file would wait for nothing
+        if ready is not None:
+            loading.write_text(f"{os.getpid()}\n{type(error).__name__}: {first_line(error)}")
+        raise
+    if ready is not None:
         Path(ready).touch()
 
 

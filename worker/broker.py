@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from twinvec_client.contract.broker import Sentinels, transport
+from twinvec_client.contract.broker import Sentinels, Socket, transport
 
 
 def connect_broker(url: str, **options: Any) -> redis.Redis:
@@ -20,7 +20,8 @@ def connect_broker(url: str, **options: Any) -> redis.Redis:
     """
     sentinels = Sentinels.read(url)
     if sentinels is None:
-        return redis.Redis.from_url(url, **options)
+        place = Socket.read(url)
+        return redis.Redis.from_url(url if place is None else place.for_redis, **options)
     _, named = transport(url, retry=Retry(NoBackoff(), 0))
     asked = Sentinel(sentinels.hosts, sentinel_kwargs=named["sentinel_kwargs"])
     user, _, password = sentinels.login.rstrip("@").partition(":")

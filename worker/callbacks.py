@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from celery import Celery
-
+from twinvec_client.contract.application import ExplicitApplication
 from worker.app import app
 
 
@@ -16,9 +15,9 @@ def call(callback: dict[str, str], outcome: dict[str, Any]) -> None:
 
 
 @cache
-def _theirs() -> Celery:
+def _theirs() -> ExplicitApplication:
     """A Celery application like a caller's: messages in JSON, and no prefix before the names of queues."""
     options = {name: value for name, value in app.conf.broker_transport_options.items() if name != "global_keyprefix"}
-    theirs = Celery("twinvec-callbacks", broker=app.conf.broker_url, set_as_current=False)
+    theirs = ExplicitApplication("twinvec-callbacks", broker=app.conf["broker_url"], set_as_current=False)
     theirs.conf.update(broker_transport_options=options, task_publish_retry=False)
     return theirs

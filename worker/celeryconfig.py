@@ -12,14 +12,16 @@ from kombu import Queue
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, keepalive, transport
+from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, Socket, keepalive, transport
 from twinvec_client.contract.messages import BackfillDue, Message, Prune, RetrainOnSchedule, Sweep
-from worker.settings import Settings, schedule
+from worker.cron import schedules
+from worker.settings import Settings
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
     """Celery's configuration. What looks odd was measured: SQL is the ledger, a message only wakes a worker."""
-    url, named = transport(settings.guarded_broker(), retry=Retry(NoBackoff(), 0))
+    broker = settings.guarded_broker()
+    url, named = transport(broker, retry=Retry(NoBackoff(), 0))
     return {
         "broker_url": url,
         "broker_connection_retry_on_startup": True,
@@ -43,7 +45,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "result_backend_transport_options": {**named, "global_keyprefix": KEY_PREFIX},
         "result_expires": 60,
         "redis_socket_timeout": 5,  # of the answers: with the one above, a caller waits for both at worst
-        "redis_socket_keepalive": True,
+        "redis_socket_keepalive": Socket.read(broker) is None,  # a socket of this machine has none
         "redis_socket_connect_timeout": 3,
         "task_ignore_result": True,  # but for the tasks that answer
         "task_serializer": SERIALIZER,
@@ -90,7 +92,9 @@ def _schedule(settings: Settings) -> dict[str, Any]:
     every("backfill what is due", 600.0, BackfillDue())
     every("prune", settings.prune, Prune())
     if settings.train_cron is not None:
-        every("retrain", schedule(settings.train_cron), RetrainOnSchedule(recipe=settings.train_recipe))
+        message = RetrainOnSchedule(recipe=settings.train_recipe)
+        for at, schedule in enumerate(schedules(settings.train_cron)):  # one training at a time, however many ask
+            every("retrain" if at == 0 else "retrain, by weekday", schedule, message)
     return entries
 
 

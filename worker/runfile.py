@@ -17,6 +17,11 @@ def run_file(home: Path) -> Path:
     return home / "run.json"
 
 
+def loading_file(ready: Path) -> Path:
+    """Where a worker whose `TWINVEC_READY_FILE` is `ready` notes what loads for it: a pid, and why that failed."""
+    return ready.with_suffix(".loading")
+
+
 class RunFileError(Exception):
     """`run.json` is there and cannot be read, so that nobody knows where the stack's servers are."""
 

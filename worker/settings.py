@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from twinvec_client.contract.broker import Sentinels, safe_url
+from training.recipes import RECIPES
+from twinvec_client.contract.broker import Sentinels, safe_broker_url, safe_url
+from worker.cron import schedules
 from worker.runfile import RunFile, run_file
 
 FOR_EVER = 36_500  # days
-SCHEMES = {
-    "broker_url": ("redis", "rediss", "sentinel", "redis+socket", "unix"),
-    "database_url": ("postgresql", "postgres", "postgresql+psycopg"),
-}
-CRON_FIELDS = "minute hour day-of-month month day-of-week"
+DATABASES = ("postgresql", "postgres", "postgresql+psycopg")  # schemes
 
 
 class OpenBroker(Exception):
@@ -37,7 +35,7 @@ class NoDatabase(Exception):
 class Settings(BaseSettings):
     """What an operator may set. Durations are in seconds, but for how long something is kept: that is in days."""
 
-    model_config = SettingsConfigDict(env_prefix="TWINVEC_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TWINVEC_", frozen=True, allow_inf_nan=False)
 
     broker_url: SecretStr | None = Field(
         None,
@@ -61,11 +59,16 @@ class Settings(BaseSettings):
     )
     data: Path | None = Field(
         None,
-        description="Glyphs to train on instead of MNIST: an `.npz`, a folder of IDX files or of class folders, "
-        "`fashion-mnist` or `kuzushiji-mnist`. Unset: MNIST",
+        description="Glyphs to train on instead of MNIST: an `.npz`, `.npy` or CSV, a folder of IDX files or of class "
+        "folders, `fashion-mnist` or `kuzushiji-mnist`. Unset: MNIST",
+    )
+    data_transposed: bool | None = Field(
+        None,
+        description="`1`: exchange rows and columns of the arrays in TWINVEC_DATA, as EMNIST's files need it; `0`: "
+        "take them as they are. Unset: what looks transposed is refused",
     )
     train_cron: str | None = Field(
-        None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`. Unset: never"
+        None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`, or `@daily`. Unset: never"
     )
     train_recipe: str = Field("default", description="The recipe of scheduled trainings")
     lease: float = Field(
@@ -146,12 +149,17 @@ class Settings(BaseSettings):
             raise ValueError("it is empty: give it a value, or unset it")
         return value
 
-    @field_validator("broker_url", "database_url")
+    @field_validator("broker_url")
     @classmethod
-    def _readable(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _broker(cls, url: SecretStr | None) -> SecretStr | None:
+        return None if url is None else SecretStr(safe_broker_url(url.get_secret_value()))
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            _require_scheme(url.get_secret_value(), SCHEMES[info.field_name or ""])
-            safe_url(url.get_secret_value())
+            _require_scheme(url.get_secret_value(), DATABASES)
+            _check_port(safe_url(url.get_secret_value()))
         return url
 
     @field_validator("home")
@@ -166,12 +174,15 @@ class Settings(BaseSettings):
     @classmethod
     def _five_fields(cls, cron: str | None) -> str | None:
         if cron is not None:
-            try:
-                schedule(cron)
-            except ValueError as error:
-                reason = f"{CRON_FIELDS} ({error})"
-                raise ValueError(f"expected five cron fields: {reason}") from None
+            schedules(cron)
         return cron
+
+    @field_validator("train_recipe")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in RECIPES:
+            raise ValueError(f"there is no such recipe: {', '.join(sorted(RECIPES))}")
+        return name
 
     @cached_property
     def run_file(self) -> Path:
@@ -185,7 +196,7 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The broker's URL: the one that is set, else the running stack's, else the embedded server's default."""
         if self.broker_url is not None:
-            return safe_url(self.broker_url.get_secret_value())
+            return self.broker_url.get_secret_value()
         stack = self.running()
         return f"redis://127.0.0.1:{self.broker_port}/0" if stack is None else stack.broker_url
 
@@ -219,17 +230,6 @@ class Settings(BaseSettings):
         return url
 
 
-def schedule(cron: str) -> Any:
-    """Celery's schedule of five cron fields, joined by blanks. Raises ValueError."""
-    from celery.schedules import ParseException, crontab  # noqa: PLC0415  # loads Celery, for who has such a schedule
-
-    minute, hour, day, month, weekday = cron.split()
-    try:
-        return crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
-    except ParseException as error:
-        raise ValueError(str(error)) from None
-
-
 def _require_scheme(url: str, schemes: tuple[str, ...]) -> None:
     """Raises ValueError, which shows nothing of the URL but its scheme: the rest may be a password."""
     scheme, sign, _ = url.partition("://")
@@ -237,6 +237,14 @@ def _require_scheme(url: str, schemes: tuple[str, ...]) -> None:
         return
     begins = f"begins with {scheme}://" if sign and re.fullmatch(r"[\w+.-]{1,20}", scheme) else "is not a URL"
     raise ValueError(f"it {begins}, and must begin with {' or '.join(f'{each}://' for each in schemes[:2])}")
+
+
+def _check_port(url: str) -> None:
+    """Raises ValueError, which does not show it: it may be a password without its `@`."""
+    place = url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
+    for host in place.split(","):
+        if not re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:\d{0,5})?", host):
+            raise ValueError("what stands behind its host and a colon is not a port: postgresql://HOST:5432/NAME")
 
 
 def _is_guarded(broker_url: str) -> bool:

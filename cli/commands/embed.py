@@ -21,11 +21,19 @@ _FIRST = 5  # failures that are shown at once
 
 
 def embed(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Pictures, folders, .npz and IDX files.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Pictures, folders, .npz, .npy, CSV, IDX files.")],
     collection: Collection = "default",
     label_from_folder: Annotated[
         bool, typer.Option("--label-from-folder", help="A picture in a folder `7` has the label 7.")
     ] = False,
+    transposed: Annotated[
+        bool | None,
+        typer.Option(
+            "--transposed/--upright",
+            help="Whether rows and columns of arrays are exchanged, as in EMNIST's files.",
+            show_default=False,
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key with the same pictures is the same job, however often sent.")
     ] = None,
@@ -38,6 +46,9 @@ def embed(
     The key of a picture is its path as it is given here, the key of an array its file and index: `digits.npz#17`,
     or `mnist.npz#train/17` where the file has several sets. Folders are searched recursively.
 
+    Labels beside arrays are read: `images` and `labels`, `X` and `y`, `x_train` and `y_train` and their like, one-hot
+    or not; the column `label` of a CSV with 784 pixels a row; the IDX file that belongs to one of images.
+
     Exit status: 0 all embedded, 3 some failed, 1 no tower is live (the pictures are stored).
 
     \b
@@ -45,7 +56,7 @@ def embed(
       twinvec embed scans/ --label-from-folder --collection cheques
     """
     tv = client()
-    stream = pictures(paths, label_from_folder=label_from_folder)
+    stream = pictures(paths, label_from_folder=label_from_folder, transposed=transposed, say=_warn)
     job = tv.embed(
         stream,
         collection=collection,
@@ -67,6 +78,10 @@ def embed(
             f"`twinvec train`; they are embedded then (`twinvec job {job.id} --follow`)"
         )
     raise typer.Exit(exit_code(status) if wait else 0)
+
+
+def _warn(line: str) -> None:
+    err.print(f"warning: {line}", markup=False, soft_wrap=True)
 
 
 def _counts(status: JobStatus) -> dict[str, Any]:

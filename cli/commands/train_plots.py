@@ -19,7 +19,7 @@ def draw(id: int, folder: Path) -> list[Path]:
     """The files drawn of tower `id`. Raises CommandError if this machine lacks the database or the tower's data."""
     settings = Settings()
     tower = _stored(settings, id)
-    data = load_configured(settings.data, settings.mnist)
+    data = load_configured(settings.data, settings.mnist, transposed=settings.data_transposed)
     if data.digest != tower.data_digest:
         raise CommandError(
             f"tower {id} was trained on other glyphs than {data.source}: set TWINVEC_DATA as its worker has it"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Annotated
 
 import typer
+from celery.utils.nodenames import host_format
 
 from cli import starting
 from cli.options import lane_names
@@ -42,21 +44,17 @@ def worker(
     starting.check_database(database, processes=count)
     share_gpu()
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task
-    options = {
-        "--queues": ",".join(wanted),
-        "--pool": "prefork",
-        "--concurrency": str(count),
-        "--hostname": f"{name or '-'.join(wanted)}@%h",
-        "--loglevel": "INFO",
-    }
-    if wanted == ["train"]:
-        options["--max-tasks-per-child"] = str(TASKS)
-    app.worker_main(
-        [
-            "worker",
-            *(word for option in options.items() for word in option),
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
+    # Not by Celery's own command line, which takes options from variables such as APP, BROKER_URL and WORKDIR.
+    started = app.Worker(
+        hostname=host_format(f"{name or '-'.join(wanted)}@%h"),
+        queues=wanted,
+        pool="prefork",
+        concurrency=count,
+        loglevel=logging.INFO,
+        max_tasks_per_child=TASKS if wanted == ["train"] else None,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
     )
+    started.start()
+    raise typer.Exit(started.exitcode or 0)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 from sqlalchemy import Connection
 
-from cli import exit_codes
+from cli import exit_codes, surroundings
 from cli.display.console import err, out, show, table
 from cli.doctor import beat, broker, database, lanes, machine, storage
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
@@ -65,6 +65,9 @@ def examine(settings: Settings, wrong: ValidationError | None = None) -> Iterato
     yield from machine.packages()
     for sentence in wrong_settings(wrong) if wrong else []:
         yield Finding("settings", PROBLEM, sentence, "set it right: with it, nothing starts")
+    if surroundings.unread:
+        named = ", ".join(sorted(surroundings.unread))
+        yield Finding("settings", WARNING, f"{named}: set, and not read", "say it in TWINVEC_DATABASE_URL")
     left_out = {each["loc"][0] for each in wrong.errors()} if wrong else set()
     yield from machine.home(settings.home)
     try:

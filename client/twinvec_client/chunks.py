@@ -159,6 +159,7 @@ def _prepare(key: Any, picture: Any, *, place: int, label_of: Any, attributes_of
     """One item as it travels. What cannot be a key is listed under the item's place in the stream."""
     if refusal := key_refusal(key):
         return _Item(f"#{place}", REFUSED, refusal)
+    key = str.__str__(key)  # of NumPy's, or an enumeration's
     label = extra = None
     if isinstance(picture, Digit):
         picture, label, extra = picture.picture, picture.label, picture.attributes

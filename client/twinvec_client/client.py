@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from twinvec_client.chunks import Attributes, JobOptions, Labels
 from twinvec_client.connection import Connection
 from twinvec_client.contract.limits import (
     DIMENSIONS,
+    MAX_CHUNK_BYTES,
     MAX_COLLECTION_CHARS,
     MAX_COLLECTIONS,
     MAX_K,
@@ -35,12 +37,13 @@ from twinvec_client.contract.messages import (
 )
 from twinvec_client.delivery import Pace, deliver, new_job
 from twinvec_client.errors import InvalidRequest, PictureRefused, UnknownJob
-from twinvec_client.fields import read_label, write_attributes
+from twinvec_client.fields import read_distance, read_integer, read_label, write_attributes
 from twinvec_client.job import EmbedJob, TrainingJob
 from twinvec_client.pictures import encode
 from twinvec_client.results import Answer, DeadBatch, Duplicates, JobStatus, Map, Suspects, Tower
 
 _QUERIES_A_REQUEST = 100
+_NEIGHBOURS_A_REQUEST = 20_000  # some 100 bytes each; with attributes up to 4 kB more
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
@@ -104,7 +107,7 @@ class Twinvec:
         _check_collection(collection)
         options = JobOptions(
             job=new_job(idempotency_key),
-            collection=collection,
+            collection=str.__str__(collection),
             labels=labels,
             attributes=attributes,
             normalise=normalise,
@@ -163,7 +166,7 @@ class Twinvec:
         """As `nearest`, of many pictures, keys or vectors at once; answers in their order."""
         given = {"pictures": pictures, "keys": keys, "vectors": vectors}
         (each,) = _one_of(given)
-        queries = [
+        queries = (  # read as they are sent: pictures may be large, and many
             _query(
                 one if each == "pictures" else None,
                 one if each == "keys" else None,
@@ -172,7 +175,7 @@ class Twinvec:
                 tower=tower,
             )
             for one in given[each]
-        ]
+        )
         filters = _Filters(collection, label, attributes, max_distance)
         return self._nearest(queries, filters, k=k, match=match, pictures=False, normalise=normalise)
 
@@ -278,14 +281,12 @@ class Twinvec:
         return EmbedJob(self._connection, id, self._pace(), delivered=delivered)
 
     def _nearest(
-        self, queries: list[Query], filters: _Filters, *, k: int, match: bool, pictures: bool, normalise: bool
+        self, queries: Iterable[Query], filters: _Filters, *, k: int, match: bool, pictures: bool, normalise: bool
     ) -> list[Answer]:
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
-            raise InvalidRequest(f"k is {k!r:.40}: an integer from 1 to {MAX_K}")
+        k = read_integer("k", k, MAX_K)
         limits = filters.checked()
         answers: list[Answer] = []
-        for start in range(0, len(queries), _QUERIES_A_REQUEST):
-            part = queries[start : start + _QUERIES_A_REQUEST]
+        for part in _requests(queries, k):
             request = Nearest(queries=part, k=k, **limits, match=match, pictures=pictures, normalise=normalise)
             answers += [Answer.read(answer) for answer in self._connection.ask(request)["answers"]]
         return answers
@@ -305,14 +306,11 @@ class _Filters(NamedTuple):
         attributes, unread = write_attributes(self.attributes)
         if refused or unread:
             raise InvalidRequest("label: " + refused[1] if refused else "attributes: " + (unread or ("", ""))[1])
-        farthest = self.max_distance
-        if farthest is not None and not (isinstance(farthest, float | int) and farthest >= 0):  # NaN is neither
-            raise InvalidRequest(f"max_distance is {farthest!r:.40}: a number, 0 or more")
         return {
             "collection": _collections(self.collection),
             "label": label,
             "attributes": attributes,
-            "max_distance": None if farthest is None else float(farthest),
+            "max_distance": None if self.max_distance == math.inf else read_distance("max_distance", self.max_distance),
         }
 
 
@@ -367,6 +365,21 @@ def _query(
     if picture is not None:
         return _picture_query(picture, after)
     return Query(vector=_vector(vector), tower=tower, after=after)
+
+
+def _requests(queries: Iterable[Query], k: int) -> Iterator[list[Query]]:
+    """The queries of each request: cut by count, by bytes, and by how many neighbours are answered."""
+    most = max(1, min(_QUERIES_A_REQUEST, _NEIGHBOURS_A_REQUEST // k))
+    part, size = list[Query](), 0
+    for query in queries:
+        weight = len(query.encoded or query.glyph or b"")
+        if part and (len(part) == most or size + weight > MAX_CHUNK_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(query)
+        size += weight
+    if part:
+        yield part
 
 
 def _picture_query(picture: Any, after: str | None) -> Query:

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import celery.exceptions
 import kombu.exceptions
 import redis.exceptions
-from celery import Celery
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, keepalive, safe_url, transport
+from twinvec_client.contract.application import ExplicitApplication
+from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, Socket, keepalive, safe_broker_url, transport
 from twinvec_client.contract.messages import Message
 from twinvec_client.errors import BrokerUnavailable, InvalidRequest, NoAnswer, revive
 
@@ -37,8 +37,8 @@ _RETRY_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, 
 class Connection:
     """To one broker; nothing is connected before the first message.
 
-    It may be shared between threads, and used after a fork. A connection that was idle for long, has fallen silent or
-    was lost is replaced by a new one.
+    It may be shared between threads, used after a fork, and pickled. A connection that was idle for long, has fallen
+    silent or was lost is replaced by a new one.
 
     broker_url: `redis://` or `rediss://`; or `sentinel://HOST:26379;sentinel://HOST:26379/0?master_name=NAME`, whose
     Sentinels know which broker is the primary. answer_timeout: seconds to wait for an answer.
@@ -49,10 +49,14 @@ class Connection:
     def __init__(self, broker_url: str, answer_timeout: float = 30.0) -> None:
         self.answer_timeout = answer_timeout
         try:
-            self._url = safe_url(broker_url)
+            self._url = safe_broker_url(broker_url)
         except ValueError as error:
             raise InvalidRequest(f"broker_url: {error}") from None
         self._line: _Line | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy in another process: it opens connections of its own."""
+        return {**vars(self), "_line": None}
 
     def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
         """Send a message and wait for its answer, `timeout` seconds or the connection's own.
@@ -101,7 +105,8 @@ class Connection:
         def ask(line: _Line) -> Any:
             result = line.post(message, id, lane)
             try:
-                return result.get(timeout=seconds, interval=0.005, propagate=False)
+                # In a task of the caller's this waits for a worker of ours, never for one of the caller's own.
+                return result.get(timeout=seconds, interval=0.005, propagate=False, disable_sync_subtasks=False)
             except celery.exceptions.TimeoutError:
                 self._line = None  # it may have fallen silent
                 return None
@@ -197,7 +202,9 @@ class _Line:
                 kwargs=message.write(),
                 queue=lane,
                 task_id=id,
+                root_id=id,
                 connection=connection,
+                add_to_parent=False,  # no child of a task of the caller's that may be running here
                 **options,
             )
 
@@ -220,7 +227,7 @@ def _was_silent(error: BaseException) -> bool:
     return any(isinstance(cause, redis.exceptions.TimeoutError) for cause in causes)
 
 
-def _broker_down(app: Celery, error: Exception) -> BrokerUnavailable:
+def _broker_down(app: ExplicitApplication, error: Exception) -> BrokerUnavailable:
     url = app.connection_for_write().as_uri()  # the password is masked
     cause = error.__cause__ or error.__context__ or error
     said = str(cause).strip().rstrip(".")
@@ -229,9 +236,9 @@ def _broker_down(app: Celery, error: Exception) -> BrokerUnavailable:
     return BrokerUnavailable(f"no broker at {url}: {said}")
 
 
-def _application(url: str) -> Celery:
+def _application(url: str) -> ExplicitApplication:
     address, named = transport(url, retry=Retry(NoBackoff(), 0))
-    app = Celery("twinvec-client", broker=address, backend=address, set_as_current=False)
+    app = ExplicitApplication("twinvec-client", broker=address, backend=address, set_as_current=False)
     options = {
         **named,
         "global_keyprefix": KEY_PREFIX,
@@ -254,11 +261,11 @@ def _application(url: str) -> Celery:
         },
         redis_socket_connect_timeout=3,
         redis_socket_timeout=SOCKET_TIMEOUT,
-        redis_socket_keepalive=True,
+        redis_socket_keepalive=Socket.read(url) is None,  # a socket of this machine has no such options
         task_publish_retry=False,
     )
     backend: Any = app.backend
-    if "path" not in backend.connparams:  # a socket of this machine has no such options
+    if "path" not in backend.connparams:
         backend.connparams["socket_keepalive_options"] = keepalive()
     return app
 

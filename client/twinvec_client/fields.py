@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from twinvec_client.contract.limits import (
     MAX_ATTRIBUTES_BYTES,
@@ -15,8 +19,29 @@ from twinvec_client.contract.limits import (
     is_name,
 )
 from twinvec_client.contract.reasons import SenderReason
+from twinvec_client.errors import InvalidRequest
 
 Refusal = tuple[SenderReason, str]  # reason code, sentence
+
+
+def read_integer(name: str, value: Any, most: int) -> int:
+    """An integer of Python's or NumPy's from 1 to `most`. Raises InvalidRequest."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= most:
+        raise InvalidRequest(f"{name} is {value!r:.40}: an integer from 1 to {most}")
+    return number
+
+
+def read_distance(name: str, value: Any) -> float | None:
+    """A distance, Python's or NumPy's, or None. Raises InvalidRequest."""
+    if value is None:
+        return None
+    if not isinstance(value, Real) or not 0 <= float(value) < math.inf:  # NaN is neither
+        raise InvalidRequest(f"{name} is {value!r:.40}: a number, 0 or more")
+    return float(value)
 
 
 def key_refusal(key: Any) -> Refusal | None:
@@ -47,7 +72,7 @@ def write_attributes(attributes: dict[str, Any] | None) -> tuple[str | None, Ref
     if _deeper(attributes, MAX_ATTRIBUTES_DEPTH):
         return None, ("bad_attributes", f"nested more than {MAX_ATTRIBUTES_DEPTH} levels deep")
     try:
-        text = json.dumps(attributes, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(_plain(attributes), allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         return None, ("bad_attributes", f"not JSON: {error}")
@@ -56,6 +81,15 @@ def write_attributes(attributes: dict[str, Any] | None) -> tuple[str | None, Ref
     if holds_nul(text):
         return None, ("bad_attributes", "a string in them holds NUL, which SQL cannot store")
     return text, None
+
+
+def _plain(value: Any) -> Any:
+    """The same with NumPy's scalars and arrays as Python's numbers and lists, in keys as well."""
+    if isinstance(value, dict):
+        return {_plain(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _deeper(value: Any, levels: int) -> bool:

@@ -14,7 +14,7 @@ from twinvec_client.connection import Connection
 from twinvec_client.contract.answers import Duplicate, Suspect
 from twinvec_client.contract.limits import DIMENSIONS, MAX_COUNTED, MAX_PAGE, MAX_SAMPLING
 from twinvec_client.contract.messages import FindDuplicates, FindSuspects, ListVectors
-from twinvec_client.errors import InvalidRequest
+from twinvec_client.fields import read_distance, read_integer
 from twinvec_client.projection import project
 from twinvec_client.results import Duplicates, Map, MapPoint, Suspects
 
@@ -31,7 +31,7 @@ def suspects(
     connection: Connection, *, collection: str | None, limit: int, most: int | None, pictures: bool, progress: bool
 ) -> Suspects:
     """The most probable ones; see `Twinvec.suspects`."""
-    _check("limit", limit, MOST_LISTED)
+    limit = read_integer("limit", limit, MOST_LISTED)
     kept: dict[tuple[str, str], Suspect] = {}
     walk = _Walk(collection, most)
 
@@ -62,15 +62,13 @@ def duplicates(
     progress: bool,
 ) -> Duplicates:
     """The nearest pairs; see `Twinvec.duplicates`."""
-    _check("limit", limit, MOST_LISTED)
-    if distance is not None and not (isinstance(distance, float | int) and 0 <= distance < math.inf):
-        raise InvalidRequest(f"distance is {distance!r:.40}: a number, 0 or more")
+    limit = read_integer("limit", limit, MOST_LISTED)
+    distance = read_distance("distance", distance)
     kept: dict[frozenset[tuple[str, str]], Duplicate] = {}
     walk, taken = _Walk(collection, most), distance
 
     def page(**place: Any) -> Page:
-        given = None if distance is None else float(distance)
-        return connection.ask(FindDuplicates(**place, distance=given, pictures=pictures))
+        return connection.ask(FindDuplicates(**place, distance=distance, pictures=pictures))
 
     for answer in walk.pages(page, _SEARCHED, "look for pairs", progress):
         taken = answer["distance"]
@@ -90,7 +88,7 @@ def duplicates(
 
 def project_collection(connection: Connection, *, collection: str | None, most: int, progress: bool) -> Map:
     """Two principal components of the vectors of a sample; see `Twinvec.map`."""
-    _check("most", most, MOST_MAPPED)
+    most = read_integer("most", most, MOST_MAPPED)
     first = connection.ask(
         ListVectors(collection=collection, after=0, limit=1, count=_MANY, tower=None, every=1)
     )  # how many there are says how many are left out
@@ -121,9 +119,8 @@ class _Walk:
     """The pages of one walk, all under one tower. most: digits to look at; None for all."""
 
     def __init__(self, collection: str | None, most: int | None, tower: str | None = None) -> None:
-        if most is not None:
-            _check("most", most, _MANY)
-        self.collection, self.most = collection, most
+        self.collection = collection
+        self.most = None if most is None else read_integer("most", most, _MANY)
         self._tower = tower
         self.looked_at = 0
         self.complete = False
@@ -167,8 +164,3 @@ def _doubt(suspect: Suspect) -> tuple[float, ...]:
 
 def _distance(duplicate: Duplicate) -> tuple[float, ...]:
     return duplicate.distance, not duplicate.same_pixels
-
-
-def _check(name: str, value: Any, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidRequest(f"{name} is {value!r:.40}: an integer from 1 to {most}")

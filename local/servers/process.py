@@ -95,11 +95,11 @@ def wait_for_end(process: psutil.Process, seconds: float) -> bool:
     return True
 
 
-def last_lines(log: Path, lines: int = 3) -> str:
-    """The end of a log, joined to one line."""
+def last_lines(log: Path, lines: int = 3, *, since: int = 0) -> str:
+    """The end of a log, joined to one line. since: bytes at its beginning that are not looked at."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
+            file.seek(max(0, since, log.stat().st_size - 4096))
             text = file.read().decode(errors="replace")
     except OSError:
         return "nothing"

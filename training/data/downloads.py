@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
-
 from training.arrays import Uint8
+from training.backend import keras
 from training.data.dataset import Dataset
 from training.data.idx import read_idx
 from training.errors import DataError

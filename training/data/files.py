@@ -5,16 +5,19 @@ It must not know Keras: only a name that has to be downloaded imports it.
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from training.arrays import AnyArray, Uint8
 from training.data import mnist
+from training.data.arrays import is_array_file, looks_transposed, read_sets
 from training.data.dataset import Dataset
-from training.data.idx import read_idx
+from training.data.folders import files_under
+from training.data.idx import has_idx, is_idx, read_idx
 from training.errors import DataError, PictureError
 from training.pictures.read import read_picture
 
@@ -24,22 +27,24 @@ TEST_SHARE = 6  # one in so many is held out of data that come without a split
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 SPLITS = {"train": ("train", "training"), "test": ("test", "validation", "val")}  # names of folders
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-UNSPLIT = (("images", "labels"), ("x", "y"), ("x_train", "y_train"))  # arrays of an .npz without a split
 
 
-def load_configured(source: str | Path | None, mnist_path: str | Path | None) -> Dataset:
+def load_configured(
+    source: str | Path | None, mnist_path: str | Path | None, *, transposed: bool | None = None
+) -> Dataset:
     """What a worker trains on, by its settings: `source` as `load` takes it, or MNIST if it is None. Raises DataError.
 
-    mnist_path: where MNIST lies, if not where `mnist.load` looks.
+    mnist_path: where MNIST lies, if not where `mnist.load` looks. transposed: as `load` has it.
     """
-    return mnist.load(mnist_path) if source is None else load(source)
+    return mnist.load(mnist_path) if source is None else load(source, transposed=transposed)
 
 
-def load(source: str | Path) -> Dataset:
-    """Glyphs to train on: one of NAMES, an `.npz`, the folder of four IDX files, or a folder of class folders.
+def load(source: str | Path, *, transposed: bool | None = None) -> Dataset:
+    """Glyphs to train on: one of NAMES, a file of arrays, the folder of four IDX files, or a folder of class folders.
 
-    `.npz`: x_train, y_train, x_test and y_test; or images and labels, of which one in six of every class is held out.
-    Images are (n, 28, 28) of bytes, bool, or floats in 0..1; labels are numbers or words, one an image.
+    `.npz`, `.npy` and CSV, as `training.data.arrays` reads them: a training and a test set; or one, of which one in six
+    of every class is held out. Images are (n, 28, 28) of bytes, bool, or floats in 0..1; labels are numbers or words.
+    transposed: whether rows and columns of arrays are exchanged; None refuses what looks as if they should be.
     Class folders: as Keras reads them, a folder of pictures a class, the classes in alphabetic order; two such trees
     in `train` and `test`, or one, which is split in the same way.
     Raises DataError, which says what is wrong and what would be right.
@@ -48,19 +53,39 @@ def load(source: str | Path) -> Dataset:
     if name in NAMES:
         data = mnist.load() if name == "mnist" else mnist.download(name)
     else:
-        data = read(Path(source).expanduser())
+        data = read(Path(source).expanduser(), transposed=transposed)
     return checked(data)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, transposed: bool | None = None) -> Dataset:
     """The glyphs at a path, by what is there. Raises DataError."""
     if not path.exists():
         raise DataError(f"There is nothing at {path}. Give a path, or one of {', '.join(NAMES)}.")
-    if path.is_file():
-        return read_npz(path) if path.suffix == ".npz" else read_idx(path.parent)
-    if any(path.glob("train-images*")):
-        return read_idx(path)
-    return read_folders(path)
+    try:
+        if path.is_file() and is_array_file(path) and not is_idx(path):
+            return read_arrays(path, transposed=transposed)
+        folder = path.parent if path.is_file() else path
+        if path.is_file() or has_idx(folder):
+            return _upright(read_idx(folder, like=path if path.is_file() else None), transposed)
+        return read_folders(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _upright(data: Dataset, transposed: bool | None) -> Dataset:
+    """IDX files' glyphs, turned where that is asked for. Raises DataError where they look as if it should be."""
+    if transposed:
+        turned: dict[str, Any] = {
+            name: np.ascontiguousarray(getattr(data, name).swapaxes(1, 2)) for name in ARRAYS[::2]
+        }
+        return replace(data, **turned)
+    if transposed is None and looks_transposed(data.train_images[:4096], name=_names(Path(data.source))):
+        _refuse_transposed([f"the digits in {data.source} look transposed, as they are in EMNIST's files"])
+    return data
+
+
+def _names(folder: Path) -> str:
+    return " ".join(sorted(file.name for file in folder.glob("*ubyte*")))
 
 
 def checked(data: Dataset) -> Dataset:
@@ -81,22 +106,39 @@ def checked(data: Dataset) -> Dataset:
     return data
 
 
-def read_npz(path: Path) -> Dataset:
-    """Glyphs of a NumPy archive, with a split or without one; nothing pickled is read. Raises DataError."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable .npz file: {error}. Fetch an intact copy.") from error
-    theirs = mnist.NPZ_NAMES
-    if all(name in arrays for name in theirs.values()):
-        return _labelled({ours: arrays[name] for ours, name in theirs.items()}, str(path))
-    for images, labels in UNSPLIT:
-        if images in arrays and labels in arrays:
-            return _split(images_of(arrays[images], images), arrays[labels], str(path))
-    raise DataError(
-        f"{path} holds {', '.join(arrays) or 'nothing'}. It must hold {mnist.KERAS_NAMES}, or images and labels."
-    )
+def read_arrays(path: Path, *, transposed: bool | None = None) -> Dataset:
+    """Glyphs of a file of arrays, with a split or without one. Raises DataError."""
+    complaints: list[str] = []
+    arrays: dict[str, tuple[AnyArray, AnyArray]] = {}
+    for each in read_sets(path, transposed=bool(transposed), say=complaints.append):
+        parts = [(images_of(images, _what(each.name)), labels) for images, labels in each.blocks()]
+        if any(labels is None for _, labels in parts):
+            raise DataError(
+                f"{path} has no labels for {_what(each.name)}: {'; '.join(complaints) or 'name them labels'}."
+            )
+        labels = np.concatenate([labels for _, labels in parts if labels is not None])
+        arrays[each.name] = (np.concatenate([images for images, _ in parts]), labels)
+    if transposed is None:
+        _refuse_transposed(complaints)
+    train, test = arrays.get("train"), arrays.get("test", arrays.get("val"))
+    if train is not None and test is not None:
+        return _labelled(dict(zip(ARRAYS, (*train, *test), strict=True)), str(path))
+    if len(arrays) != 1:
+        held = ", ".join(name or "one without a name" for name in arrays) or "no pictures"
+        raise DataError(f"{path} holds the sets {held}; train and test, or one that is split, are needed.")
+    ((images, labels),) = arrays.values()
+    return _split(images, labels, str(path))
+
+
+def _what(split: str) -> str:
+    known = {"train": "the training images", "test": "the test images", "val": "the test images"}
+    return known.get(split, "the images")
+
+
+def _refuse_transposed(complaints: Sequence[str]) -> None:
+    told = next((each for each in complaints if "transposed" in each), None)
+    if told is not None:
+        raise DataError(f"{told[:1].upper()}{told[1:]}: set TWINVEC_DATA_TRANSPOSED=1, or 0 where they are right.")
 
 
 def read_folders(path: Path) -> Dataset:
@@ -111,13 +153,13 @@ def read_folders(path: Path) -> Dataset:
 
 
 def images_of(images: AnyArray, name: str) -> Uint8:
-    """(n, 28, 28), (n, 28, 28, 1) or (n, 784) of integers in 0..255, bool or floats in 0..1 -> (n, 28, 28) uint8.
+    """(n, 28, 28) or (n, 28, 28, 1) of integers in 0..255, bool or floats in 0..1 -> (n, 28, 28) uint8.
 
     Raises DataError.
     """
-    if images.ndim and images.shape[1:] in ((28, 28), (28, 28, 1), (784,)):
-        images = images.reshape(-1, 28, 28)
-    else:
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim != 3 or images.shape[1:] != (28, 28):
         raise DataError(f"{name} has the shape {images.shape}; (n, 28, 28) is needed, one glyph a row.")
     if images.dtype == np.uint8:
         return images
@@ -188,7 +230,7 @@ def _read_tree(path: Path) -> tuple[Uint8, AnyArray]:
         raise DataError(f"{path} holds no class folders. Make one a class, with its pictures in it.")
     images, labels = [], []
     for folder in classes:
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        files = [file for file in files_under(folder) if file.suffix.lower() in SUFFIXES]
         if not files:
             raise DataError(f"The class folder {folder} holds no picture. Add some, or remove it.")
         images += [_picture(file) for file in files]

@@ -9,7 +9,6 @@ import gzip
 import logging
 import os
 import pickle
-import zipfile
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from training.arrays import Float32, Uint8
+from training.data.arrays import load_archive
 from training.data.dataset import Dataset
 from training.data.idx import read_idx
 from training.errors import DataError
@@ -93,13 +93,10 @@ def verified(data: Dataset) -> Dataset:
 
 def read_npz(path: Path) -> Dataset:
     """x_train, y_train, x_test and y_test from a NumPy archive; nothing pickled is read. Raises DataError."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {ours: archive[theirs] for ours, theirs in NPZ_NAMES.items()}
-    except KeyError as error:
-        raise DataError(f"{path} lacks an array: {error.args[0]} It must hold {KERAS_NAMES}.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable .npz file: {error}. Fetch an intact copy.") from error
+    held = load_archive(path)
+    if lacking := NPZ_NAMES.values() - held.keys():
+        raise DataError(f"{path} lacks {', '.join(sorted(lacking))}. It must hold {KERAS_NAMES}.")
+    arrays = {ours: held[theirs] for ours, theirs in NPZ_NAMES.items()}
     return Dataset(**arrays, source=str(path))
 
 

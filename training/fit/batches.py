@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import keras
 import numpy as np
 
 from training.arrays import Float32, Uint8
+from training.backend import keras
 from training.fit.augment import warped, weakened
 from training.fit.pairs import Pairs
 from training.model.siamese import PIXELS, scaled

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import keras
 import numpy as np
 
 from training.arrays import Float32
+from training.backend import keras
 from training.fit.progress import Progress
 
 REPORT_EVERY = 0.5  # seconds, at most

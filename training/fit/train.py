@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
 from training.arrays import Float32
+from training.backend import keras
 from training.data.dataset import Dataset
 from training.data.files import checked
 from training.errors import TrainingError

@@ -5,9 +5,9 @@ The tower is the one of `siamese`, used once for each image of the batch instead
 
 from __future__ import annotations
 
-import keras
 from keras import layers, ops
 
+from training.backend import keras
 from training.model.siamese import PIXELS, Tensor
 
 

@@ -5,11 +5,11 @@ It must not know where the tower and the images come from.
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 from keras import layers
 
 from training.arrays import AnyArray, Float32, Uint8
+from training.backend import keras
 from training.errors import TowerError
 from training.model.bucketing import BUCKETS, BucketedCall
 from training.model.siamese import DIMENSIONS, PIXELS

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers
 
 from training.arrays import Float64
+from training.backend import keras
 from training.model.siamese import PIXELS, Layer
 
 LINEAR = (layers.Dense, layers.Conv2D)

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers, ops
 
 from training.arrays import SIDE, AnyArray, Float32
+from training.backend import keras
 from training.recipes import Recipe
 
 PIXELS = SIDE * SIDE  # of a glyph, in one row

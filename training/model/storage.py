@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
+from training.backend import keras
 from training.errors import TowerError
 from training.model.siamese import DIMENSIONS, PIXELS
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from training.arrays import Float32, Uint8
+from training.backend import keras
 from training.data.dataset import Dataset
 from training.fit.pairs import draw_pairs
 from training.model.all_pairs import build_batch_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ SERIALIZER = "msgpack"  # bytes travel as bytes
 SENTINEL_PORT = 26379
 SENTINEL_TIMEOUT = 2.0  # seconds for one to answer, before the next is asked
 _SENTINEL = "sentinel://"
+SOCKET_SCHEMES = ("unix", "redis+socket")
+SCHEMES = ("redis", "rediss", "sentinel", *SOCKET_SCHEMES)
+TLS_PARAMETERS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}
+CERTIFICATES = ("required", "optional", "none")
 _PARAMETERS = {"master_name", "sentinel_password"}
 
 
@@ -34,6 +39,114 @@ def safe_url(url: str) -> str:
     if scheme != "rediss" or "ssl_cert_reqs=" in rest:
         return url
     return f"{url}{'&' if '?' in rest else '?'}ssl_cert_reqs=required"
+
+
+def safe_broker_url(url: object) -> str:
+    """As `safe_url`, of a broker's alone: every part is one that all who read it honour.
+
+    What Celery and redis-py would leave out, or read each in its own way, is refused. Raises ValueError, which shows
+    no password and says what to write.
+    """
+    if not isinstance(url, str):
+        raise ValueError(f"it is a {type(url).__name__} and not a string: write redis://HOST:6379/0")
+    if not url.strip():
+        raise ValueError("it is empty: write redis://HOST:6379/0")
+    scheme, sign, _ = url.partition("://")
+    if not sign or scheme not in SCHEMES:
+        raise ValueError(_other_scheme(url, scheme if sign else None))
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ValueError("it holds a blank or a line break, which a URL does not")
+    safe = safe_url(url)
+    if scheme != "sentinel":
+        _check_parts(safe, scheme)
+    return safe
+
+
+def _other_scheme(url: str, scheme: str | None) -> str:
+    """Shows nothing of the URL but its scheme, or what is a host and a port: the rest may be a password."""
+    if scheme is None:
+        place = re.fullmatch(r"(?:redis:)?([A-Za-z0-9._-]+)(:\d+)?(/\d*)?", url)
+        meant = f"redis://{place[1]}{place[2] or ':6379'}{place[3] or '/0'}" if place else "redis://HOST:6379/0"
+        return f"it is not a URL, and must begin with redis:// or rediss://: write {meant}"
+    begins = f"begins with {scheme}://" if re.fullmatch(r"[\w+.-]{1,20}", scheme) else "is not a URL"
+    taken = {"valkey": "redis", "valkeys": "rediss", "http": "redis", "https": "rediss", "tcp": "redis"}.get(scheme)
+    return f"it {begins}, and must begin with {f'{taken}://' if taken else 'redis:// or rediss://'}"
+
+
+def _check_parts(url: str, scheme: str) -> None:
+    """Raises ValueError where one of Celery and redis-py would not honour a part of a broker's URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ValueError(f"it cannot be read: {error}") from None
+    try:
+        port = parts.port
+    except ValueError:  # which shows it, and it may be a password
+        raise ValueError("what stands behind its host and a colon is not a port: write redis://HOST:6379/0") from None
+    if "#" in url:
+        raise ValueError("it has a part behind #, which means nothing: a # of the password is %23")
+    if "%" in (parts.hostname or ""):
+        raise ValueError("its host holds a %, which one does not")
+    if port == 0:
+        raise ValueError("its port is 0: write the broker's own, such as 6379")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    given = dict(query)
+    if len(given) < len(query):
+        raise ValueError("one of its parameters stands there twice")
+    if scheme in SOCKET_SCHEMES:
+        Socket.read(url)
+        return
+    if not re.fullmatch(r"/?|/\d+", parts.path):
+        raise ValueError("its path is not the number of a database, as in /0")
+    if unknown := given.keys() - TLS_PARAMETERS:
+        hint = ": the database is its path, as in /1" if unknown & {"db", "virtual_host"} else ""
+        raise ValueError(f"there is no parameter {', '.join(sorted(unknown))}{hint or _taken(scheme)}")
+    if given and scheme != "rediss":
+        raise ValueError(f"its parameter {min(given)} is of TLS, and that begins with rediss://")
+    if (asked := given.get("ssl_cert_reqs", "required")) not in CERTIFICATES:
+        raise ValueError(f"ssl_cert_reqs is {asked:.40}: it can be {', '.join(CERTIFICATES)}")
+
+
+def _taken(scheme: str) -> str:
+    taken = ", ".join(sorted(TLS_PARAMETERS))
+    return f": with rediss:// there are {taken}" if scheme == "rediss" else ": redis:// has none"
+
+
+@dataclass(frozen=True)
+class Socket:
+    """A broker on a Unix socket of this machine: `unix:///run/valkey.sock?db=0`.
+
+    redis-py calls it so, Celery `redis+socket:///run/valkey.sock?virtual_host=0`; either is read, by both sides.
+    """
+
+    path: str  # percent-encoded, as it stands in the URL
+    login: str  # `user:password@` as it stands in the URL, or nothing
+    database: str
+
+    @classmethod
+    def read(cls, url: str) -> Socket | None:
+        """None where the URL is not a socket's. Raises ValueError, which shows no password."""
+        if not url.startswith(tuple(f"{scheme}://" for scheme in SOCKET_SCHEMES)):
+            return None
+        place, _, query = url.partition("://")[2].partition("?")
+        login, at, path = place.rpartition("@")
+        given = dict(parse_qsl(query, keep_blank_values=True))
+        if unknown := given.keys() - {"db", "virtual_host"}:
+            raise ValueError(f"with a socket there is no parameter {', '.join(sorted(unknown))}: there is db")
+        database = given.get("db", given.get("virtual_host", "0"))
+        if len(given) > 1 or not re.fullmatch(r"\d+", database):
+            raise ValueError("its database is the number in ?db=0")
+        if not path.startswith("/") or len(path) == 1:
+            raise ValueError("it names no socket: write unix:///run/valkey.sock, with three strokes")
+        return cls(path=path, login=login + at, database=database)
+
+    @property
+    def for_celery(self) -> str:
+        return f"redis+socket://{self.login}{self.path}?virtual_host={self.database}"
+
+    @property
+    def for_redis(self) -> str:
+        return f"unix://{self.login}{self.path}?db={self.database}"
 
 
 def parts_of(url: str) -> list[str]:
@@ -88,7 +201,8 @@ def transport(url: str, *, retry: Any) -> tuple[str, dict[str, Any]]:
     """
     sentinels = Sentinels.read(url)
     if sentinels is None:
-        return url, {}
+        place = Socket.read(url)
+        return (url if place is None else place.for_celery), {}
     named = ((f"[{host}]" if ":" in host else host, port) for host, port in sentinels.hosts)
     # Celery goes on to the next of them where one does not answer, and takes all it needs from that one.
     joined = ";".join(f"{_SENTINEL}{sentinels.login}{host}:{port}/{sentinels.database}" for host, port in named)

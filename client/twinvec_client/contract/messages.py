@@ -88,7 +88,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def write(self) -> dict[str, Any]:
         """As a dict of what msgpack can carry."""
-        fields: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
+        fields: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,), enc_hook=_plain)
         return fields
 
     @classmethod
@@ -103,6 +103,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def check(self) -> None:
         """Raise BadMessage where fields that are right each by itself do not agree."""
+
+
+def _plain(value: Any) -> Any:
+    """Python's own string or number of a subclass of `str`, or of a NumPy scalar, which has `item`."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if callable(item := getattr(value, "item", None)):
+        return item()
+    raise TypeError(f"a {type(value).__name__} cannot be sent")
 
 
 class Callback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
