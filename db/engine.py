@@ -24,6 +24,7 @@ _TRANSIENT = {
     "55P03",  # lock not available
 }
 OUTAGE_ATTEMPTS = 60  # about two minutes of a database that is down, to store what took minutes to compute
+RECYCLE = 1800  # seconds of a connection: the process at its other end remembers each table it has seen, dropped or not
 STATEMENT_CANCELLED = "57014"
 STATEMENT_LIMIT = 15.0  # seconds; `transact_long` allows more
 _POOLER = "pooler"  # the parameter of a URL that says that a pooler stands before the database
@@ -97,6 +98,7 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
         place.difference_update_query([_POOLER]),
         pool_pre_ping=True,
         pool_size=4,
+        pool_recycle=RECYCLE,
         connect_args={name: value for name, value in own.items() if name == "options" or name not in given},
     )
 
