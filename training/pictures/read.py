@@ -9,10 +9,11 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from training.arrays import SIDE, AnyArray, Int64, Uint8
+from training.arrays import SIDE, Uint8
 from training.errors import PictureError
 from training.pictures.deadline import too_costly
 from training.pictures.normalise import is_set_like_mnist, set_like_mnist
+from training.pictures.transparency import filled
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 24_000_000  # a phone's photograph; 72 MB when decoded in colour
@@ -21,7 +22,6 @@ SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 
 MAX_SCANS = 100  # of a JPEG, which decodes each over all of its pixels; encoders write about ten
 DRAFT_SIDE = 1024  # pixels; a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, but not below this
-BLOCK = 256  # rows that are computed at a time
 BITS_PER_SAMPLE = 258  # the TIFF tag
 
 
@@ -113,41 +113,9 @@ def to_grey(image: Image.Image) -> Uint8:
     return np.array(image if image.mode == "L" else image.convert("L"))
 
 
-def filled(picture: Uint8) -> Uint8:
-    """(h, w, 2) level and alpha -> (h, w): what is transparent becomes paper.
-
-    What is opaque may be paper with a digit on it: then the paper is its median level. Or it is the digit's
-    strokes alone: then the paper is black or white, the one that is farther from them.
-    """
-    level, alpha = picture[..., 0], picture[..., 1]
-    counts = np.bincount(level[alpha > 127], minlength=256)
-    if not counts.any():
-        return np.zeros(level.shape, np.uint8)
-    low, middle, high = (percentile(counts, share) for share in (0.05, 0.5, 0.95))
-    paper = np.float32(middle if high - low > 64 else 255.0 * (middle < 128))
-    whole = np.empty(level.shape, np.uint8)
-    for rows in (slice(top, top + BLOCK) for top in range(0, len(level), BLOCK)):  # not ten bytes a pixel at once
-        share = alpha[rows] / np.float32(255)
-        whole[rows] = rounded(level[rows] * share + paper * (1 - share))
-    return whole
-
-
-def percentile(counts: Int64, share: float) -> float:
-    """NumPy's percentile of the levels that are counted: (256,), how often each occurs."""
-    place = share * (int(counts.sum()) - 1)
-    below, above = np.searchsorted(np.cumsum(counts), [np.floor(place), np.ceil(place)], side="right").tolist()
-    return float(below + (above - below) * (place - np.floor(place)))
-
-
 def resized(grey: Uint8) -> Uint8:
     """(h, w) -> (28, 28), its aspect not kept."""
     return np.array(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-
-
-def rounded(levels: AnyArray) -> Uint8:
-    """Levels in 0..255 -> uint8."""
-    glyph: Uint8 = np.rint(levels).astype(np.uint8)
-    return glyph
 
 
 def damaged(fault: str) -> PictureError:
