@@ -7,7 +7,7 @@ import warnings
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from training.arrays import SIDE, Uint8
 from training.errors import PictureError
@@ -23,6 +23,16 @@ SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 MAX_SCANS = 100  # of a JPEG, which decodes each over all of its pixels; encoders write about ten
 DRAFT_SIDE = 1024  # pixels; a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, but not below this
 BITS_PER_SAMPLE = 258  # the TIFF tag
+ORIENTATION = ExifTags.Base.Orientation
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_picture(
@@ -102,15 +112,25 @@ def bits_per_channel(image: Image.Image, data: bytes) -> int:
 
 
 def to_grey(image: Image.Image) -> Uint8:
-    """Any picture -> (h, w) uint8, turned as its EXIF says."""
+    """Any picture -> (h, w) uint8, turned as its EXIF or XMP says."""
     image.load()
     if image.info or image.format != "PNG":  # a PNG without `info` has no EXIF
-        ImageOps.exif_transpose(image, in_place=True)
+        image = upright(image)
     if image.has_transparency_data:
         return filled(np.asarray(image.convert("RGBA").convert("LA")))
     if image.mode == "LAB":
         return np.array(image.getchannel("L"))
     return np.array(image if image.mode == "L" else image.convert("L"))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its tags say. `ImageOps.exif_transpose` writes the tags anew, and fails with any bad one."""
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # tags that nobody can read turn nothing; their parsers raise anything
+        return image
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 def resized(grey: Uint8) -> Uint8:

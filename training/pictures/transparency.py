@@ -52,7 +52,7 @@ def is_sheet(opaque: Bool) -> bool:
 
 
 def on_paper(level: Uint8, alpha: Uint8, top: float) -> Uint8:
-    """What is transparent becomes paper: of the level of the sheet's rim; if it is flat, of black or white, the farther."""
+    """What is transparent becomes paper, of the level of the sheet's rim; around a flat one, black or white."""
     step = -(-max(alpha.shape) // SAMPLE)
     opaque = np.pad(alpha[::step, ::step] > top / 2, 1)
     rim = (opaque & largest_near(~opaque, 1))[1:-1, 1:-1]
