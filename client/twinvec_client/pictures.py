@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ _TURNS = {  # by the orientation of EXIF
     8: Image.Transpose.ROTATE_90,
 }
 
+_LEAST_INLINE = 64  # characters; no picture is shorter
+# A picture's first bytes in base64: PNG, JPEG, GIF, WebP, TIFF of either order, BMP. Names of files have a dot.
+_BASE64 = re.compile(r"\s*(?:iVBORw0KG|[/_]9j[/_]|R0lGOD|UklGR|SUkqA|TU0AK|Qk)[A-Za-z0-9+/_\s-]*=*\s*")
+
 
 @dataclass(frozen=True, slots=True)
 class Digit:
@@ -40,7 +45,8 @@ class Digit:
 def encode(picture: Any) -> tuple[int, bytes | Refusal]:
     """A picture -> (GLYPH, 784 bytes), (ENCODED, file bytes) or (REFUSED, (reason, message)).
 
-    28x28 uint8 arrays travel as they are. Other arrays become a PNG, paths the bytes of their file, PIL images what
+    28x28 uint8 arrays travel as they are. Other arrays become a PNG, paths the bytes of their file, data
+    URLs and base64 travel as text, PIL images what
     their file would become: turned as their tags say, and grey. A picture that cannot be sent is refused, not raised:
     the rest of its job goes on, and `failures` lists it.
     """
@@ -48,12 +54,19 @@ def encode(picture: Any) -> tuple[int, bytes | Refusal]:
         return _array(picture)
     if isinstance(picture, bytes | bytearray | memoryview):
         return _file(bytes(picture))
+    if isinstance(picture, str) and _is_inline(picture):
+        return _file(picture.encode())
     if isinstance(picture, str | os.PathLike):
         return _path(Path(picture))
     if isinstance(picture, Image.Image):
         return _image(picture)
     kind = type(picture).__name__
     return REFUSED, ("bad_picture", f"a {kind} is not a picture: give bytes, a path, an array or a PIL image")
+
+
+def _is_inline(text: str) -> bool:
+    """Whether a text is a picture itself, a data URL or base64, and not a path."""
+    return text[:5].lower() == "data:" or (len(text) >= _LEAST_INLINE and _BASE64.fullmatch(text) is not None)
 
 
 def _array(array: np.ndarray[Any, Any]) -> tuple[int, bytes | Refusal]:
@@ -83,7 +96,7 @@ def _array(array: np.ndarray[Any, Any]) -> tuple[int, bytes | Refusal]:
                 "bad_array",
                 f"{dtype} from {array.min()} to {array.max()}: integers must lie in 0..255",
             )
-        array = array.astype(np.uint8)
+        array = array.astype(np.uint8) * (255 if array.max() == 1 else 1)
     else:
         return REFUSED, ("bad_array", f"dtype {dtype}: expected uint8, bool, or floats in 0..1")
     if array.shape == (SIDE, SIDE):
@@ -92,7 +105,7 @@ def _array(array: np.ndarray[Any, Any]) -> tuple[int, bytes | Refusal]:
 
 
 def _image(image: Image.Image) -> tuple[int, bytes | Refusal]:
-    """A PIL image as the file that it was opened from, if its pixels are still there alone; else as a grey PNG of it."""
+    """A PIL image as the file that it was opened from, if it was not read yet; else as a grey PNG."""
     try:
         data = _untouched(image)
         return _file(data) if data is not None else _png(_grey(_upright(image)))
@@ -127,6 +140,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _grey(image: Image.Image) -> Image.Image:
     """The image as workers would make it grey, its transparency kept. ValueError where it has more than 8 bits."""
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
+        image = image.convert("RGB")  # Windows leaves the fourth byte 0
     if image.has_transparency_data:
         return image.convert("RGBA").convert("LA")
     if image.mode == "LAB":

@@ -12,6 +12,14 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from training.arrays import SIDE, Uint8
 from training.errors import PictureError
 from training.pictures.deadline import too_costly
+from training.pictures.mending import (
+    JPEG,
+    PNG,
+    other_format,
+    unwrapped,
+    with_end_marker,
+    without_needless_chunks,
+)
 from training.pictures.normalise import is_set_like_mnist, set_like_mnist
 from training.pictures.transparency import filled
 
@@ -40,9 +48,10 @@ def read_picture(
 ) -> Uint8:
     """The bytes of an encoded picture -> (28, 28) uint8.
 
-    Normalised to MNIST's form (see `normalise`), unless it is 28x28 and already has that form: then it is taken byte
-    for byte. With `normalise=False` only made grey and resized, its polarity kept. Bytes are counted before the
-    picture is opened, and pixels before it is decoded. Of an animation the first frame is read.
+    A data URL and base64 are read as what they hold. Normalised to MNIST's form (see `normalise`), unless it is 28x28
+    and already has that form: then it is taken byte for byte. With `normalise=False` only made grey and resized, its
+    polarity kept. Bytes are counted before the picture is opened, and pixels before it is decoded. Of an animation the
+    first frame is read.
 
     Raises PictureError and nothing else, for any bytes.
     """
@@ -62,7 +71,34 @@ def read_picture(
 
 
 def decode(data: bytes, max_pixels: int) -> Uint8:
-    """Encoded bytes -> (h, w) uint8 grey, upright, transparency filled."""
+    """Encoded bytes -> (h, w) uint8 grey, upright, transparency filled; mended where the pixels are sound."""
+    data = unwrapped(data)
+    if not data:
+        raise PictureError("empty", "The text holds no picture. Encode the file again.")
+    try:
+        return decode_as_it_is(data, max_pixels)
+    except PictureError as error:
+        mended = None if error.reason != "damaged" else decode_mended(data, max_pixels)
+        if mended is None:
+            raise
+        return mended
+
+
+def decode_mended(data: bytes, max_pixels: int) -> Uint8 | None:
+    """What every viewer shows of a damaged file, if no pixel lacks."""
+    try:
+        if data.startswith(PNG) and (png := without_needless_chunks(data)) is not None:
+            return decode_as_it_is(png, max_pixels)
+        if data.startswith(JPEG) and (jpegs := with_end_marker(data)) is not None:
+            one, other = (decode_as_it_is(jpeg, max_pixels) for jpeg in jpegs)
+            return one if np.array_equal(one, other) else None
+    except PictureError:
+        return None
+    return None
+
+
+def decode_as_it_is(data: bytes, max_pixels: int) -> Uint8:
+    """Encoded bytes -> (h, w) uint8 grey. PictureError where Pillow cannot read them."""
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             return to_grey(open_image(data, max_pixels))
@@ -73,8 +109,11 @@ def decode(data: bytes, max_pixels: int) -> Uint8:
     except UnidentifiedImageError as error:
         if data.startswith(SIGNATURES):
             raise damaged("its header is incomplete") from error
+        name = other_format(data)
         raise PictureError(
-            "not_a_picture", f"These bytes are not a picture. Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+            "not_a_picture",
+            f"{'These bytes are not a picture' if name is None else f'This is {name}, which is not read'}. "
+            f"Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.",
         ) from None
     except Exception as error:  # Pillow's readers raise any error of their parsers, SyntaxError included
         raise damaged(str(error) or type(error).__name__) from error
@@ -116,6 +155,8 @@ def to_grey(image: Image.Image) -> Uint8:
     image.load()
     if image.info or image.format != "PNG":  # a PNG without `info` has no EXIF
         image = upright(image)
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
+        image = image.convert("RGB")  # Windows leaves the fourth byte 0
     if image.has_transparency_data:
         return filled(np.asarray(image.convert("RGBA").convert("LA")))
     if image.mode == "LAB":
@@ -124,7 +165,7 @@ def to_grey(image: Image.Image) -> Uint8:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its tags say. `ImageOps.exif_transpose` writes the tags anew, and fails with any bad one."""
+    """The picture turned as its tags say. `ImageOps.exif_transpose` writes them anew, and fails with any bad one."""
     try:
         orientation = image.getexif().get(ORIENTATION)
     except Exception:  # tags that nobody can read turn nothing; their parsers raise anything
