@@ -40,7 +40,7 @@ MAX_ERRORS = 12
 
 
 def glyph(seed: int) -> bytes:
-    """784 bytes, others for every seed; set as MNIST's digits are, in 20x20 and centred, so they are taken as they are."""
+    """784 bytes, others for every seed; set as MNIST's digits are, so they are taken as they are."""
     pixels = np.zeros((28, 28), np.uint8)
     pixels[4:24, 4:24] = symmetric(seed)
     return pixels.tobytes()
