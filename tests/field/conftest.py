@@ -16,4 +16,5 @@ def digits() -> Uint8:
     with np.load(SAMPLE) as sample:
         images, labels = sample["x_test"], sample["y_test"]
     chosen = [place for label in range(10) for place in np.flatnonzero(labels == label)[:2]]
-    return images[chosen]
+    found: Uint8 = images[chosen]
+    return found
