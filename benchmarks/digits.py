@@ -1,11 +1,10 @@
-"""Digits without end: MNIST, then MNIST shifted, in constant memory."""
+"""Digits without end: MNIST, then MNIST in paler strokes, in constant memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
-from itertools import product
 
 import numpy as np
 from PIL import Image
@@ -14,8 +13,8 @@ from training.arrays import Uint8
 from training.data import mnist
 
 BLOCK = 1_000  # digits that are made at a time
-# By how many rows and columns MNIST is shifted each time it begins anew: none, then ever more.
-SHIFTS = sorted(product(range(-4, 5), repeat=2), key=lambda shift: (abs(shift[0]) + abs(shift[1]), shift))
+INK = 100  # levels above are a stroke's, which is paler by one each time that MNIST begins anew
+TURNS = 120  # so often; what is left is set as MNIST's digits are, and taken as it is
 
 
 @cache
@@ -26,15 +25,13 @@ def originals() -> Uint8:
 
 
 def digits(start: int, stop: int) -> Uint8:
-    """Digits `start` to `stop` of a long row: MNIST, then MNIST shifted, and so on; (n, 28, 28) uint8."""
+    """Digits `start` to `stop` of a long row: MNIST, then MNIST paler, and so on; (n, 28, 28) uint8."""
     images = originals()
     count = len(images)
     turns = range(start // count, (stop - 1) // count + 1)
+    parts = [images[max(start - turn * count, 0) : stop - turn * count] for turn in turns]
     return np.concatenate(
-        [
-            np.roll(images[max(start - turn * count, 0) : stop - turn * count], SHIFTS[turn], axis=(1, 2))
-            for turn in turns
-        ]
+        [part - (part > INK) * np.uint8(turn % TURNS) for turn, part in zip(turns, parts, strict=True)]
     )
 
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from benchmarks.digits import SHIFTS, originals
+from benchmarks.digits import originals
 from db.bulk import copy_digits
 from db.vectors import embeddings
 from db.vectors.filters import Described, collection_hash
@@ -24,6 +25,8 @@ from training.model.embedder import Embedder
 
 HELD_OUT = 2_000  # of MNIST's 70,000 digits, the last ones; never stored, however they are shifted
 TURN = 70_000 - HELD_OUT
+# By how many rows and columns MNIST is shifted each time it begins anew: none, then ever more.
+SHIFTS = sorted(product(range(-4, 5), repeat=2), key=lambda shift: (abs(shift[0]) + abs(shift[1]), shift))
 BATCH = 4_096  # digits that are written in one transaction, as the embedder does
 RARE = 100  # of so many digits one is in the collection `rare`; of the others half are in `many`
 PAGE = 20  # digits whose attributes name the same page
@@ -32,7 +35,7 @@ STRANGE = ("noise", "inverted")  # no digits
 
 
 def images(start: int, stop: int) -> Uint8:
-    """Digits `start` to `stop` of the store, (n, 28, 28) uint8: those of `benchmarks.digits` without the held out."""
+    """Digits `start` to `stop` of the store, (n, 28, 28) uint8: MNIST without the held out, and so on, shifted."""
     places = np.arange(start, stop)
     turns, at = np.divmod(places, TURN)
     return np.concatenate(

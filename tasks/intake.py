@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from celery import Task
 from sqlalchemy.exc import DBAPIError
 
@@ -19,6 +20,7 @@ from db.states import JobKind
 from tasks.announce import announce_job
 from tasks.answering import refusal
 from training.errors import PictureError
+from training.pictures.glyphs import Outcome, normalised
 from training.pictures.sandbox import ReadOne, reader
 from twinvec_client.contract.limits import GLYPH_BYTES, MAX_CHUNK_ITEMS, holds_nul
 from twinvec_client.contract.messages import ENCODED, GLYPH, BadMessage, Intake
@@ -129,11 +131,15 @@ def read(chunk: Intake, read_one: ReadOne) -> tuple[list[Item], list[FailedItem]
     items: list[Item] = []
     failures: list[FailedItem] = []
     labels, attributes = chunk.labels or [None] * len(chunk.keys), attributes_of(chunk)
-    glyphs = glyphs_of(unpack(chunk.glyphs, chunk.item_types.count(GLYPH)))
+    glyphs = glyphs_of(unpack(chunk.glyphs, chunk.item_types.count(GLYPH)), normalise=chunk.normalise)
     encoded, refused = iter(chunk.encoded), iter(chunk.refused)
     for key, item_type, label, extra in zip(chunk.keys, chunk.item_types, labels, attributes, strict=True):
         if item_type == GLYPH:
-            items.append(Item(key, next(glyphs), label, extra))
+            pixels, glyph = next(glyphs)
+            if isinstance(glyph, PictureError):
+                failures.append(FailedItem(key, glyph.reason, str(glyph), pixels, True, label, extra))
+            else:
+                items.append(Item(key, glyph, label, extra))
         elif item_type == ENCODED:
             picture = next(encoded)
             try:
@@ -163,5 +169,9 @@ def json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def glyphs_of(blob: bytes) -> Iterator[bytes]:
-    return (blob[at : at + GLYPH_BYTES] for at in range(0, len(blob), GLYPH_BYTES))
+def glyphs_of(blob: bytes, *, normalise: bool) -> Iterator[tuple[bytes, Outcome]]:
+    """The 784 bytes of each array, and the glyph that they are or become."""
+    sent = (blob[at : at + GLYPH_BYTES] for at in range(0, len(blob), GLYPH_BYTES))
+    if not normalise:
+        return ((pixels, pixels) for pixels in sent)
+    return zip(sent, normalised(np.frombuffer(blob, np.uint8).reshape(-1, GLYPH_BYTES)), strict=True)

@@ -20,8 +20,10 @@ from db.vectors.search import Found, Neighbour, Place, Wanted
 from db.vectors.towers import Space
 from tasks import matching
 from tasks.answering import InvalidRequest, answering
+from training.errors import PictureError
 from training.fit.vote import VOTERS
 from training.pictures.deadline import Budget
+from training.pictures.glyphs import normalised
 from training.pictures.read import read_picture
 from twinvec_client.contract.messages import Nearest, Query
 from worker.app import app
@@ -143,7 +145,13 @@ def glyph_of(query: Query, budget: Budget, *, normalise: bool) -> Vector:
     if query.encoded is not None:
         with budget.spend():
             return read_picture(query.encoded, normalise=normalise).reshape(-1)
-    return np.frombuffer(query.glyph or b"", np.uint8)
+    pixels = np.frombuffer(query.glyph or b"", np.uint8)
+    if not normalise:
+        return pixels
+    (glyph,) = normalised(pixels.reshape(1, -1))
+    if isinstance(glyph, PictureError):
+        raise glyph
+    return np.frombuffer(glyph, np.uint8)
 
 
 def _several(collections: str | list[str] | None) -> tuple[str, ...] | None:

@@ -40,8 +40,16 @@ MAX_ERRORS = 12
 
 
 def glyph(seed: int) -> bytes:
-    """784 bytes, others for every seed."""
-    return np.random.default_rng(seed).integers(0, 256, 784, np.uint8).tobytes()
+    """784 bytes, others for every seed; set as MNIST's digits are, so they are taken as they are."""
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[4:24, 4:24] = symmetric(seed)
+    return pixels.tobytes()
+
+
+def symmetric(seed: int) -> Array:
+    """(20, 20) uint8 without zeros, the same when it is turned by half."""
+    half = np.random.default_rng(seed).integers(1, 256, (10, 20), np.uint8)
+    return np.concatenate([half, half[::-1, ::-1]])
 
 
 def item(key: str, seed: int, label: int | None = None, attributes: dict[str, Any] | None = None) -> Item:

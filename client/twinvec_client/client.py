@@ -92,8 +92,11 @@ class Twinvec:
 
         pictures: a mapping of key to picture, (key, picture) pairs, or paths (each its own key); any length, read
         once, in constant memory. A picture is encoded bytes, a path, an array ((h, w) or (h, w, channels) of uint8,
-        bool, or floats in 0..1), a PIL image, or a `Digit` that carries its own label. 28x28 uint8 arrays are taken
-        as they are; all else is normalised as MNIST was made, unless `normalise` is False.
+        bool, or floats in 0..1), a PIL image, or a `Digit` that carries its own label. What is 28x28 and set as
+        MNIST's digits are (light on black, up to full levels, in 20x20 and centred by mass) is taken as it is, an
+        array of any dtype as well as a file; all else is normalised as MNIST was made, or becomes a failure. An
+        array of integers holds levels in 0..255; with 0 and 1 alone it is black and white. With `normalise` False
+        pictures are resized at most, and arrays of 28x28 taken as they are.
         labels, attributes: by key, a mapping or a function. collection: the keys' namespace; a key sent again with
         other pixels replaces the digit, with the same pixels it is `unchanged`.
         idempotency_key: the same key with the same pictures is the same job, however often it is sent.

@@ -15,7 +15,8 @@ from training.arrays import Bool
 from training.errors import PictureError
 from training.pictures.components import STROKE, Box, find_components, hugs, is_frame
 from training.pictures.deadline import Budget, deadline
-from training.pictures.read import MAX_SCANS, percentile, read_picture
+from training.pictures.read import MAX_SCANS, read_picture
+from training.pictures.transparency import percentile
 
 SECONDS = 3.0  # of the processor; each takes a fraction of one on an idle machine
 

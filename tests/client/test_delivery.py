@@ -19,7 +19,7 @@ from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import end_job, failures_of, receipts_of
 from tasks.query import look_up
-from tests.makers import Ledger, counts, failures, register, stored, vector, vectors
+from tests.makers import Ledger, counts, failures, glyph, register, stored, vector, vectors
 from training.pictures import sandbox
 from training.pictures.read import read_picture
 from training.pictures.sandbox import Decoder
@@ -98,7 +98,7 @@ def client_of(direct: Direct) -> Twinvec:
 
 
 def picture(seed: int) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(seed).integers(0, 256, (28, 28), np.uint8)
+    return np.frombuffer(glyph(seed), np.uint8).reshape(28, 28)
 
 
 def png(seed: int) -> bytes:

@@ -103,5 +103,5 @@ def test_what_is_no_picture_is_refused(picture: Any) -> None:
     assert reason(picture) == "bad_picture"
 
 
-def test_an_image_that_is_no_png_is_refused() -> None:
-    assert reason(Image.new("CMYK", (28, 28))) == "bad_picture"
+def test_an_image_of_more_than_8_bits_is_refused() -> None:
+    assert reason(Image.new("F", (28, 28))) == "bad_picture"

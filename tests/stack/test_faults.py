@@ -17,7 +17,8 @@ COUNT = 6_000
 
 def submit(stack: Stack, collection: str, seed: int) -> EmbedJob:
     images = np.random.default_rng(seed).integers(0, 256, (COUNT, 28, 28), np.uint8)
-    return stack.client().embed(((f"{n}", images[n]) for n in range(COUNT)), collection=collection)
+    pictures = ((f"{n}", images[n]) for n in range(COUNT))
+    return stack.client().embed(pictures, collection=collection, normalise=False)
 
 
 def kill_worker(stack: Stack, name: str) -> None:

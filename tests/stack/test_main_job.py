@@ -221,7 +221,8 @@ def test_a_retrained_tower_takes_over_when_every_digit_is_embedded_under_it(
 def test_what_is_cancelled_stops_and_its_counts_add_up(stack: Stack, tower: dict[str, Any], digits: Digits) -> None:
     images, _ = digits
     tv = stack.client()
-    job = tv.embed(((f"{n}", np.roll(images[n % 300], n // 300, axis=1)) for n in range(8_000)), collection="cancelled")
+    moved = ((f"{n}", np.roll(images[n % 300], n // 300, axis=1)) for n in range(8_000))
+    job = tv.embed(moved, collection="cancelled", normalise=False)
     status = job.cancel()
     assert status.final
     assert status.settled == status.total == 8_000

@@ -16,7 +16,7 @@ from redis import Redis
 from sqlalchemy import select, text
 
 from db.tables import Digit, Failure
-from tasks.intake import take_in
+from tasks.intake import read, take_in
 from tests.makers import counts, failures, glyph, register, status, stored
 from twinvec_client.contract.limits import MAX_CHUNK_ITEMS, MAX_COLLECTION_CHARS, MAX_KEY_CHARS
 from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED, BadMessage, Intake
@@ -247,3 +247,26 @@ def test_a_job_waits_for_a_tower_and_says_so(runtime: Runtime) -> None:
     assert status(runtime.transact, uuid.UUID(JOB))["state"] == "waiting_for_tower"
     register(runtime.transact)
     assert status(runtime.transact, uuid.UUID(JOB))["state"] == "queued"
+
+
+def test_arrays_are_normalised_or_refused_with_their_pixels_unless_normalise_is_off() -> None:
+    dark, empty = (255 - np.frombuffer(glyph(1), np.uint8)).tobytes(), bytes(784)
+    sent: dict[str, Any] = {
+        "keys": ["set", "dark", "empty"],
+        "item_types": bytes([GLYPH] * 3),
+        "glyphs": pack(glyph(1) + dark + empty),
+        "encoded": [],
+        "refused": [],
+        "labels": None,
+        "attributes": None,
+    }
+    items, refused = read(chunk(**sent, normalise=True), lambda _: b"")
+    assert [item.key for item in items] == ["set", "dark"]
+    assert items[0].pixels == glyph(1)
+    assert items[1].pixels != dark
+    assert [(each.key, each.reason, each.picture, each.is_glyph) for each in refused] == [
+        ("empty", "blank", empty, True)
+    ]
+    items, refused = read(chunk(**sent, normalise=False), lambda _: b"")
+    assert [item.pixels for item in items] == [glyph(1), dark, empty]
+    assert not refused

@@ -27,7 +27,7 @@ CALIBRATION = {
     "nearest_distance": [NEAR, 200.0, USUAL],
     "vote": {"bandwidth": RULE.bandwidth, "prior": RULE.prior, "classes": RULE.classes},
 }
-THRESHOLD = 1000.0  # digits of one group are within it, those of two are not
+THRESHOLD = 600.0  # digits of one group are within it, those of two are not
 GROUPS, SIZE = 3, 12
 LABELS: dict[str, int | None] = {f"{group}/{at}": group for group in range(GROUPS) for at in range(SIZE)}
 LABELS |= {"0/3": 2, "1/4": None}  # a wrong one, and none

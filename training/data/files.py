@@ -155,19 +155,22 @@ def read_folders(path: Path) -> Dataset:
 def images_of(images: AnyArray, name: str) -> Uint8:
     """(n, 28, 28) or (n, 28, 28, 1) of integers in 0..255, bool or floats in 0..1 -> (n, 28, 28) uint8.
 
+    Integers that are all 0 or 1 are black and white.
+
     Raises DataError.
     """
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if images.ndim != 3 or images.shape[1:] != (28, 28):
         raise DataError(f"{name} has the shape {images.shape}; (n, 28, 28) is needed, one glyph a row.")
-    if images.dtype == np.uint8:
+    if images.dtype == np.uint8 and images.max(initial=0) != 1:
         return images
     if images.dtype.kind not in "biuf":
         raise DataError(f"{name} has the dtype {images.dtype}; bytes, or floats in 0..1, are needed.")
     if not np.isfinite(images).all():
         raise DataError(f"{name} holds NaN or infinity. Clean it first.")
-    highest = 255 if images.dtype.kind in "iu" else 1
+    binary = images.dtype.kind in "biu" and images.size and images.min() == 0 and images.max() == 1
+    highest = 255 if images.dtype.kind in "iu" and not binary else 1
     if images.size and (images.min() < 0 or images.max() > highest):
         raise DataError(
             f"{name} holds {images.dtype} from {images.min():.3g} to {images.max():.3g}; it must lie in 0..{highest}."

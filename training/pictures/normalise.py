@@ -16,6 +16,9 @@ from training.pictures.components import Sheet, bounds, edges_of, locate
 BOX = 20  # pixels of the longer side of its ink
 MIDDLE = 14.0  # where the centre of mass lies in all 70,000 of MNIST, within half a pixel
 
+OFF_MIDDLE = 0.55  # pixels at most from there
+LEAST_TOP = 128  # the lightest pixel of a glyph at least; MNIST's are all 254 or 255
+
 # (784, 3): pixels times this are the sums of row, column and 1, weighted by level; below 2**24, so exact in float32.
 MOMENTS = np.stack([*np.mgrid[:SIDE, :SIDE], np.ones((SIDE, SIDE))], -1).reshape(-1, 3).astype(np.float32)
 
@@ -41,8 +44,9 @@ def is_set_like_mnist(grey: Uint8) -> bool:
     longer = max(lines_inked(grey.tobytes()), lines_inked(grey.T.tobytes()))
     if not BOX - 1 <= longer <= BOX:
         return False
-    down, across, total = (float(moment) for moment in grey.reshape(-1).astype(np.float32) @ MOMENTS)
-    return max(abs(down / total - MIDDLE), abs(across / total - MIDDLE)) <= 0.55
+    down, across, total = (grey.reshape(-1).astype(np.float32) @ MOMENTS).tolist()
+    off = max(abs(down - MIDDLE * total), abs(across - MIDDLE * total))
+    return off <= OFF_MIDDLE * total and int(grey.max()) >= LEAST_TOP
 
 
 def lines_inked(pixels: bytes) -> int:

@@ -7,12 +7,21 @@ import warnings
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-from training.arrays import SIDE, AnyArray, Int64, Uint8
+from training.arrays import SIDE, Uint8
 from training.errors import PictureError
 from training.pictures.deadline import too_costly
+from training.pictures.mending import (
+    JPEG,
+    PNG,
+    other_format,
+    unwrapped,
+    with_end_marker,
+    without_needless_chunks,
+)
 from training.pictures.normalise import is_set_like_mnist, set_like_mnist
+from training.pictures.transparency import filled
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 24_000_000  # a phone's photograph; 72 MB when decoded in colour
@@ -21,8 +30,17 @@ SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 
 MAX_SCANS = 100  # of a JPEG, which decodes each over all of its pixels; encoders write about ten
 DRAFT_SIDE = 1024  # pixels; a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, but not below this
-BLOCK = 256  # rows that are computed at a time
 BITS_PER_SAMPLE = 258  # the TIFF tag
+ORIENTATION = ExifTags.Base.Orientation
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_picture(
@@ -30,9 +48,10 @@ def read_picture(
 ) -> Uint8:
     """The bytes of an encoded picture -> (28, 28) uint8.
 
-    Normalised to MNIST's form (see `normalise`), unless it is 28x28 and already has that form: then it is taken byte
-    for byte. With `normalise=False` only made grey and resized, its polarity kept. Bytes are counted before the
-    picture is opened, and pixels before it is decoded. Of an animation the first frame is read.
+    A data URL and base64 are read as what they hold. Normalised to MNIST's form (see `normalise`), unless it is 28x28
+    and already has that form: then it is taken byte for byte. With `normalise=False` only made grey and resized, its
+    polarity kept. Bytes are counted before the picture is opened, and pixels before it is decoded. Of an animation the
+    first frame is read.
 
     Raises PictureError and nothing else, for any bytes.
     """
@@ -52,7 +71,34 @@ def read_picture(
 
 
 def decode(data: bytes, max_pixels: int) -> Uint8:
-    """Encoded bytes -> (h, w) uint8 grey, upright, transparency filled."""
+    """Encoded bytes -> (h, w) uint8 grey, upright, transparency filled; mended where the pixels are sound."""
+    data = unwrapped(data)
+    if not data:
+        raise PictureError("empty", "The text holds no picture. Encode the file again.")
+    try:
+        return decode_as_it_is(data, max_pixels)
+    except PictureError as error:
+        mended = None if error.reason != "damaged" else decode_mended(data, max_pixels)
+        if mended is None:
+            raise
+        return mended
+
+
+def decode_mended(data: bytes, max_pixels: int) -> Uint8 | None:
+    """What every viewer shows of a damaged file, if no pixel lacks."""
+    try:
+        if data.startswith(PNG) and (png := without_needless_chunks(data)) is not None:
+            return decode_as_it_is(png, max_pixels)
+        if data.startswith(JPEG) and (jpegs := with_end_marker(data)) is not None:
+            one, other = (decode_as_it_is(jpeg, max_pixels) for jpeg in jpegs)
+            return one if np.array_equal(one, other) else None
+    except PictureError:
+        return None
+    return None
+
+
+def decode_as_it_is(data: bytes, max_pixels: int) -> Uint8:
+    """Encoded bytes -> (h, w) uint8 grey. PictureError where Pillow cannot read them."""
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             return to_grey(open_image(data, max_pixels))
@@ -63,8 +109,11 @@ def decode(data: bytes, max_pixels: int) -> Uint8:
     except UnidentifiedImageError as error:
         if data.startswith(SIGNATURES):
             raise damaged("its header is incomplete") from error
+        name = other_format(data)
         raise PictureError(
-            "not_a_picture", f"These bytes are not a picture. Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+            "not_a_picture",
+            f"{'These bytes are not a picture' if name is None else f'This is {name}, which is not read'}. "
+            f"Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.",
         ) from None
     except Exception as error:  # Pillow's readers raise any error of their parsers, SyntaxError included
         raise damaged(str(error) or type(error).__name__) from error
@@ -102,10 +151,12 @@ def bits_per_channel(image: Image.Image, data: bytes) -> int:
 
 
 def to_grey(image: Image.Image) -> Uint8:
-    """Any picture -> (h, w) uint8, turned as its EXIF says."""
+    """Any picture -> (h, w) uint8, turned as its EXIF or XMP says."""
     image.load()
     if image.info or image.format != "PNG":  # a PNG without `info` has no EXIF
-        ImageOps.exif_transpose(image, in_place=True)
+        image = upright(image)
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
+        image = image.convert("RGB")  # Windows leaves the fourth byte 0
     if image.has_transparency_data:
         return filled(np.asarray(image.convert("RGBA").convert("LA")))
     if image.mode == "LAB":
@@ -113,41 +164,19 @@ def to_grey(image: Image.Image) -> Uint8:
     return np.array(image if image.mode == "L" else image.convert("L"))
 
 
-def filled(picture: Uint8) -> Uint8:
-    """(h, w, 2) level and alpha -> (h, w): what is transparent becomes paper.
-
-    What is opaque may be paper with a digit on it: then the paper is its median level. Or it is the digit's
-    strokes alone: then the paper is black or white, the one that is farther from them.
-    """
-    level, alpha = picture[..., 0], picture[..., 1]
-    counts = np.bincount(level[alpha > 127], minlength=256)
-    if not counts.any():
-        return np.zeros(level.shape, np.uint8)
-    low, middle, high = (percentile(counts, share) for share in (0.05, 0.5, 0.95))
-    paper = np.float32(middle if high - low > 64 else 255.0 * (middle < 128))
-    whole = np.empty(level.shape, np.uint8)
-    for rows in (slice(top, top + BLOCK) for top in range(0, len(level), BLOCK)):  # not ten bytes a pixel at once
-        share = alpha[rows] / np.float32(255)
-        whole[rows] = rounded(level[rows] * share + paper * (1 - share))
-    return whole
-
-
-def percentile(counts: Int64, share: float) -> float:
-    """NumPy's percentile of the levels that are counted: (256,), how often each occurs."""
-    place = share * (int(counts.sum()) - 1)
-    below, above = np.searchsorted(np.cumsum(counts), [np.floor(place), np.ceil(place)], side="right").tolist()
-    return float(below + (above - below) * (place - np.floor(place)))
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its tags say. `ImageOps.exif_transpose` writes them anew, and fails with any bad one."""
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # tags that nobody can read turn nothing; their parsers raise anything
+        return image
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 def resized(grey: Uint8) -> Uint8:
     """(h, w) -> (28, 28), its aspect not kept."""
     return np.array(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-
-
-def rounded(levels: AnyArray) -> Uint8:
-    """Levels in 0..255 -> uint8."""
-    glyph: Uint8 = np.rint(levels).astype(np.uint8)
-    return glyph
 
 
 def damaged(fault: str) -> PictureError:

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 REFUSED = 78  # exit status: an injection does not fit the product
 EXITED = 9  # exit status: at an armed point
-DEADLY = b"\xde\xad\xbe\xef this picture kills \xfe"  # in a file's bytes or in a glyph's first pixels
+DEADLY = b"\xde\xad\xbe\xef this picture kills \xfe"  # in a file's bytes; the first 20 in a glyph's line
 
 FOLDER = Path(os.environ.get("CHAOS_FOLDER", ""))
 

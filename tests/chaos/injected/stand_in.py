@@ -24,7 +24,7 @@ class TowerCache:
 def embed(tower: int, pixels: Array) -> Array:
     """(n, 28, 28) or (n, 784) uint8 -> (n, 128) float32, in the time that the case wants; dies of a deadly picture."""
     dawdle()
-    if any(glyph.tobytes().startswith(DEADLY) for glyph in pixels.reshape(-1, 784)):
+    if any(DEADLY[:20] in glyph.tobytes() for glyph in pixels.reshape(-1, 784)):
         die("tower")
     return product(tower, pixels)
 
