@@ -276,7 +276,7 @@ def test_numbers_of_numpy_are_numbers(broker: "redis.Redis", broker_url: str, nu
             lambda: tv.nearest(GLYPH, k=number(5), label=number(7), max_distance=np.float32(0.5)),
             {"k": 5, "label": 7, "max_distance": 0.5},
         ),
-        ("query", lambda: tv.suspects(limit=number(5), most=number(9)), {"limit": 9, "count": 9}),
+        ("query", lambda: tv.suspects(limit=number(5), most=number(9)), {"limit": 9}),
         ("query", lambda: tv.duplicates(distance=np.float64(0.25), limit=number(5)), {"distance": 0.25}),
         ("control", lambda: tv.jobs(limit=number(5)), {"limit": 5}),
         ("control", lambda: tv.dead_batches(limit=number(5)), {"limit": 5}),

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from training.arrays import AnyArray, Bool, Float32, Int64, Uint8
+from training.arrays import AnyArray, Bool, Int64, Uint8
 
 SAMPLE = 128  # pixels of the side of what is looked at
 LEAST_ALPHA = 8  # of 255; what is no more opaque anywhere is empty
