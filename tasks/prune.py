@@ -20,23 +20,21 @@ from db.queue import retention
 from db.queue.retention import START, Keep, Place, Pruned
 from db.vectors.retention import prune_files
 from twinvec_client.contract.messages import Prune
+from worker import throttle
 from worker.app import app
 from worker.runtime import Runtime, runtime
 from worker.settings import Settings
-from worker.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
 SECONDS = 0.1  # that a round takes, but for the end of its last transaction
 ROWS = 500  # of one transaction, which takes some hundredths of a second
 
-_throttle = Throttle()  # of this process
-
 
 @app.task(name=Prune.task)
 def prune_now(**_: Any) -> None:
     try:
-        _throttle.run(lambda: rounds().run(runtime()))
+        throttle.upkeep.run(lambda: rounds().run(runtime()))
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient_privilege
             raise

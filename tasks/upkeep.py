@@ -22,10 +22,10 @@ from db.queue import abandon, rescue
 from db.vectors import backfill, lifecycle, partitions, placing
 from tasks.announce import announce
 from twinvec_client.contract.messages import BackfillDue, Sweep
+from worker import throttle
 from worker.app import app
 from worker.outbox import depths, publish
 from worker.runtime import Runtime, runtime
-from worker.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,10 @@ PLACING = 0.5  # seconds of a sweep
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_throttle = Throttle()  # of this process
-
 
 @app.task(name=Sweep.task)
 def sweep_now(**_: Any) -> None:
-    _throttle.run(lambda: sweep(runtime()))
+    throttle.upkeep.run(lambda: sweep(runtime()))
 
 
 @app.task(name=BackfillDue.task)
