@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -89,3 +90,19 @@ def test_limits_of_time_are_not_the_sender_s_to_set() -> None:
     headers = admit(message, "control")["headers"]
     assert (headers["timelimit"], headers["retries"], headers["shadow"], headers["origin"]) == ([None] * 2, 0, None, "")
     assert headers["expires"] == "2099-01-01T00:00:00+00:00"
+
+
+def test_what_is_large_is_unpacked_only_if_its_fields_have_their_types() -> None:
+    """Empty maps take 73 times as much memory as bytes on the wire."""
+    swarm: list[dict[str, Any]] = [{}] * (3 * 2**20)
+    wrong = envelope("twinvec.nearest", "query", {"queries": swarm})
+    tracemalloc.start()
+    with pytest.raises(NotAdmitted, match="queries"):
+        admit(wrong, "query")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 50e6
+    query = {"encoded": bytes(3 * 2**20)}
+    fields = dict.fromkeys(("collection", "label", "attributes", "max_distance"))
+    plain = {"k": 1, "match": False, "pictures": False, "normalise": False}
+    assert admit(envelope("twinvec.nearest", "query", {"queries": [query], **plain, **fields}), "query")
