@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from datetime import datetime
+from types import GenericAlias
 from typing import Annotated, Any, Literal
 
 import msgpack
@@ -21,11 +22,13 @@ from twinvec_client.contract.messages import MESSAGES, Probe
 
 ADMITTED = {lane: {message.task for message in MESSAGES if message.lane == lane} | {Probe.task} for lane in LANES}
 
-LARGE = (
-    2 * 2**20
-)  # bytes of a body that is not unpacked before its fields have their types: small objects take 73 times
-# what they take on the wire
-_CONTENTS: dict[str, Any] = {kind.task: tuple[list[None], kind, dict[str, Any]] for kind in (*MESSAGES, Probe)}
+# Bytes of a body that is not unpacked before its fields have their types: small objects take 73 times what they take on
+# the wire.
+LARGE = 2 * 2**20
+_CONTENTS = {
+    kind.task: GenericAlias(tuple, (GenericAlias(list, (type(None),)), kind, GenericAlias(dict, (str, Any))))
+    for kind in (*MESSAGES, Probe)
+}
 
 _SIMPLE = r"^[\w.:@-]+$"
 
