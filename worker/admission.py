@@ -18,16 +18,17 @@ from msgspec import Meta
 
 from twinvec_client.contract.broker import LANES, SERIALIZER
 from twinvec_client.contract.limits import MAX_MESSAGE_BYTES
-from twinvec_client.contract.messages import MESSAGES, Probe
+from twinvec_client.contract.messages import MESSAGES, Message, Probe
 
 ADMITTED = {lane: {message.task for message in MESSAGES if message.lane == lane} | {Probe.task} for lane in LANES}
 
 # Bytes of a body that is not unpacked before its fields have their types: small objects take 73 times what they take on
 # the wire.
 LARGE = 2 * 2**20
+_KINDS: tuple[type[Message], ...] = (*MESSAGES, Probe)
 _CONTENTS = {
     kind.task: GenericAlias(tuple, (GenericAlias(list, (type(None),)), kind, GenericAlias(dict, (str, Any))))
-    for kind in (*MESSAGES, Probe)
+    for kind in _KINDS
 }
 
 _SIMPLE = r"^[\w.:@-]+$"
