@@ -12,7 +12,7 @@ from tests.chaos.pictures import digests, noise
 from tests.chaos.result import Result
 
 FAULTS = ("slow", "lossy", "nameless", "moved")
-LONG: dict[str, Any] = {"digits": 1_920, "nameless": 120.0, "faults": FAULTS}
+LONG: dict[str, Any] = {"digits": 960, "nameless": 120.0, "faults": FAULTS}
 SHORT: dict[str, Any] = {"digits": 640, "nameless": 0.0, "faults": ("moved",)}
 FLEET = Hosts
 
