@@ -30,6 +30,7 @@ REGIONS = 64
 CELLS = 16  # of a region
 SAMPLES = 16  # of the sample for each cell, on average, or there are fewer cells
 ROUNDS = 8  # of k-means
+BLOCK = 128  # vectors that are multiplied at a time: of more, BLAS makes work for threads, which wait for busy cores
 LARGE = 1e15  # numbers from here on are not placed: a square of float32 ends at 3e38
 DIGEST_BYTES = 16
 
@@ -265,19 +266,23 @@ def _small(moved: Array, directions: Array, kind: type[np.floating[Any]] = np.fl
     The rest is subtracted first and measured then: as a difference of squares, |x|^2 - |A'x|^2, rounding swallows it.
     """
     small = np.empty((len(moved), directions.shape[1] + 1), kind)
-    along = moved @ directions
-    rest = moved - along @ directions.T
-    small[:, :-1] = along
-    small[:, -1] = np.sqrt(np.einsum("ij,ij->i", rest, rest))
+    for start in range(0, len(moved), BLOCK):
+        rows = moved[start : start + BLOCK]
+        along = rows @ directions
+        rest = rows - along @ directions.T
+        small[start : start + BLOCK, :-1] = along
+        small[start : start + BLOCK, -1] = np.sqrt(np.einsum("ij,ij->i", rest, rest))
     return small
 
 
 def _nearest(small: Array, centroids: Array) -> Array:
     """(n,): the centroid nearest to each, (c, r + 1), by the least |c|^2 / 2 - c.x, in float32."""
     halves = (np.square(centroids.astype(np.float64)).sum(axis=1) / 2).astype(np.float32)
-    scores = small @ -centroids.T
-    scores += halves
-    nearest: Array = scores.argmin(axis=1)
+    nearest, against = np.empty(len(small), np.intp), -centroids.T
+    for start in range(0, len(small), BLOCK):
+        scores = small[start : start + BLOCK] @ against
+        scores += halves
+        scores.argmin(axis=1, out=nearest[start : start + BLOCK])
     return nearest
 
 

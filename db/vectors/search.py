@@ -49,7 +49,7 @@ SET LOCAL enable_memoize = off;
 """
 # Cells are read in the index alone. The planner does not know how few rows a small vector's condition leaves.
 _INDEX_ONLY = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
-_ANY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on"
+_ANY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on; SET LOCAL effective_io_concurrency = 0"
 _ANY_SCAN = "SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on"
 
 
@@ -326,9 +326,11 @@ def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool
         WHERE e.tower = {tower} AND e.cell = {UNPLACED}
     """
     query = f"""
-        SELECT best.digit, best.distance, v.vector, d.passes FROM (
-            SELECT e.digit, e.vector <-> %s::vector AS distance FROM ({carrying}) AS e
-            WHERE e.digit <> %s AND e.vector <-> %s::vector >= %s
+        SELECT best.digit, best.distance, best.compared, v.vector, d.passes FROM (
+            SELECT e.digit, e.distance, {"count(*) OVER ()" if few else "0"} AS compared FROM (
+                SELECT e.digit, e.vector <-> %s::vector AS distance FROM ({carrying}) AS e
+                WHERE e.digit <> %s AND e.vector <-> %s::vector >= %s OFFSET 0
+            ) AS e
             ORDER BY 2, 1 LIMIT %s
         ) AS best CROSS JOIN LATERAL (
             SELECT v.vector FROM embeddings AS v WHERE v.tower = {tower} AND v.digit = best.digit OFFSET 0
@@ -341,8 +343,11 @@ def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool
     rows = fetch(session, query, [vector, *parameters])
     if not all(passes for *_, passes in rows):
         return False
-    search.take(*_vectors((row[0], row[2]) for row in rows))
-    ((search.compared,),) = fetch(session, f"SELECT count(*) FROM ({carrying}) AS e", [*carried, *described])
+    search.take(*_vectors((row[0], row[3]) for row in rows))
+    if few:
+        search.compared = rows[0][2] if rows else 0
+    else:
+        ((search.compared,),) = fetch(session, f"SELECT count(*) FROM ({carrying}) AS e", [*carried, *described])
     _finish(session, tower, search, rows, *_source(tower, filters, few=few))
     return True
 
