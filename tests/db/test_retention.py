@@ -481,7 +481,7 @@ def test_a_poisoned_digit_past_the_limit_is_listed_without_its_pixels(ledger: Le
     batch = batch_of(ledger, item("a", 1), job=job)
     for _ in range(3):
         claim(ledger, batch, lease=-1)
-        ledger(rescue, max_attempts=3, kept_bytes=783)
+        ledger(rescue, max_attempts=3, max_errors=3, kept_bytes=783)
     (listed,) = ledger(failures_page, job, after="", limit=9, pictures=True)
     assert (listed.reason, listed.picture) == ("poison", None)
 
