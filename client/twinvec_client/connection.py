@@ -16,6 +16,7 @@ import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from twinvec_client import forking  # noqa: F401  # what it does, it does when it is imported
 from twinvec_client.contract.application import ExplicitApplication
 from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, Socket, keepalive, safe_broker_url, transport
 from twinvec_client.contract.messages import Message

@@ -131,6 +131,7 @@ def test_forked_processes_and_their_parent_ask_at_the_same_time(worker: None, br
 
 def test_processes_forked_while_other_threads_ask_answer(worker_aside: None, broker_url: str) -> None:
     tv = Twinvec(broker_url, answer_timeout=30)
+    tv.jobs()  # a process that is forked while another thread imports a module can never import it
     ending, errors = threading.Event(), list[Exception]()
 
     def ask() -> None:
