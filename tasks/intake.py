@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -131,12 +131,14 @@ def read(chunk: Intake, read_one: ReadOne) -> tuple[list[Item], list[FailedItem]
     items: list[Item] = []
     failures: list[FailedItem] = []
     labels, attributes = chunk.labels or [None] * len(chunk.keys), attributes_of(chunk)
-    glyphs = glyphs_of(unpack(chunk.glyphs, chunk.item_types.count(GLYPH)), normalise=chunk.normalise)
+    sent = unpack(chunk.glyphs, chunk.item_types.count(GLYPH))
+    glyphs = enumerate(glyphs_of(sent, normalise=chunk.normalise))
     encoded, refused = iter(chunk.encoded), iter(chunk.refused)
     for key, item_type, label, extra in zip(chunk.keys, chunk.item_types, labels, attributes, strict=True):
         if item_type == GLYPH:
-            pixels, glyph = next(glyphs)
+            at, glyph = next(glyphs)
             if isinstance(glyph, PictureError):
+                pixels = sent[at * GLYPH_BYTES : (at + 1) * GLYPH_BYTES]
                 failures.append(FailedItem(key, glyph.reason, str(glyph), pixels, True, label, extra))
             else:
                 items.append(Item(key, glyph, label, extra))
@@ -169,9 +171,8 @@ def json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def glyphs_of(blob: bytes, *, normalise: bool) -> Iterator[tuple[bytes, Outcome]]:
-    """The 784 bytes of each array, and the glyph that they are or become."""
-    sent = (blob[at : at + GLYPH_BYTES] for at in range(0, len(blob), GLYPH_BYTES))
+def glyphs_of(blob: bytes, *, normalise: bool) -> Sequence[Outcome]:
+    """The glyph that each array is or becomes, or why it becomes none."""
     if not normalise:
-        return ((pixels, pixels) for pixels in sent)
-    return zip(sent, normalised(np.frombuffer(blob, np.uint8).reshape(-1, GLYPH_BYTES)), strict=True)
+        return [blob[at : at + GLYPH_BYTES] for at in range(0, len(blob), GLYPH_BYTES)]
+    return normalised(np.frombuffer(blob, np.uint8).reshape(-1, GLYPH_BYTES))

@@ -1,6 +1,9 @@
 """Real servers for every test: one pair a run, a fresh database and an empty broker a test."""
 
+import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +29,19 @@ UNHARMED = {  # of a server that is not killed, and on which hundreds of databas
     "autovacuum": "off",  # of databases that live for a moment
     "file_copy_method": "clone",
 }
+
+
+def pytest_configure() -> None:
+    """End by a request to end as by Ctrl-C, so that servers are stopped; in a child that was forked, at once."""
+    own = os.getpid()
+
+    def end(*_: object) -> None:
+        if os.getpid() != own:
+            os._exit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

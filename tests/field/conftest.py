@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import twinvec
+from tests.serving import worker
 from training.arrays import Uint8
 
-__all__ = ["digits", "twinvec"]
+__all__ = ["digits", "twinvec", "worker"]
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "mnist-sample.npz"
 

@@ -16,8 +16,6 @@ import msgpack
 import numpy as np
 import pytest
 import redis
-from celery.contrib.testing.worker import start_worker
-from sqlalchemy import Engine
 
 from tests.makers import eventually
 from twinvec_client import Digit, InvalidRequest, NoAnswer, Twinvec
@@ -25,26 +23,10 @@ from twinvec_client.chunks import JobOptions, chunks
 from twinvec_client.contract.broker import KEY_PREFIX
 from twinvec_client.contract.limits import MAX_CHUNK_BYTES
 from twinvec_client.contract.messages import Intake
-from worker.app import app
 from worker.broker import connect_broker
-from worker.runtime import runtime
 
 GLYPH = np.zeros((28, 28), np.uint8)
 JOB = "6f0e9c62-8a0b-4ad0-9e1c-2f5c1f0d7a11"
-
-
-@pytest.fixture
-def worker(broker: "redis.Redis", database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One that serves `control`, in a thread of this process."""
-    monkeypatch.setenv("TWINVEC_DATABASE_URL", database_url)
-    runtime.cache_clear()
-    for module in app.conf.include:
-        app.loader.import_task_module(module)
-    app.amqp.queues.select(["control"])
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20):
-        yield
-    runtime().engine.dispose()
-    runtime.cache_clear()
 
 
 @pytest.fixture

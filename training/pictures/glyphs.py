@@ -5,8 +5,6 @@ It knows arrays alone. The bulk path asks of every digit, so the question is che
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from training.arrays import SIDE, Bool, Uint8
@@ -15,18 +13,22 @@ from training.pictures.normalise import BOX, LEAST_TOP, MIDDLE, MIN_CONTRAST, MO
 
 BLOCK = 128  # glyphs that are looked at together: they stay in the cache, and their moments take BLAS no threads
 
+_MOMENTS = np.ascontiguousarray(MOMENTS.T)
+
 Outcome = bytes | PictureError  # 784 pixels, or why there are none
 
 
-def normalised(pixels: Uint8) -> Iterator[Outcome]:
+def normalised(pixels: Uint8) -> list[Outcome]:
     """(n, 784) uint8 -> 784 bytes for each, or the PictureError that refuses it.
 
     What is set as MNIST's digits are is taken byte for byte. All else is normalised: of either polarity, anywhere in
     its 28x28; with 0 and 1 alone it is black and white.
     """
     blob, size = pixels.tobytes(), SIDE * SIDE
-    for place, is_set in enumerate(are_set_like_mnist(pixels).tolist()):
-        yield blob[place * size : (place + 1) * size] if is_set else set_or_refused(pixels[place])
+    outcomes: list[Outcome] = [blob[at : at + size] for at in range(0, len(blob), size)]
+    for place in np.flatnonzero(~are_set_like_mnist(pixels)).tolist():
+        outcomes[place] = set_or_refused(pixels[place])
+    return outcomes
 
 
 def set_or_refused(pixels: Uint8) -> Outcome:
@@ -54,11 +56,17 @@ def are_set_like_mnist(pixels: Uint8) -> Bool:
 
 def _are_set(pixels: Uint8) -> Bool:
     corners = pixels[:, 0] | pixels[:, SIDE - 1] | pixels[:, -SIDE] | pixels[:, -1]
-    words = pixels.view(np.uint32).reshape(len(pixels), SIDE, SIDE // 4)  # four pixels at a time
-    columns = np.bitwise_or.reduce(words, axis=1).view(np.uint8) != 0
-    rows = np.bitwise_or.reduce([words[:, :, place] for place in range(SIDE // 4)]) != 0
+    words = pixels.view(np.uint32)  # four pixels at a time
+    by_row = words.reshape(len(pixels), SIDE, SIDE // 4)
+    rows = np.bitwise_or.reduce([by_row[:, :, place] for place in range(SIDE // 4)]) != 0
+    # Columns: one half of the rows upon the other, in long runs, which is three times as fast as a reduction.
+    half = words[:, :98] | words[:, 98:]
+    quarter = half[:, :49] | half[:, 49:]
+    three = quarter[:, :21] | quarter[:, 21:42]
+    columns = (three[:, :7] | three[:, 7:14] | three[:, 14:] | quarter[:, 42:]).view(np.uint8) != 0
     longer = np.maximum(extents(rows), extents(columns))
-    down, across, total = MOMENTS.T @ pixels.astype(np.float32).T
+    levels = pixels.astype(np.float32)
+    down, across, total = (levels @ moment for moment in _MOMENTS)
     off = np.maximum(np.abs(down - MIDDLE * total), np.abs(across - MIDDLE * total))
     is_full = pixels.max(axis=1) >= LEAST_TOP
     are_set: Bool = (corners == 0) & (longer >= BOX - 1) & (longer <= BOX) & (off <= OFF_MIDDLE * total) & is_full
