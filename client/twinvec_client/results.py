@@ -122,8 +122,8 @@ class MapPoint:
 class Map:
     """Stored vectors on a plane: their first two principal components.
 
-    stored: how many digits there are, of which the points are all or a sample. explained: the share of the points'
-    variance along x and along y.
+    stored: how many digits there are, of which the points are all or a sample; about how many are stored in all, where
+    counting takes more than a second. explained: the share of the points' variance along x and along y.
     """
 
     tower: str

@@ -282,7 +282,8 @@ class Answers(TypedDict):
 
 class SuspectsPage(TypedDict):
     """tower: the fingerprint of the tower that answers. looked_at: how many digits. after: where the next page begins;
-    null where there is none. total: digits to look at in all, as far as they were counted."""
+    null where there is none. total: digits to look at in all, as far as they were counted, and about how many are
+    stored where counting takes more than a second."""
 
     tower: str
     looked_at: int
