@@ -19,7 +19,6 @@ from db.vectors.lifecycle import NewTower, register
 from local.servers import Servers
 from local.signals import Interrupts
 from local.stack import Stack
-from training.recipes import RECIPES
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,18 +70,7 @@ def _tower(recipe: str | None) -> dict[str, Any]:
     """A tower's `file` and `fingerprint`, and the file of its `frame`. A trained one is kept for later runs."""
     folder = ROOT / ".twinvec" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    if recipe is None:
-        return alone("tower", file=str(folder / "tower.keras"), recipe=None)
-    noted = folder / f"{recipe}.json"
-    settings = asdict(RECIPES[recipe])
-    if noted.exists():
-        known: dict[str, Any] = json.loads(noted.read_text())
-        if known["settings"] == settings:
-            return known
-    print(f"training a tower of the recipe {recipe}", flush=True)
-    made = alone("tower", file=str(folder / f"{recipe}.keras"), recipe=recipe)
-    noted.write_text(json.dumps(made | {"settings": settings}))
-    return made
+    return alone("tower", file=str(folder / f"{recipe or 'tower'}.keras"), recipe=recipe)
 
 
 def _new_tower(recipe: str | None, tower: dict[str, Any]) -> NewTower:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from worker.runtime import Runtime, runtime
 
 TIME_LIMIT = 120  # seconds for a request, after which its process is ended
 PICTURES_SECONDS = 10.0  # of the processor for all pictures of a request: others wait meanwhile
+CONNECTIONS = min(4, os.cpu_count() or 1)  # to the database, that the queries of one request are shared out among
 Vector = np.ndarray[Any, Any]
 
 _CURSOR = re.compile(r"([0-9a-f]{64}):(0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}):([0-9]{1,18})")
@@ -64,7 +66,7 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
         search.begin(session)
         space = towers.searched(session)
         queries = placed(session, space, request.queries, glyphs, runtime)
-        found = search.nearest(session, space.tower, space.frame, queries, wanted)
+        found = search.nearest(session, space.tower, space.frame, queries, wanted, connections=CONNECTIONS)
         return space, found, voters(session, space, queries, wanted, found) if request.match else None
 
     space, found, voting = runtime.transact(find)
@@ -81,7 +83,8 @@ def voters(
         return [each.neighbours for each in found]
     first = [query._replace(after=None) for query in queries]
     more = wanted._replace(k=VOTERS, pictures=False)
-    return [each.neighbours for each in search.nearest(session, space.tower, space.frame, first, more)]
+    nearer = search.nearest(session, space.tower, space.frame, first, more, connections=CONNECTIONS)
+    return [each.neighbours for each in nearer]
 
 
 def answer(space: Space, found: Found, match: dict[str, Any] | None, seconds: float) -> dict[str, Any]:

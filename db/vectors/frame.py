@@ -27,7 +27,7 @@ UNPLACED = -1  # the cell of a vector without a small vector: it is compared wit
 MOST_DIRECTIONS = 14
 EXPLAINED = 0.9999  # of the variance: no more directions are taken than that needs
 REGIONS = 64
-CELLS = 16  # of a region
+CELLS = 48  # of a region
 SAMPLES = 16  # of the sample for each cell, on average, or there are fewer cells
 ROUNDS = 8  # of k-means
 BLOCK = 128  # vectors that are multiplied at a time: of more, BLAS makes work for threads, which wait for busy cores
@@ -196,16 +196,16 @@ class Partition:
         points = centroids.astype(np.float64)
         return cls(points, np.linalg.norm(points[:, :, None] - points[:, None], axis=-1))
 
-    def within(self, small: Array, reach: float, off: float) -> Array:
-        """(g, m) bool: which cells may hold a stored small vector within `reach` of this one.
+    def within(self, small: Array, reach: float, off: float, sets: Array | slice = slice(None)) -> Array:
+        """(g, m) bool: which cells, of some of the sets, may hold a stored small vector within `reach` of this one.
 
         A small vector x in the cell of centroid c has, as computed, the least score |c|^2 / 2 - c.x of its set. A score
         is off by at most `off`, so |x - c|^2 <= |x - o|^2 + 4 off for each other centroid o: a half-space, and its
         distance to a query s is (|s - c|^2 - |s - o|^2 - 4 off) / (2 |c - o|).
         """
-        squares = np.square(self.points - small).sum(axis=2)
+        squares = np.square(self.points[sets] - small).sum(axis=2)
         beyond = squares[:, :, None] - squares[:, None] - 4 * off
-        inside: Array = (beyond <= 2 * reach * (1 + 1e-9) * self.between).all(axis=2)
+        inside: Array = (beyond <= 2 * reach * (1 + 1e-9) * self.between[sets]).all(axis=2)
         return inside
 
 
@@ -222,9 +222,14 @@ class View:
         """Whether bounds can be computed: not where the query's numbers are too large."""
         return bool((np.abs(self.small) < LARGE).all())
 
-    def nearest_cells(self) -> Array:
-        """Every cell, (c,) int16, in the order of their centroids' distances."""
-        return np.argsort(np.square(self.frame.cells - self.small).sum(axis=1), kind="stable").astype(np.int16)
+    def nearest_cells(self, count: int | None = None) -> Array:
+        """So many cells, or all of them, int16, in the order of their centroids' distances."""
+        away = self.frame.cells - self.small
+        squares = np.einsum("ij,ij->i", away, away)
+        if count is None or count >= len(squares):
+            return np.argsort(squares).astype(np.int16)
+        nearest = np.argpartition(squares, count)[:count]
+        return nearest[np.argsort(squares[nearest])].astype(np.int16)
 
     def small_bound(self, farthest: float) -> float:
         """What `small <-> s`, as the database computes it, does not exceed for any vector within `farthest`."""
@@ -238,8 +243,9 @@ class View:
         off = 2 * (len(self.small) + 3) * _U * terms + _TINY
         # And of the squares here: sums of r + 1 of them in float64, two in each difference, four times `off`.
         off += (len(self.small) + 2) * 2.0**-53 * (self._length + frame.radius) ** 2
-        regions = frame.wide.within(self.small, reach, off)[0]
-        cells = frame.narrow.within(self.small, reach, off) & regions[:, None]
+        regions = np.flatnonzero(frame.wide.within(self.small, reach, off)[0])
+        cells = np.zeros_like(frame.places)
+        cells[regions] = frame.narrow.within(self.small, reach, off, regions)
         return np.flatnonzero(cells[frame.places]).astype(np.int16)
 
     def share(self, cells: Array) -> float:

@@ -11,11 +11,17 @@ rounding, and float64 decides. It must not know where a query came from.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 from db.bulk import cursor, fetch, sent_vectors
@@ -34,6 +40,8 @@ FAIRLY_WIDE = 0.2  # of the vectors: where so many lie in the cells that remain,
 MOST_COMPARED_SHARE = 0.05
 AT_ONCE = 20_000  # neighbours asked for in one statement, of all queries
 TOGETHER = 100  # queries in one statement: MOST_COMPARED vectors may come back for each
+SHARE = 8  # queries that are worth a connection of their own
+OTHER_LIMIT = 1.0  # seconds that another connection is waited for: all may be held by searches that wait for one
 STREAMED = 20_000  # vectors that are read at a time where the database cannot choose
 
 # pgvector adds up 128 squares in float32: off by at most 130 u = 8e-6 of their sum, half of that of its root.
@@ -101,20 +109,72 @@ def begin(session: Session) -> None:
     _run(session, _SETTINGS + _INDEX_ONLY)
 
 
-def nearest(session: Session, tower: int, frame: Frame | None, queries: Sequence[Query], wanted: Wanted) -> list[Found]:
+def nearest(
+    session: Session,
+    tower: int,
+    frame: Frame | None,
+    queries: Sequence[Query],
+    wanted: Wanted,
+    *,
+    connections: int = 1,
+) -> list[Found]:
     """For each query the nearest digits under a tower, in a transaction that `begin` has begun.
 
-    frame: the tower's own; None where it has none.
+    frame: the tower's own; None where it has none. connections: that many queries are shared out among, this one and
+    others of its engine that see the same snapshot; fewer where no more are to be had.
     """
     searches = [_Search(query, wanted) for query in queries]
-    size = max(1, min(TOGETHER, AT_ONCE // (wanted.k + SPARE)))
-    few = _are_few(session, tower, wanted.filters)
+    answer = partial(_answer, tower=tower, frame=frame, few=_are_few(session, tower, wanted.filters))
+    with _others(session, min(connections, len(searches) // SHARE) - 1) as others:
+        if not others:
+            answer(session, searches)
+        else:
+            every = 1 + len(others)
+            with ThreadPoolExecutor(len(others)) as threads:
+                shares = [threads.submit(answer, one, searches[at::every]) for at, one in enumerate(others, 1)]
+                answer(session, searches[::every])
+                for share in shares:
+                    share.result()
+    return _described(session, searches, wanted)
+
+
+def _answer(session: Session, searches: Sequence[_Search], *, tower: int, frame: Frame | None, few: bool) -> None:
+    if not searches:
+        return
+    size = max(1, min(TOGETHER, AT_ONCE // (searches[0].wanted.k + SPARE)))
     for start in range(0, len(searches), size):
         block = searches[start : start + size]
         rest = block if few or frame is None else _prune(session, tower, frame, block)
         for search in rest:
             _compare(session, tower, search, few=few)
-    return _described(session, searches, wanted)
+
+
+@contextmanager
+def _others(session: Session, count: int) -> Iterator[list[Session]]:
+    """So many more transactions in the snapshot of this one, each on a connection of its own, or as many as can be had.
+
+    https://www.postgresql.org/docs/current/functions-admin.html, "Snapshot Synchronization Functions".
+    """
+    with ExitStack() as opened:
+        others: list[Session] = []
+        if count > 0:
+            ((snapshot,),) = fetch(session, "SELECT pg_export_snapshot()")
+            engine = session.get_bind()
+            with suppress(DBAPIError, NoConnection):
+                while isinstance(engine, Engine) and len(others) < count:
+                    others.append(opened.enter_context(_in_snapshot(engine, snapshot)))
+        yield others
+
+
+@contextmanager
+def _in_snapshot(engine: Engine, snapshot: str) -> Iterator[Session]:
+    with engine.connect() as connection, Session(connection) as session:
+        driver: Any = connection.connection.driver_connection
+        driver.limit, usual = OTHER_LIMIT, driver.limit
+        begin(session)
+        _run(session, f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+        driver.limit = usual
+        yield session
 
 
 @dataclass
@@ -234,7 +294,7 @@ def _look_near(session: Session, tower: int, searches: Sequence[_Viewed], cells:
     parameters = [
         list(range(len(searches))),
         _array(_vector(view.small) for _, view in searches),
-        [_cells(view.nearest_cells()[:cells]) for _, view in searches],
+        [_cells(view.nearest_cells(cells)) for _, view in searches],
         [search.nearest for search, _ in searches],
         *vector_parameters,
         looked_at,

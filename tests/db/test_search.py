@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import locks
@@ -115,10 +116,13 @@ def store(ledger: Ledger, vectors: Array, frame: Frame | None, seed: int, *, unp
     return Store(tower, frame, digits, vectors, labels, collections, attributes)
 
 
-def found(ledger: Ledger, stored: Store, queries: Sequence[Query], wanted: Wanted) -> list[Found]:
+def found(
+    ledger: Ledger, stored: Store, queries: Sequence[Query], wanted: Wanted, *, connections: int = 1
+) -> list[Found]:
     def look_up(session: Session) -> list[Found]:
         search.begin(session)
-        return search.nearest(session, stored.tower, frames.of(session, stored.tower), queries, wanted)
+        frame = frames.of(session, stored.tower)
+        return search.nearest(session, stored.tower, frame, queries, wanted, connections=connections)
 
     answers: list[Found] = ledger(look_up)
     return answers
@@ -249,8 +253,39 @@ def test_a_trained_space_is_searched_without_comparing_all(ledger: Ledger, flat:
 def test_what_comes_first_is_the_same_alone_and_among_many(ledger: Ledger, flat: Store) -> None:
     queries = [Query(vector) for vector in space("flat", 30, seed=1)]
     together = found(ledger, flat, queries, Wanted(5))
+    assert found(ledger, flat, queries, Wanted(5), connections=3) == together
     alone = [found(ledger, flat, [query], Wanted(5))[0] for query in queries]
     assert together == alone
+
+
+def test_every_connection_of_a_search_sees_the_same_moment(ledger: Ledger, flat: Store) -> None:
+    """Digits that are deleted while it runs are found by all of its queries."""
+    queries = [Query(vector) for vector in space("flat", 4 * search.SHARE, seed=1)]
+    before = found(ledger, flat, queries, Wanted(5))
+    nearest_keys = {answer.neighbours[0].key for answer in before}
+    rows = np.flatnonzero(np.isin(flat.digits.astype(str), list(nearest_keys)))
+    began, are_few = threading.Event(), search._are_few
+
+    def and_wait(*given: Any) -> bool:
+        few = are_few(*given)
+        if not began.is_set():
+            began.set()
+            forget(ledger, flat, rows)
+        return few
+
+    with patch.object(search, "_are_few", and_wait), patch.object(search, "_answer", wraps=search._answer) as answered:
+        assert found(ledger, flat, queries, Wanted(5), connections=4) == before
+    assert len({id(call.args[0]) for call in answered.call_args_list}) == 4
+    assert found(ledger, flat, queries, Wanted(5)) != before
+
+
+def test_without_more_connections_one_answers_all(ledger: Ledger, flat: Store) -> None:
+    queries = [Query(vector) for vector in space("flat", 4 * search.SHARE, seed=1)]
+    before = found(ledger, flat, queries, Wanted(5))
+    lost = OperationalError("BEGIN", None, Exception("sorry, too many clients already"))
+    with patch.object(search, "_in_snapshot", side_effect=lost) as refused:
+        assert found(ledger, flat, queries, Wanted(5), connections=4) == before
+    refused.assert_called_once()
 
 
 def test_pages_follow_each_other_without_a_gap(ledger: Ledger, flat: Store) -> None:
