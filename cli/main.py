@@ -31,6 +31,7 @@ PANELS = {
         "jobs": ("cli.commands.jobs", "List the latest jobs."),
         "job": ("cli.commands.jobs", "Show or follow one job."),
         "failures": ("cli.commands.jobs", "List the pictures of a job that were not embedded, and why."),
+        "doubtful": ("cli.commands.doubtful", "List the digits of a job that were stored though they look like none."),
         "retry": ("cli.commands.jobs", "Send the failed pictures of a job again."),
     },
     "For operators": {

@@ -139,10 +139,20 @@ def sent_vectors(sent: Sequence[bytes]) -> np.ndarray[Any, Any]:
     return vectors
 
 
-def copy_digits(session: Session, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Append rows of (id, key, collection, pixels, sha256, label, attributes, job)."""
-    with _into(session, "digits (id, key, collection, pixels, sha256, label, attributes, job)") as copy:
-        copy.set_types(["int8", "text", "text", "bytea", "bytea", "int4", "jsonb", "uuid"])
+def copy_digits(session: Session, rows: Iterable[tuple[Any, ...]], *, doubtful: bool = False) -> None:
+    """Append rows of (id, key, collection, pixels, sha256, label, attributes, job), and `doubtful` if so."""
+    columns = {
+        "id": "int8",
+        "key": "text",
+        "collection": "text",
+        "pixels": "bytea",
+        "sha256": "bytea",
+        "label": "int4",
+        "attributes": "jsonb",
+        "job": "uuid",
+    } | ({"doubtful": "bool"} if doubtful else {})
+    with _into(session, f"digits ({', '.join(columns)})") as copy:
+        copy.set_types(list(columns.values()))
         for row in rows:
             copy.write_row(row)
 

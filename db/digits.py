@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db.bulk import fetch, within
 from db.errors import UnknownKey
+from db.tables import Digit
 
 PIXELS = 28 * 28
 
 
-def pixels_of(session: Session, ids: Sequence[int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The ids that still exist, ascending, (n,) int64, and their pixels in the same order, (n, 784) uint8."""
+class Glyphs(NamedTuple):
+    """ids: (n,) int64, ascending. pixels: (n, 784) uint8. made: (n,) bool, of something else than these pixels."""
+
+    ids: np.ndarray[Any, Any]
+    pixels: np.ndarray[Any, Any]
+    made: np.ndarray[Any, Any]
+
+
+def pixels_of(session: Session, ids: Sequence[int]) -> Glyphs:
+    """Of those of the ids that still exist."""
     condition, parameters = within("id", sorted(ids))
-    rows = fetch(session, f"SELECT id, pixels FROM digits WHERE {condition} ORDER BY id", parameters)
+    query = f"SELECT id, pixels, doubtful IS NOT NULL FROM digits WHERE {condition} ORDER BY id"
+    rows = fetch(session, query, parameters)
     found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
     pixels = np.frombuffer(b"".join([row[1] for row in rows]), np.uint8).reshape(-1, PIXELS)
-    return found, pixels
+    return Glyphs(found, pixels, np.fromiter((row[2] for row in rows), np.bool_, len(rows)))
+
+
+def doubt(session: Session, ids: Sequence[int]) -> None:
+    """Mark digits as looking like none."""
+    those = select(Digit.id).where(Digit.id == func.any(list(ids))).order_by(Digit.id).with_for_update()
+    session.execute(update(Digit).where(Digit.id.in_(those)).values(doubtful=True))
+
+
+def doubtful_of(session: Session, job: uuid.UUID, *, after: str, limit: int) -> list[Digit]:
+    """The stored digits that a job brought and that look like none, by key, after a key."""
+    query = select(Digit).where(Digit.job == job, Digit.doubtful.is_(True), Digit.key > after).order_by(Digit.key)
+    return list(session.execute(query.limit(limit)).scalars())
 
 
 def find_all(session: Session, asked: Sequence[tuple[str, Sequence[str] | None]]) -> list[int]:

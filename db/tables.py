@@ -83,6 +83,7 @@ class Tower(Base):
     history: Mapped[dict[str, Any]]
     threshold: Mapped[float]
     frame: Mapped[bytes | None] = mapped_column(deferred=True)  # as `db.vectors.frame` writes it; never changes
+    gate: Mapped[bytes | None] = mapped_column(deferred=True)  # as `training.fit.gate` writes it; never changes
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     promoted_at: Mapped[datetime | None]
     retired_at: Mapped[datetime | None]  # or rejected
@@ -101,6 +102,7 @@ class Digit(Base):
     label: Mapped[int | None]
     attributes: Mapped[dict[str, Any] | None]
     job: Mapped[uuid.UUID]  # that brought these pixels
+    doubtful: Mapped[bool | None]  # whether they look like no digit; None: not asked, they were taken as sent
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

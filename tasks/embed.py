@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from db.digits import pixels_of
+from db.digits import Glyphs, doubt, pixels_of
 from db.errors import BadVectors, LeaseLost, TowersChanged
 from db.queue.finish import Vectors, finish, quarantine
 from db.queue.leases import Lease
+from db.states import JobKind
 from db.vectors import lifecycle
 from tasks.announce import announce_job
+from tasks.gating import of_live
 from twinvec_client.contract.messages import BackfillBatch, EmbedBatch
 from worker.app import app
 from worker.runtime import Runtime, runtime
@@ -78,12 +80,14 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
     """Read, compute, write. Raises LeaseLost."""
     start = time.perf_counter()
     ids = sorted({id for lease in leases for id in lease.digits})
-    digits, pixels = runtime.transact(pixels_of, ids)
+    digits = runtime.transact(pixels_of, ids)
     read = time.perf_counter()
-    vectors = {tower: runtime.towers[tower](pixels) for tower in leases[0].towers}
+    vectors = {tower: runtime.towers[tower](digits.pixels) for tower in leases[0].towers}
+    if leases[0].kind == JobKind.EMBED:
+        mark_doubtful(digits, vectors, runtime)
     computed = time.perf_counter()
     seconds = {"read": read - start, "tower": computed - read}
-    count = store(Work(leases, digits, pixels, vectors, seconds), runtime)
+    count = store(Work(leases, digits.ids, digits.pixels, vectors, seconds), runtime)
     log.info(
         "embedded %d digits of %s under towers %s: read %.3f s, tower %.3f s, write %.3f s",
         count,
@@ -93,6 +97,19 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
         computed - read,
         time.perf_counter() - computed,
     )
+
+
+def mark_doubtful(digits: Glyphs, vectors: Vectors, runtime: Runtime) -> None:
+    """Mark those that were made of a picture and that the live tower's gate does not pass.
+
+    In a transaction before that of the vectors: locks of digits' rows, which intake holds as well, come first.
+    """
+    if not digits.made.any() or (live := runtime.transact(of_live)) is None or live[0] not in vectors:
+        return
+    tower, gate = live
+    doubted = gate.doubts(digits.pixels[digits.made], vectors[tower][digits.made])
+    if doubted.any():
+        runtime.transact(doubt, digits.ids[digits.made][doubted].tolist())
 
 
 def store(work: Work, runtime: Runtime) -> int:

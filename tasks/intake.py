@@ -141,11 +141,12 @@ def read(chunk: Intake, read_one: ReadOne) -> tuple[list[Item], list[FailedItem]
                 pixels = sent[at * GLYPH_BYTES : (at + 1) * GLYPH_BYTES]
                 failures.append(FailedItem(key, glyph.reason, str(glyph), pixels, True, label, extra))
             else:
-                items.append(Item(key, glyph, label, extra))
+                made = glyph != sent[at * GLYPH_BYTES : (at + 1) * GLYPH_BYTES]
+                items.append(Item(key, glyph, label, extra, made))
         elif item_type == ENCODED:
             picture = next(encoded)
             try:
-                items.append(Item(key, read_one(picture), label, extra))
+                items.append(Item(key, read_one(picture), label, extra, made=chunk.normalise))
             except PictureError as error:
                 failures.append(FailedItem(key, error.reason, str(error), picture, False, label, extra))
         else:

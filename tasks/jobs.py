@@ -7,11 +7,21 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
+from db import digits
 from db.queue import dead, failures, intake, jobs
 from db.queue.cancel import cancel_job
 from tasks.announce import announce_job
 from tasks.answering import answering
-from twinvec_client.contract.messages import Cancel, FailuresOf, ListDead, ListJobs, Receipts, Requeue, StatusOf
+from twinvec_client.contract.messages import (
+    Cancel,
+    DoubtfulOf,
+    FailuresOf,
+    ListDead,
+    ListJobs,
+    Receipts,
+    Requeue,
+    StatusOf,
+)
 from worker.app import app
 from worker.outbox import publish
 from worker.runtime import Runtime, runtime
@@ -79,6 +89,32 @@ def failures_of(request: FailuresOf, runtime: Runtime) -> dict[str, Any]:
         ]
 
     return {"failures": runtime.transact(page)}
+
+
+@app.task(name=DoubtfulOf.task, ignore_result=False)
+@answering
+def doubtful(**payload: Any) -> dict[str, Any]:
+    return doubtful_of(DoubtfulOf.read(payload), runtime())
+
+
+def doubtful_of(request: DoubtfulOf, runtime: Runtime) -> dict[str, Any]:
+    """One page of the digits that a job stored and that look like none. Raises UnknownJob."""
+    job, limit = UUID(request.job), min(request.limit, PAGE)
+
+    def page(session: Any) -> list[dict[str, Any]]:
+        jobs.status(session, job)
+        return [
+            {
+                "key": digit.key,
+                "collection": digit.collection,
+                "label": digit.label,
+                "attributes": None if digit.attributes is None else json.dumps(digit.attributes),
+                "picture": digit.pixels if request.pictures else None,
+            }
+            for digit in digits.doubtful_of(session, job, after=request.after, limit=limit)
+        ]
+
+    return {"digits": runtime.transact(page)}
 
 
 @app.task(name=Cancel.task, ignore_result=False)

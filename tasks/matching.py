@@ -22,11 +22,14 @@ class Match(NamedTuple):
     voters: int
 
 
-def match(neighbours: Sequence[Neighbour], space: Space) -> Match:
-    """The vote of the first VOTERS of the neighbours, nearest first, where the nearest is within the threshold."""
+def match(neighbours: Sequence[Neighbour], space: Space, *, doubtful: bool = False) -> Match:
+    """The vote of the first VOTERS of the neighbours, nearest first, where the nearest is within the threshold.
+
+    doubtful: whether what was asked about looks like no digit; then nothing matches.
+    """
     labels, distances = _ballots(neighbours)
     voters = int((labels != NO_LABEL).sum())
-    if not neighbours or neighbours[0].distance > space.threshold:
+    if doubtful or not neighbours or neighbours[0].distance > space.threshold:
         return Match(matched=False, label=None, probability=None, voters=voters)
     if not voters:
         return Match(matched=True, label=None, probability=None, voters=0)

@@ -19,7 +19,7 @@ from db.vectors import embeddings, search, towers
 from db.vectors.filters import Filters
 from db.vectors.search import Found, Neighbour, Place, Wanted
 from db.vectors.towers import Space
-from tasks import matching
+from tasks import gating, matching
 from tasks.answering import InvalidRequest, answering
 from training.errors import PictureError
 from training.fit.vote import VOTERS
@@ -62,17 +62,22 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
         pictures=request.pictures,
     )
 
-    def find(session: Session) -> tuple[Space, list[Found], list[list[Neighbour]] | None]:
+    def find(session: Session) -> tuple[Space, list[Found], list[bool | None], list[list[Neighbour]] | None]:
         search.begin(session)
         space = towers.searched(session)
         queries = placed(session, space, request.queries, glyphs, runtime)
+        gate = gating.GATES.of(session, space.tower) if glyphs and request.normalise else None
+        doubts = gating.doubts(gate, glyphs, [query.vector for query in queries])
         found = search.nearest(session, space.tower, space.frame, queries, wanted, connections=CONNECTIONS)
-        return space, found, voters(session, space, queries, wanted, found) if request.match else None
+        return space, found, doubts, voters(session, space, queries, wanted, found) if request.match else None
 
-    space, found, voting = runtime.transact(find)
+    space, found, doubts, voting = runtime.transact(find)
     seconds = time.perf_counter() - start
-    matches = [None] * len(found) if voting is None else [matching.match(each, space)._asdict() for each in voting]
-    return {"answers": [answer(space, *each, seconds) for each in zip(found, matches, strict=True)]}
+    matches: list[dict[str, Any] | None] = [None] * len(found)
+    if voting is not None:
+        votes = zip(voting, doubts, strict=True)
+        matches = [matching.match(each, space, doubtful=bool(doubtful))._asdict() for each, doubtful in votes]
+    return {"answers": [answer(space, *each, seconds) for each in zip(found, doubts, matches, strict=True)]}
 
 
 def voters(
@@ -87,7 +92,9 @@ def voters(
     return [each.neighbours for each in nearer]
 
 
-def answer(space: Space, found: Found, match: dict[str, Any] | None, seconds: float) -> dict[str, Any]:
+def answer(
+    space: Space, found: Found, doubtful: bool | None, match: dict[str, Any] | None, seconds: float
+) -> dict[str, Any]:
     """An answer as it is sent."""
     return {
         "tower": space.fingerprint,
@@ -98,6 +105,7 @@ def answer(space: Space, found: Found, match: dict[str, Any] | None, seconds: fl
         "next": None if found.next is None else write_cursor(space, found.next),
         "threshold": space.threshold,
         "usual": matching.usual(space),
+        "doubtful": doubtful,
         "match": match,
     }
 

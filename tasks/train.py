@@ -128,6 +128,7 @@ def register(
             history=trained.history,
             threshold=trained.threshold,
             frame=frame.to_bytes(),
+            gate=trained.gate.to_bytes(),
         ),
     )
     outcome = {

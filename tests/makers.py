@@ -26,11 +26,13 @@ from db.queue.intake import Item, Submission, submit
 from db.queue.leases import Lease
 from db.queue.retention import START, Keep, Pruned
 from db.tables import Batch, Digit, Embedding, Failure
-from db.vectors import frames, lifecycle, search, towers
+from db.vectors import lifecycle, search, towers
 from db.vectors.filters import Filters
 from db.vectors.frame import Frame
+from db.vectors.frames import FRAMES
 from db.vectors.lifecycle import NewTower
 from db.vectors.search import Found, Query, Wanted
+from training.fit.gate import Gate
 
 Array = np.ndarray[Any, Any]
 Ledger = Callable[..., Any]
@@ -101,7 +103,10 @@ def trained(name: str) -> NewTower:
 
 def fitted(name: str) -> SimpleNamespace:
     """The same, as the recipe hands it to the task: with vectors of the training images."""
-    return SimpleNamespace(**vars(trained(name)), vectors=np.eye(128, dtype=np.float32))
+    vectors = np.eye(128, dtype=np.float32)
+    glyphs = np.random.default_rng(0).integers(0, 256, (128, 28, 28), np.uint8)
+    gate = Gate.fit(glyphs, np.arange(128) % 2, vectors, glyphs, vectors)
+    return SimpleNamespace(**vars(trained(name)) | {"vectors": vectors, "gate": gate})
 
 
 @cache
@@ -153,7 +158,7 @@ def nearest(ledger: Ledger, tower: int, query: Array, *, k: int, **given: Any) -
 
     def look_up(session: Session) -> Found:
         search.begin(session)
-        frame = frames.of(session, tower)
+        frame = FRAMES.of(session, tower)
         (found,) = search.nearest(session, tower, frame, [asked], Wanted(k, filters, **given))
         return found
 
@@ -181,7 +186,7 @@ def claim(ledger: Ledger, batch: int | None, *, lease: float = 60, worker: str =
 
 def computed(ledger: Ledger, lease: Lease) -> tuple[Array, dict[int, Array]]:
     """What a worker has in hand when it is about to finish: digit ids, and their vectors by tower."""
-    ids, pixels = ledger(digits.pixels_of, lease.digits)
+    ids, pixels, _ = ledger(digits.pixels_of, lease.digits)
     return ids, {tower: picked(tower, pixels) for tower in lease.towers}
 
 

@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 from benchmarks import brute, searchers, store
 from benchmarks.place import Place
 from benchmarks.processes import tell, told
-from db.vectors import frames, search
+from db.vectors import search
 from db.vectors.filters import Filters
 from db.vectors.frame import Frame
+from db.vectors.frames import FRAMES
 from db.vectors.search import Found, Query, Wanted
 from training.arrays import Float32
 from training.model.embedder import Embedder
@@ -42,7 +43,7 @@ class Store:
         self.engine, self.tower, self.count = engine, place.tower, count
         self.ids, self.vectors, self.written = store.fill(engine, place.tower, self.embed, count)
         with Session(engine) as session:
-            self.frame: Frame | None = frames.of(session, place.tower)
+            self.frame: Frame | None = FRAMES.of(session, place.tower)
 
     def find(self, vectors: Float32, wanted: Wanted) -> list[Found]:
         """As `tasks.query` does."""

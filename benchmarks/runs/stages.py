@@ -29,7 +29,7 @@ from benchmarks.digits import digits, encoded
 from benchmarks.limits import copy_again, multiply, settle
 from benchmarks.meter import Meter
 from benchmarks.processes import tell, told
-from db.digits import pixels_of
+from db.digits import Glyphs, pixels_of
 from db.queue.intake import Submission
 from db.queue.leases import Lease
 from training.model.siamese import scaled
@@ -170,13 +170,15 @@ def submit(submission: Submission) -> int | None:
     return runtime.transact(db.queue.intake.submit, submission)
 
 
-def pixels(lease: Lease) -> tuple[np.ndarray, np.ndarray]:
+def pixels(lease: Lease) -> Glyphs:
     return runtime.transact(pixels_of, lease.digits)
 
 
 def finish(done: tuple[Any, Any, Any]) -> int:
-    lease, (ids, _), vectors = done
-    return runtime.transact(db.queue.finish.finish, [lease], ids, {place.tower: vectors}, {"read": 0.1, "tower": 0.1})
+    lease, digits, vectors = done
+    return runtime.transact(
+        db.queue.finish.finish, [lease], digits.ids, {place.tower: vectors}, {"read": 0.1, "tower": 0.1}
+    )
 
 
 for _ in range(2):

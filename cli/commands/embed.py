@@ -93,6 +93,7 @@ def _counts(status: JobStatus) -> dict[str, Any]:
         "unchanged": status.unchanged,
         "failed": status.failed,
         "cancelled": status.cancelled,
+        "doubtful": status.doubtful,
         "seconds": status.seconds,
     }
 
@@ -111,3 +112,9 @@ def _tell(job: EmbedJob, status: JobStatus) -> None:
         for failure in islice(job.failures(), _FIRST):
             err.print(f"[red]{escape(failure.key)}[/]: {failure.reason}: {escape(failure.message)}")
         err.print(f"`twinvec failures {job.id}` lists all {status.failed:,}")
+    if status.doubtful:
+        err.print(
+            f"[yellow]{status.doubtful:,} are doubtful[/]: stored, though they look like no digit: "
+            f"`twinvec doubtful {job.id} --pictures` shows them",
+            soft_wrap=True,
+        )

@@ -193,6 +193,7 @@ def _describe(status: JobStatus) -> None:
             "unchanged": f"{status.unchanged:,}",
             "failed": f"{status.failed:,}",
             "cancelled": f"{status.cancelled:,}",
+            "doubtful": f"{status.doubtful:,}",
         }
     if status.progress and not status.final:
         rows |= _progress(status.progress)
@@ -203,6 +204,8 @@ def _describe(status: JobStatus) -> None:
     out.print(key_values(**rows, seconds=f"{status.seconds:,.1f}"))
     if status.failed:
         out.print(f"`twinvec failures {status.id}` lists what failed, `twinvec retry` sends it again")
+    if status.doubtful:
+        out.print(f"`twinvec doubtful {status.id}` lists what was stored though it looks like no digit")
 
 
 def _pictures(status: JobStatus) -> str:

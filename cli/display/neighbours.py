@@ -51,7 +51,11 @@ def shown_distance(distance: float) -> str:
 
 
 def warning(answer: Answer) -> str | None:
-    """That nothing stored is near, where it is so; as rich markup."""
+    """That the picture looks like no digit, or nothing stored is near, where it is so; as rich markup."""
+    if answer.doubtful:
+        return (
+            "[yellow]this does not look like a digit, or was read wrongly: `twinvec show` draws what was made of it[/]"
+        )
     if not answer.neighbours:
         return None
     nearest = f"[yellow]the nearest is {shown_distance(answer.neighbours[0].distance)} away, farther than"

@@ -28,6 +28,7 @@ from twinvec_client.pictures import Digit
 from twinvec_client.results import (
     Answer,
     DeadBatch,
+    DoubtfulDigit,
     Duplicate,
     Duplicates,
     EmbedOutcome,
@@ -51,6 +52,7 @@ __all__ = [
     "DatabaseUnavailable",
     "DeadBatch",
     "Digit",
+    "DoubtfulDigit",
     "Duplicate",
     "Duplicates",
     "EmbedJob",

@@ -9,6 +9,7 @@ from typing import Any
 from twinvec_client.contract.answers import (
     Answer,
     DeadBatch,
+    DoubtfulDigit,
     Duplicate,
     Failure,
     JobStatus,
@@ -23,6 +24,7 @@ from twinvec_client.contract.states import JobState, TowerStatus
 __all__ = [
     "Answer",
     "DeadBatch",
+    "DoubtfulDigit",
     "Duplicate",
     "Duplicates",
     "EmbedOutcome",
@@ -42,7 +44,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EmbedOutcome:
-    """How a bulk job ended. The four counts add up to the pictures that were sent."""
+    """How a bulk job ended. The four counts add up to the pictures that were sent.
+
+    doubtful: those of them that are stored though they look like no digit; `EmbedJob.doubtful` lists them.
+    """
 
     state: JobState
     succeeded: int
@@ -50,6 +55,7 @@ class EmbedOutcome:
     failed: int
     cancelled: int
     seconds: float
+    doubtful: int = 0
 
 
 @dataclass(frozen=True)

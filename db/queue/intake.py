@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,12 +25,13 @@ from db.vectors.embeddings import embedded_among
 
 
 class Item(NamedTuple):
-    """A picture that was read. pixels: 784 bytes, 28x28 uint8."""
+    """A picture that was read. pixels: 784 bytes, 28x28 uint8. made: from something else than these pixels."""
 
     key: str
     pixels: bytes
     label: int | None = None
     attributes: dict[str, Any] | None = None
+    made: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,22 +218,23 @@ def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, byte
         return []
     query = "SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s)"
     ids: list[int] = fetch(session, query, [len(new)])[0][0]
-    copy_digits(
-        session,
+    rows: Iterable[tuple[Any, ...]] = (
         (
-            (
-                id,
-                item.key,
-                chunk.collection,
-                item.pixels,
-                digest,
-                item.label,
-                None if item.attributes is None else Jsonb(item.attributes),
-                chunk.job,
-            )
-            for id, (item, digest) in zip(ids, new.values(), strict=True)
-        ),
+            id,
+            item.key,
+            chunk.collection,
+            item.pixels,
+            digest,
+            item.label,
+            None if item.attributes is None else Jsonb(item.attributes),
+            chunk.job,
+        )
+        for id, (item, digest) in zip(ids, new.values(), strict=True)
     )
+    made = any(item.made for item, _ in new.values())
+    if made:  # what was is asked about once it has its vector
+        rows = ((*row, False if item.made else None) for row, (item, _) in zip(rows, new.values(), strict=True))
+    copy_digits(session, rows, doubtful=made)
     return ids
 
 

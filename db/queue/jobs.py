@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 
 from db.errors import UnknownJob
 from db.states import EMBEDDED_UNDER, OPEN, BatchState, JobKind, JobState
-from db.tables import Batch, Job, Tower
+from db.tables import Batch, Digit, Job, Tower
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
-    """Where a job stands at one moment. Counts are of items.
+    """Where a job stands at one moment. Counts are of items; `doubtful` of the stored digits that it brought.
 
     created_at: ISO 8601. seconds: from then to its end, or to now.
     """
@@ -40,6 +40,7 @@ class JobStatus:
     message: str | None
     progress: dict[str, Any] | None
     outcome: dict[str, Any] | None
+    doubtful: int
 
 
 def status(session: Session, id: uuid.UUID) -> JobStatus:
@@ -71,6 +72,11 @@ def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> li
             total(Batch.failed).label("failed"),
             total(Batch.dropped).label("dropped"),
             func.count(Batch.seq).label("chunks_accepted"),
+            select(func.count())
+            .where(Digit.job == Job.id, Digit.doubtful.is_(True))
+            .correlate(Job)
+            .scalar_subquery()
+            .label("doubtful"),
             total(case((is_open, 1), else_=0)).label("open"),
             total(case((Batch.state == BatchState.LEASED, 1), else_=0)).label("leased"),
             func.extract(
@@ -114,6 +120,7 @@ def _status(row: Any, *, has_tower: bool) -> JobStatus:
         message=job.message,
         progress=job.progress,
         outcome=job.outcome,
+        doubtful=row.doubtful,
     )
 
 

@@ -13,8 +13,8 @@ from db.bulk import Places, copy_embeddings, fetch, sent_vectors, within
 from db.errors import BadVectors, NotEmbedded
 from db.states import TowerStatus
 from db.tables import DIMENSIONS, Embedding, Tower
-from db.vectors import frames
 from db.vectors.filters import NO_LABEL, Described
+from db.vectors.frames import FRAMES
 
 
 def check(tower: int, digits: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> None:
@@ -41,7 +41,7 @@ def write(session: Session, tower: int, stored: Described, vectors: np.ndarray[A
         stored, vectors = Described(*(each[new] for each in stored)), vectors[new]
     if not len(vectors):
         return
-    frame = frames.of(session, tower)
+    frame = FRAMES.of(session, tower)
     if frame is None:
         copy_embeddings(session, tower, stored.digits, vectors)
         return

@@ -22,7 +22,8 @@ class NewTower:
     """A trained tower as it is registered: what `towers` holds, less what the ledger adds.
 
     file: the bytes of the `.keras` file. fingerprint: SHA-256 of its weights, hex. frame: of its space, as
-    `db.vectors.frame` writes it; None where there is none, and every query compares all vectors.
+    `db.vectors.frame` writes it; None where there is none, and every query compares all vectors. gate: as
+    `training.fit.gate` writes it; None where there is none, and no digit is doubtful.
     """
 
     fingerprint: str
@@ -36,6 +37,7 @@ class NewTower:
     history: dict[str, list[float]]
     threshold: float
     frame: bytes | None = None
+    gate: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def register(session: Session, tower: NewTower) -> Tower:
                 file=tower.file,  # the one of before may be pruned
                 file_digest=hashlib.sha256(tower.file).digest(),
                 frame=func.coalesce(Tower.frame, tower.frame),  # processes remember the one there was
+                gate=func.coalesce(Tower.gate, tower.gate),
             )
         )
         id = known.id

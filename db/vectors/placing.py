@@ -10,9 +10,10 @@ from db import locks
 from db.bulk import fetch, sent_vectors
 from db.states import EMBEDDED_UNDER
 from db.tables import Tower
-from db.vectors import embeddings, frames
+from db.vectors import embeddings
 from db.vectors.filters import described
 from db.vectors.frame import UNPLACED, Frame
+from db.vectors.frames import FRAMES
 
 AT_ONCE = 2_000  # vectors placed in a transaction
 SAMPLE = 20_000  # vectors that a frame is fitted to
@@ -31,7 +32,7 @@ def place_some(session: Session) -> int:
             WHERE tower = {tower} AND cell = {UNPLACED} AND small IS NULL LIMIT {AT_ONCE}
         """
         digits = [id for (id,) in fetch(session, query)]
-        if digits and (frames.of(session, tower) is not None or _fit(session, tower)):
+        if digits and (FRAMES.of(session, tower) is not None or _fit(session, tower)):
             return _write_again(session, tower, digits)
     return 0
 

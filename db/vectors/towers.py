@@ -12,9 +12,10 @@ from db.bulk import fetch
 from db.errors import NoTower
 from db.states import EMBEDDED_UNDER, TowerStatus
 from db.tables import Digit, Tower
-from db.vectors import embeddings, frames
+from db.vectors import embeddings
 from db.vectors.backfill import given_up
 from db.vectors.frame import Frame
+from db.vectors.frames import FRAMES
 
 _NONE_IS_LIVE = "no tower is live yet: train one with `twinvec train`"
 
@@ -60,7 +61,7 @@ class Space:
 
 def searched(session: Session) -> Space:
     """The space that queries are answered in, the live tower's. Raises NoTower."""
-    columns = f"id, fingerprint, {frames.DIGEST}, threshold, metrics -> 'calibration'"
+    columns = f"id, fingerprint, {FRAMES.digest}, threshold, metrics -> 'calibration'"
     rows = fetch(session, f"SELECT {columns} FROM towers WHERE status = 'live'", prepare=True)
     if not rows:
         raise NoTower(_NONE_IS_LIVE)
@@ -68,7 +69,7 @@ def searched(session: Session) -> Space:
     return Space(
         tower=tower,
         fingerprint=fingerprint,
-        frame=frames.known(session, tower, digest),
+        frame=FRAMES.known(session, tower, digest),
         threshold=threshold,
         calibration=calibration,
     )

@@ -22,6 +22,7 @@ from twinvec_client.contract.messages import (
     REFUSED,
     BadMessage,
     Callback,
+    DoubtfulOf,
     FailuresOf,
     Intake,
     Message,
@@ -118,7 +119,11 @@ def example(kind: type[Message]) -> dict[str, Any]:
         "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0, "label": None, "max_distance": None,
         "match": False, "count": 0, "tower": None, "distance": None, "every": 1,
     }  # fmt: skip
-    own: dict[type, dict[str, Any]] = {FailuresOf: {"after": ""}, Nearest: {"attributes": None}}
+    own: dict[type, dict[str, Any]] = {
+        FailuresOf: {"after": ""},
+        DoubtfulOf: {"after": ""},
+        Nearest: {"attributes": None},
+    }
     return {name: plain[name] for name in kind.__struct_fields__} | own.get(kind, {})
 
 

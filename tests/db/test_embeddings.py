@@ -175,11 +175,11 @@ def test_pixels_come_with_their_ids_in_ascending_order(ledger: Ledger) -> None:
     send(ledger, *(item(f"d{9 - seed}", seed) for seed in range(9)))
     all_ids = ledger(lambda session: session.execute(text("SELECT id FROM digits ORDER BY id")).scalars().all())
     wanted = [all_ids[at] for at in (7, 0, 4, 4)]
-    ids, pixels = ledger(digits.pixels_of, [*wanted, 10**9])
+    ids, pixels, _ = ledger(digits.pixels_of, [*wanted, 10**9])
     assert ids.tolist() == sorted(set(wanted))
     assert pixels.dtype == np.uint8
     assert [row.tobytes() for row in pixels] == [glyph(seed) for seed in (0, 4, 7)]
-    none, no_pixels = ledger(digits.pixels_of, [])
+    none, no_pixels, _ = ledger(digits.pixels_of, [])
     assert (none.shape, no_pixels.shape) == ((0,), (0, 784))
 
 

@@ -220,7 +220,7 @@ def test_small_batches_of_many_jobs_are_claimed_and_finished_together(ledger: Le
     assert first is not None
     leases = [first, *small_ones(ledger, first)]
     assert sorted(lease.batch for lease in leases) == sent
-    ids, pixels = ledger(digits.pixels_of, [id for lease in leases for id in lease.digits])
+    ids, pixels, _ = ledger(digits.pixels_of, [id for lease in leases for id in lease.digits])
     found = {tower: picked(tower, pixels)}
     assert ledger(finish_batches, leases, ids, found, {"tower": 0.5}) == 10
     for at, job in enumerate(jobs_of):
@@ -247,7 +247,7 @@ def test_a_lost_lease_among_several_undoes_them_all(ledger: Ledger, tower: int) 
     assert first is not None
     leases = [first, *small_ones(ledger, first)]
     ledger(cancel_job, other)
-    ids, pixels = ledger(digits.pixels_of, [id for lease in leases for id in lease.digits])
+    ids, pixels, _ = ledger(digits.pixels_of, [id for lease in leases for id in lease.digits])
     with pytest.raises(LeaseLost):
         ledger(finish_batches, leases, ids, {tower: picked(tower, pixels)}, {})
     assert vectors(ledger, tower) == {}

@@ -23,9 +23,10 @@ from db import locks
 from db.bulk import copy_digits, copy_embeddings, fetch
 from db.queue.finish import finish as finish_batch
 from db.tables import Digit, Embedding, Tower
-from db.vectors import embeddings, frames, lifecycle, search
+from db.vectors import embeddings, lifecycle, search
 from db.vectors.filters import Filters, described
 from db.vectors.frame import Frame
+from db.vectors.frames import FRAMES
 from db.vectors.search import Found, Place, Query, Wanted, distances_to
 from tests.db.test_frame import SPACES, space
 from tests.makers import Array, Ledger, batch_of, claim, computed, embed, item, nearest, register, send, trained
@@ -121,7 +122,7 @@ def found(
 ) -> list[Found]:
     def look_up(session: Session) -> list[Found]:
         search.begin(session)
-        frame = frames.of(session, stored.tower)
+        frame = FRAMES.of(session, stored.tower)
         return search.nearest(session, stored.tower, frame, queries, wanted, connections=connections)
 
     answers: list[Found] = ledger(look_up)

@@ -21,6 +21,7 @@ from training.fit.batches import ImageBatches, PairBatches
 from training.fit.calibration import Calibration, calibrate
 from training.fit.callbacks import Best, Reporter
 from training.fit.evaluation import Evaluation, evaluate, neighbours
+from training.fit.gate import Gate
 from training.fit.pairs import draw_pairs
 from training.fit.progress import Progress
 from training.fit.vote import VOTERS
@@ -51,6 +52,7 @@ class Trained:
     metrics: dict[str, Any]  # the fields of `Evaluation`, `calibration`, and what the training took
     threshold: float  # the distance that splits same from different best
     vectors: Float32  # (n, 128), of the training images
+    gate: Gate
     seconds: float
     cpu_seconds: float
 
@@ -91,7 +93,9 @@ def train(
     if not all(np.isfinite(weights).all() for weights in tower.get_weights()):
         raise TrainingError("the training diverged: the tower's weights hold NaN; lower the recipe's learning rate")
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    vectors, evaluation, calibration = measure(tower, data, threshold=recipe.threshold)
+    embed = Embedder(tower)
+    vectors, queries = embed(data.train_images), embed(data.test_images)
+    evaluation, calibration = measure(vectors, queries, data, threshold=recipe.threshold)
     measured = asdict(evaluation) | {"calibration": None if calibration is None else asdict(calibration)}
     took = {"seconds": seconds, "cpu_seconds": cpu_seconds, "epochs": len(history["loss"])}
     return Trained(
@@ -107,6 +111,7 @@ def train(
         metrics=measured | took | kept,
         threshold=evaluation.best_threshold if calibration is None else calibration.threshold,
         vectors=vectors,
+        gate=Gate.fit(data.train_images, data.train_labels, vectors, data.test_images, queries),
         seconds=seconds,
         cpu_seconds=cpu_seconds,
     )
@@ -171,18 +176,17 @@ def _fit(
     return {name: [float(value) for value in values] for name, values in history.items()}, kept
 
 
-def measure(tower: keras.Model, data: Dataset, *, threshold: float) -> tuple[Float32, Evaluation, Calibration | None]:
-    """Evaluate a tower: the test images among themselves, and among the training images, whose vectors come back; and
-    calibrate its distances.
+def measure(
+    gallery: Float32, queries: Float32, data: Dataset, *, threshold: float
+) -> tuple[Evaluation, Calibration | None]:
+    """Evaluate a tower by its vectors (n, 128) of the training and (m, 128) of the test images, and calibrate them.
 
     threshold: of the pair accuracy that is comparable between towers. There is no calibration where a class has one
     test image.
     """
-    embed = Embedder(tower)
-    gallery, queries = embed(data.train_images), embed(data.test_images)
     images = gallery, data.train_labels, queries, data.test_labels
     near = neighbours(gallery, queries, VOTERS)
-    return gallery, evaluate(*images, threshold=threshold, near=near), calibrate(*images, near=near)
+    return evaluate(*images, threshold=threshold, near=near), calibrate(*images, near=near)
 
 
 def versions() -> dict[str, str]:

@@ -46,10 +46,10 @@ class Neighbour(_Record):
 class Match(_Record):
     """What a query most likely shows, or that nothing stored is near enough.
 
-    matched: whether the nearest is within the tower's threshold. label: that the labelled ones among the nearest 10
-    elect, each vote weighted by its distance; probability: that it is right, which is None where the tower was trained
-    before votes were calibrated. Both are None where nothing matched, or none of them has a label. voters: how many
-    had one.
+    matched: whether the nearest is within the tower's threshold, and the picture is not doubtful. label: that the
+    labelled ones among the nearest 10 elect, each vote weighted by its distance; probability: that it is right, which
+    is None where the tower was trained before votes were calibrated. Both are None where nothing matched, or none of
+    them has a label. voters: how many had one.
     """
 
     matched: bool
@@ -66,8 +66,10 @@ class Answer(_Record):
     every vector. compared: how many vectors it took; the others are farther by proof. seconds: that the worker took for
     the whole request. next: given as `after` with the same query, the neighbours that follow; None where none do.
     threshold: the distance that splits the tower's pairs best into same and different. usual: that within which 99 % of
-    the test images had a training image; None where the tower was trained before that was measured. match: where it was
-    asked for.
+    the test images had a training image; None where the tower was trained before that was measured. doubtful: whether
+    the picture that was asked about looks like nothing that the tower was trained on, or was read wrongly; None where
+    it was not normalised, a key or a vector was asked about, or the tower was trained before that was measured. match:
+    where it was asked for.
     """
 
     tower: str
@@ -78,6 +80,7 @@ class Answer(_Record):
     next: str | None
     threshold: float | None = None
     usual: float | None = None
+    doubtful: bool | None = None
     match: Match | None = None
 
     @property
@@ -168,6 +171,24 @@ class Failure(_Record):
 
 
 @dataclass(frozen=True)
+class DoubtfulDigit(_Record):
+    """A digit that was stored though it looks like nothing that its tower was trained on, or was read wrongly.
+
+    picture: its 784 pixels, where they were asked for.
+    """
+
+    key: str
+    collection: str
+    label: int | None
+    attributes: dict[str, Any] | None = field(metadata=_JSON)
+    picture: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        return super().read({**answer, "attributes": _object(answer["attributes"])})
+
+
+@dataclass(frozen=True)
 class DeadBatch(_Record):
     """A batch that is not tried any more: why, after how many attempts, and which worker held it last.
 
@@ -208,7 +229,8 @@ class JobStatus(_Record):
 
     Counts are of pictures; they add up to `total` once the state is final, and to `accepted` where it is `abandoned`.
     `total` is None until the last chunk has arrived. `progress` and `outcome` are a training's. `created_at` is ISO
-    8601; `seconds` runs from the first chunk to the end, or to now.
+    8601; `seconds` runs from the first chunk to the end, or to now. `doubtful` counts those of the digits it stored
+    that look like none: `EmbedJob.doubtful` lists them.
     """
 
     id: str
@@ -226,6 +248,7 @@ class JobStatus(_Record):
     message: str | None
     progress: TrainingProgress | None
     outcome: dict[str, Any] | None
+    doubtful: int = 0
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:
@@ -329,6 +352,10 @@ class JobOf(TypedDict):
 
 class Failures(TypedDict):
     failures: list[Failure]
+
+
+class Doubtful(TypedDict):
+    digits: list[DoubtfulDigit]
 
 
 class DeadBatches(TypedDict):

@@ -400,6 +400,20 @@ class FailuresOf(Message, frozen=True, kw_only=True):
     pictures: bool
 
 
+class DoubtfulOf(Message, frozen=True, kw_only=True):
+    """One page of the doubtful digits that a job stored, by key, after the key `after`; with pixels, if `pictures`."""
+
+    task = "twinvec.doubtful"
+    lane = "control"
+    answer = answers.Doubtful
+    refusals = ("UnknownJob",)
+
+    job: JobId
+    after: Annotated[str, Meta(max_length=MAX_KEY_CHARS, pattern=_NO_NUL)]
+    limit: PageSize
+    pictures: bool
+
+
 class Cancel(Message, frozen=True, kw_only=True):
     """Cancel what has not begun of a job."""
 
@@ -495,6 +509,7 @@ MESSAGES: tuple[type[Message], ...] = (
     StatusOf,
     ListJobs,
     FailuresOf,
+    DoubtfulOf,
     Cancel,
     ListDead,
     Requeue,
