@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.pages import circumstances, publish, spread, table
 from benchmarks.place import Place
 from benchmarks.processes import alone
-from benchmarks.servers import everything, ledger
+from benchmarks.servers import everything, ledger, unsearched
 
 REFERENCE = 70_000  # digits, where Twinvec has no rate for a contestant's own number to compare with
 PROCESSES = 2  # of batched Celery: as many as work on pictures here, one that takes them in and one that embeds them
@@ -47,6 +47,7 @@ class Contestant:
 
 CONTESTANTS = {
     "twinvec": Contestant(title="Twinvec", run="twinvec", place=everything, told={"png": False}),
+    "unsearched": Contestant(title="Twinvec without search", run="twinvec", place=unsearched, told={"png": False}),
     "plain": Contestant(title="plain script", run="plain", told={"png": False}),
     "ray": Contestant(title="Ray Data", run="rays", told=RAYS[0]),
     "batched": Contestant(
