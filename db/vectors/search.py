@@ -32,7 +32,7 @@ Array = np.ndarray[Any, Any]
 
 FEW = 20_000  # digits that a filter lets through: so many are compared faster than found by cells
 NEAREST_CELLS = 64  # that a bound is looked for in, at first
-LOOKED_AT = 1_500  # small vectors that a bound is looked for among, and 20 for each neighbour asked for
+LOOKED_AT = 800  # small vectors that a bound is looked for among, and 20 for each neighbour asked for
 SPARE = 10  # vectors compared for a bound beyond the neighbours asked for: it is tighter
 WIDE = 0.5  # of the vectors: where so many lie in the cells that remain, comparing all is faster
 MOST_COMPARED = 5_000  # of those that remain; beyond, all are compared
