@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -10,16 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 from sqlalchemy.orm import Session
 
 from db import digits
-from db.errors import TowerNotLive
+from db.errors import TowerNotLive, first_line
 from db.tables import DIMENSIONS
 from db.vectors import embeddings, search, towers
 from db.vectors.filters import Filters
 from db.vectors.search import Found, Neighbour, Place, Wanted
 from db.vectors.towers import Space
-from tasks import gating, matching
+from tasks import gating, joining, matching
 from tasks.answering import InvalidRequest, answering
 from training.errors import PictureError
 from training.fit.vote import VOTERS
@@ -29,6 +31,8 @@ from training.pictures.read import read_picture
 from twinvec_client.contract.messages import Nearest, Query
 from worker.app import app
 from worker.runtime import Runtime, runtime
+
+log = logging.getLogger(__name__)
 
 TIME_LIMIT = 120  # seconds for a request, after which its process is ended
 PICTURES_SECONDS = 10.0  # of the processor for all pictures of a request: others wait meanwhile
@@ -41,7 +45,31 @@ _CURSOR = re.compile(r"([0-9a-f]{64}):(0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}):([
 @app.task(name=Nearest.task, ignore_result=False, time_limit=TIME_LIMIT)
 @answering
 def nearest(**payload: Any) -> dict[str, Any]:
-    return look_up(Nearest.read(payload), runtime())
+    request = Nearest.read(payload)
+    return look_up_together(request, joining.take_along(request), runtime())
+
+
+def look_up_together(request: Nearest, others: Sequence[joining.Waiting], runtime: Runtime) -> dict[str, Any]:
+    """The answers to a request; others, which ask as it does, are answered on the way.
+
+    Where one of them is refused, each is answered by itself. Raises as `look_up` does.
+    """
+    if not others:
+        return look_up(request, runtime)
+    queries = [*request.queries, *(query for other in others for query in other.request.queries)]
+    try:
+        answers = look_up(structs.replace(request, queries=queries), runtime)["answers"]
+    except Exception as error:
+        log.info("look-ups are answered one by one: %s", first_line(error))
+        for other in others:
+            joining.answer(other, answering(look_up)(other.request, runtime))
+        return look_up(request, runtime)
+    start = len(request.queries)
+    for other in others:
+        stop = start + len(other.request.queries)
+        joining.answer(other, {"answers": answers[start:stop]})
+        start = stop
+    return {"answers": answers[: len(request.queries)]}
 
 
 def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:

@@ -128,6 +128,12 @@ def admit(message: Any, lane: str) -> dict[str, Any]:
     return {**msgspec.to_builtins(envelope), "headers": headers.rewritten()}
 
 
+def keywords_of(admitted: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments that an admitted message has for its task."""
+    keywords: dict[str, Any] = msgpack.unpackb(b64decode(admitted["body"]))[1]
+    return keywords
+
+
 def _check_body(body: str, task: str) -> None:
     """Raises NotAdmitted unless it is the arguments of a task, and nothing to do before or after it."""
     if len(body) > MAX_MESSAGE_BYTES * 4 / 3 + 4:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from twinvec_client import Twinvec
 
 K = 10
 AT_ONCE = 100
+CALLERS = 32
 SETTLE = 5.0  # seconds before an idle system is measured
 
 task = told()
@@ -54,6 +56,24 @@ for first in range(0, asked, 20):
     began = time.perf_counter()
     tv.nearest_many(list(images[first : first + 20]), k=K, normalise=False)
     calls["20 pictures at once, each"].append(1000 * (time.perf_counter() - began) / 20)
+clients = [Twinvec(place.broker_url) for _ in range(CALLERS)]
+with ThreadPoolExecutor(CALLERS) as callers:
+    list(callers.map(lambda client: client.jobs(limit=1), clients))  # connected
+
+    def asked_by(number: int) -> list[float]:
+        """Milliseconds of each call of one caller, one after the other."""
+        spent = []
+        for at in range(number, asked, CALLERS):
+            start = time.perf_counter()
+            clients[number].nearest(images[at], k=K, normalise=False)
+            spent.append(1000 * (time.perf_counter() - start))
+        return spent
+
+    began = time.perf_counter()
+    calls[f"a picture, {CALLERS} callers at once"] = [
+        each for some in callers.map(asked_by, range(CALLERS)) for each in some
+    ]
+    together = asked / (time.perf_counter() - began)
 one = many = 0.0
 for block in np.array_split(images[: asked // AT_ONCE * AT_ONCE], asked // AT_ONCE):
     start = time.perf_counter()
@@ -70,4 +90,4 @@ took = time.perf_counter() - start
 if [neighbour.key for neighbour in found.neighbours] != ["fresh"]:
     sys.exit(f"a digit embedded a moment ago was not found: {found.neighbours}")
 blocks = asked // AT_ONCE
-tell(calls=calls, one=1000 * one / blocks, many=1000 * many / blocks, fresh=took)
+tell(calls=calls, one=1000 * one / blocks, many=1000 * many / blocks, fresh=took, together=together)
