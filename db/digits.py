@@ -1,4 +1,4 @@
-"""Stored digits: their pixels by id, and their ids by key. It must not know the queue."""
+"""Stored digits: by id, by key, a page at a time; their labels and attributes. It must not know the queue."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import numpy as np
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from db import locks
 from db.bulk import fetch, within
 from db.errors import UnknownKey
 from db.tables import Digit
+from db.vectors import embeddings
 
 PIXELS = 28 * 28
+PAGE_READ = 20_000  # digits that a page reads at most: a tenth of a second
+STORED = "id, key, collection, label, attributes::text, doubtful"
 
 
 class Glyphs(NamedTuple):
@@ -70,3 +74,68 @@ def _only_one(key: str, collections: Sequence[str] | None, found: dict[str, int]
         names = ", ".join(map(repr, list(those)[:3]))
         raise UnknownKey(f"the key {key!r} stands in several collections ({names}): name one")
     return next(iter(those.values()))
+
+
+class Stored(NamedTuple):
+    """A digit as it is listed. attributes: JSON, as text. doubtful: None where it was not asked."""
+
+    id: int
+    key: str
+    collection: str
+    label: int | None
+    attributes: str | None
+    doubtful: bool | None
+    picture: bytes | None
+
+
+def stored_page(
+    session: Session, *, collection: str | None, label: int | None, after: int, limit: int, pictures: bool
+) -> tuple[list[Stored], int | None]:
+    """The next digits by id after an id, of a collection and with a label where these are given; and the id up to which
+    all were passed, None where that is the last one. At most PAGE_READ are read: a page may be empty and not the last.
+    """
+    ends = fetch(session, f"SELECT id FROM digits WHERE id > %s ORDER BY id OFFSET {PAGE_READ - 1} LIMIT 1", [after])
+    conditions, parameters = ["id > %s"], [after]
+    given: list[tuple[str, Any]] = [("id <= %s", ends[0][0] if ends else None), ("collection = %s", collection)]
+    for condition, value in [*given, ("label = %s", label)]:
+        if value is not None:
+            conditions.append(condition)
+            parameters.append(value)
+    pixels = "pixels" if pictures else "NULL::bytea"
+    query = f"SELECT {STORED}, {pixels} FROM digits WHERE {' AND '.join(conditions)} ORDER BY id LIMIT %s"
+    rows = [Stored(*row) for row in fetch(session, query, [*parameters, limit])]
+    end = rows[-1].id if len(rows) == limit else ends[0][0] if ends else None
+    return rows, end
+
+
+def with_keys(session: Session, collection: str, keys: Sequence[str], *, pictures: bool) -> list[Stored]:
+    """Those of a collection that are stored, in the order of the keys."""
+    pixels = "pixels" if pictures else "NULL::bytea"
+    query = f"SELECT {STORED}, {pixels} FROM digits WHERE collection = %s AND key = ANY(%s::text[])"
+    found = {row[1]: Stored(*row) for row in fetch(session, query, [collection, list(keys)])}
+    return [found[key] for key in dict.fromkeys(keys) if key in found]
+
+
+def collections(session: Session) -> list[tuple[str, int, int]]:
+    """(name, digits, of them with a label) of every collection, by name."""
+    query = "SELECT collection, count(*), count(label) FROM digits GROUP BY collection ORDER BY collection"
+    return [(name, int(count), int(labelled)) for name, count, labelled in fetch(session, query)]
+
+
+def annotate(
+    session: Session, collection: str, labels: dict[str, int | None], attributes: dict[str, dict[str, Any] | None]
+) -> list[str]:
+    """Give stored digits other labels, other attributes, or both, by key; the keys that are stored."""
+    keys = sorted({*labels, *attributes})
+    query = select(Digit.id, Digit.key, Digit.label).where(Digit.collection == collection, Digit.key == func.any(keys))
+    rows = session.execute(query.order_by(Digit.id).with_for_update()).all()
+    relabelled = {row.id: labels[row.key] for row in rows if row.key in labels and labels[row.key] != row.label}
+    if relabelled:
+        locks.remove_digits(session)  # else a vector may be written beside it, with the old label
+        changes = [{"id": id, "label": label} for id, label in relabelled.items()]
+        session.execute(update(Digit), changes)
+        embeddings.relabel(session, relabelled)
+    described = [{"id": row.id, "attributes": attributes[row.key]} for row in rows if row.key in attributes]
+    if described:
+        session.execute(update(Digit), described)
+    return [row.key for row in rows]

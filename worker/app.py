@@ -27,6 +27,7 @@ app = ExplicitApplication(
         "tasks.embed",
         "tasks.query",
         "tasks.review",
+        "tasks.stored",
         "tasks.jobs",
         "tasks.lifecycle",
         "tasks.probe",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from twinvec_client import review
+from twinvec_client import review, stored
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels
 from twinvec_client.connection import Connection
@@ -26,6 +26,7 @@ from twinvec_client.contract.limits import (
 )
 from twinvec_client.contract.messages import (
     GLYPH,
+    ListCollections,
     ListDead,
     ListJobs,
     ListTowers,
@@ -36,11 +37,22 @@ from twinvec_client.contract.messages import (
     StatusOf,
 )
 from twinvec_client.delivery import Pace, deliver, new_job
-from twinvec_client.errors import InvalidRequest, PictureRefused, UnknownJob
+from twinvec_client.errors import InvalidRequest, PictureRefused, UnknownJob, UnknownKey
 from twinvec_client.fields import read_distance, read_integer, read_label, write_attributes
 from twinvec_client.job import EmbedJob, TrainingJob
 from twinvec_client.pictures import encode
-from twinvec_client.results import Answer, DeadBatch, Duplicates, JobStatus, Map, Suspects, Tower
+from twinvec_client.results import (
+    Answer,
+    Collection,
+    DeadBatch,
+    Deleted,
+    Duplicates,
+    JobStatus,
+    Map,
+    StoredDigit,
+    Suspects,
+    Tower,
+)
 
 _QUERIES_A_REQUEST = 100
 _NEIGHBOURS_A_REQUEST = 20_000  # some 100 bytes each; with attributes up to 4 kB more
@@ -239,6 +251,69 @@ class Twinvec:
         """
         _check_collection_or_none(collection)
         return review.project_collection(self._connection, collection=collection, most=most, progress=progress)
+
+    def collections(self) -> list[Collection]:
+        """The collections, by name, with how many digits each has."""
+        return [Collection.read(each) for each in self._connection.ask(ListCollections())["collections"]]
+
+    def digits(
+        self, *, collection: str | None = None, label: int | None = None, pictures: bool = False
+    ) -> Iterator[StoredDigit]:
+        """What is stored, in the order in which it was, page by page; of one collection and with one label, if given.
+
+        pictures: with pixels. Raises InvalidRequest.
+        """
+        _check_collection_or_none(collection)
+        return stored.digits(self._connection, collection=collection, label=label, pictures=pictures)
+
+    def get(self, key: str, *, collection: str = "default") -> StoredDigit:
+        """One stored digit, with its pixels. Raises UnknownKey, InvalidRequest."""
+        for digit in self.get_many([key], collection=collection, pictures=True):
+            return digit
+        raise UnknownKey(f"no digit of the collection {collection!r} has the key {key!r}")
+
+    def get_many(
+        self, keys: Iterable[str], *, collection: str = "default", pictures: bool = False
+    ) -> Iterator[StoredDigit]:
+        """The stored digits with these keys, in their order; those that are not stored are left out.
+
+        Raises InvalidRequest.
+        """
+        _check_collection(collection)
+        return stored.get(self._connection, keys, collection=collection, pictures=pictures)
+
+    def label(self, labels: Mapping[str, int | None], *, collection: str = "default") -> list[str]:
+        """Give stored digits other labels, by key, None for none; the keys that are not stored. No pixels are sent.
+
+        Searches by the new label find them at once. Raises InvalidRequest.
+        """
+        _check_collection(collection)
+        return stored.label(self._connection, labels, collection=collection)
+
+    def set_attributes(
+        self, attributes: Mapping[str, dict[str, Any] | None], *, collection: str = "default"
+    ) -> list[str]:
+        """Give stored digits other attributes, by key, in place of those before; the keys that are not stored.
+
+        Raises InvalidRequest.
+        """
+        _check_collection(collection)
+        return stored.set_attributes(self._connection, attributes, collection=collection)
+
+    def delete(self, keys: Iterable[str], *, collection: str = "default") -> Deleted:
+        """Delete digits: pixels, vectors under every tower, and what failures kept of pictures under these keys.
+
+        Some are deleted in one transaction, the next ones in another. It is safe beside running jobs: one that waits
+        for such a digit lists it as `deleted`, and nothing brings it back but who sends it again. Verified by a search.
+        Raises InvalidRequest.
+        """
+        _check_collection(collection)
+        return stored.delete(self._connection, keys, collection=collection)
+
+    def delete_collection(self, collection: str) -> Deleted:
+        """As `delete`, of all digits of a collection."""
+        _check_collection(collection)
+        return stored.delete_collection(self._connection, collection=collection)
 
     def train(self, *, recipe: str = "default", seed: int = 0, on_finish: Callback | None = None) -> TrainingJob:
         """Start a training on a worker, by a recipe: `notebook`, `quick`, `default` or `conv`.

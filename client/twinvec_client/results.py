@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from twinvec_client.contract.answers import (
     Answer,
+    Collection,
     DeadBatch,
     DoubtfulDigit,
     Duplicate,
@@ -15,6 +16,7 @@ from twinvec_client.contract.answers import (
     JobStatus,
     Match,
     Neighbour,
+    StoredDigit,
     Suspect,
     Tower,
     TrainingProgress,
@@ -23,7 +25,9 @@ from twinvec_client.contract.states import JobState, TowerStatus
 
 __all__ = [
     "Answer",
+    "Collection",
     "DeadBatch",
+    "Deleted",
     "DoubtfulDigit",
     "Duplicate",
     "Duplicates",
@@ -34,6 +38,7 @@ __all__ = [
     "MapPoint",
     "Match",
     "Neighbour",
+    "StoredDigit",
     "Suspect",
     "Suspects",
     "Tower",
@@ -56,6 +61,27 @@ class EmbedOutcome:
     cancelled: int
     seconds: float
     doubtful: int = 0
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What a deletion came to: digits that are gone, their vectors under all towers, pictures that failures had kept.
+
+    left: how many of them a search found afterwards, counted up to 1,000: they were stored again meanwhile.
+    """
+
+    digits: int
+    vectors: int
+    pictures: int
+    left: int
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Deleted:
+        return cls(**{field.name: answer[field.name] for field in fields(cls)})
+
+    def __add__(self, more: Deleted) -> Deleted:
+        sums = [getattr(self, field.name) + getattr(more, field.name) for field in fields(self)]
+        return Deleted(*sums)
 
 
 @dataclass(frozen=True)

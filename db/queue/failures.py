@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session, undefer
 from db.states import OPEN, JobKind
 from db.tables import Batch, Digit, Failure, Job
 
-LedgerReason = Literal["duplicate_key", "superseded", "poison", "not_finite", "error"]  # codes of failures after intake
+# Codes of failures after intake.
+LedgerReason = Literal["duplicate_key", "superseded", "deleted", "poison", "not_finite", "error"]
 KEPT_BYTES = 256 * 2**20  # of the pictures that a job's failures keep, where the caller names no other number
 
 

@@ -20,10 +20,13 @@ from twinvec_client.contract.messages import (
     GLYPH,
     MESSAGES,
     REFUSED,
+    Annotate,
     BadMessage,
     Callback,
+    Delete,
     DoubtfulOf,
     FailuresOf,
+    GetDigits,
     Intake,
     Message,
     Nearest,
@@ -93,6 +96,15 @@ def agreeing(chunk: dict[str, Any], types: bytes) -> dict[str, Any]:
     }
 
 
+def each_has_one(change: dict[str, Any]) -> dict[str, Any]:
+    """A change of labels and attributes, with as many of each as it has keys."""
+    labels, attributes, count = change["labels"], change["attributes"], len(change["keys"])
+    return change | {
+        "labels": None if labels is None else [7] * count,
+        "attributes": None if attributes is None else [None] * count,
+    }
+
+
 def payloads(kind: type[Message]) -> st.SearchStrategy[dict[str, Any]]:
     declared = inspect.type_info(kind)
     assert isinstance(declared, inspect.StructType)
@@ -100,6 +112,8 @@ def payloads(kind: type[Message]) -> st.SearchStrategy[dict[str, Any]]:
         contained = st.none() | st.dictionaries(st.text(max_size=3).filter(storable), st.integers()).map(json.dumps)
         known = fields(declared).filter(lambda payload: storable(payload["collection"] or ""))
         return st.builds(lambda payload, text: payload | {"attributes": text}, known, contained)
+    if kind is Annotate:
+        return st.builds(each_has_one, fields(declared))
     if kind is not Intake:
         return fields(declared)
     types = st.lists(st.sampled_from([GLYPH, ENCODED, REFUSED]), max_size=5).map(bytes)
@@ -119,10 +133,15 @@ def example(kind: type[Message]) -> dict[str, Any]:
         "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0, "label": None, "max_distance": None,
         "match": False, "count": 0, "tower": None, "distance": None, "every": 1,
     }  # fmt: skip
+    by_key = {"after": ""}
+    some = {"keys": ["a"]}
     own: dict[type, dict[str, Any]] = {
-        FailuresOf: {"after": ""},
-        DoubtfulOf: {"after": ""},
+        FailuresOf: by_key,
+        DoubtfulOf: by_key,
         Nearest: {"attributes": None},
+        GetDigits: some,
+        Annotate: {"keys": ["a"], "labels": [7], "attributes": [None]},
+        Delete: some,
     }
     return {name: plain[name] for name in kind.__struct_fields__} | own.get(kind, {})
 

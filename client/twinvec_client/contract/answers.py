@@ -189,6 +189,32 @@ class DoubtfulDigit(_Record):
 
 
 @dataclass(frozen=True)
+class StoredDigit(_Record):
+    """A digit as it is stored. doubtful: whether it looks like none; None where that was not asked: its pixels were
+    taken as they were sent. picture: its 784 pixels, where they were asked for."""
+
+    key: str
+    collection: str
+    label: int | None
+    attributes: dict[str, Any] | None = field(metadata=_JSON)
+    doubtful: bool | None = None
+    picture: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        return super().read({**answer, "attributes": _object(answer["attributes"])})
+
+
+@dataclass(frozen=True)
+class Collection(_Record):
+    """A collection, how many digits are stored in it, and how many of them have a label."""
+
+    name: str
+    digits: int
+    labelled: int
+
+
+@dataclass(frozen=True)
 class DeadBatch(_Record):
     """A batch that is not tried any more: why, after how many attempts, and which worker held it last.
 
@@ -352,6 +378,37 @@ class JobOf(TypedDict):
 
 class Failures(TypedDict):
     failures: list[Failure]
+
+
+class DigitsPage(TypedDict):
+    """after: where the next page begins; null where there is none."""
+
+    digits: list[StoredDigit]
+    after: int | None
+
+
+class Digits(TypedDict):
+    digits: list[StoredDigit]
+
+
+class Collections(TypedDict):
+    collections: list[Collection]
+
+
+class Annotated(TypedDict):
+    """The keys that are stored; the others were not."""
+
+    keys: list[str]
+
+
+class Deleted(TypedDict):
+    """digits: that are gone. vectors: of them, under all towers. pictures: that failures had kept. left: how many of
+    the keys or of the collection are stored afterwards, counted up to 1,000."""
+
+    digits: int
+    vectors: int
+    pictures: int
+    left: int
 
 
 class Doubtful(TypedDict):

@@ -50,6 +50,10 @@ JobId = Annotated[str, Meta(pattern=_UUID, max_length=36)]
 BatchId = Annotated[int, Meta(ge=1, le=MAX_BATCH)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS)]
 Collection = Annotated[str, Meta(min_length=1, max_length=MAX_COLLECTION_CHARS, pattern=_NO_NUL)]
+Keys = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS, pattern=_NO_NUL)]],
+    Meta(min_length=1, max_length=MAX_PAGE),
+]
 Glyph = Annotated[bytes, Meta(min_length=GLYPH_BYTES, max_length=GLYPH_BYTES)]
 Label = Annotated[int, Meta(ge=0, lt=MAX_LABEL)]
 Attributes = Annotated[str, Meta(max_length=MAX_ATTRIBUTES_BYTES)]  # a JSON object as text
@@ -354,6 +358,81 @@ class ListVectors(Walk, frozen=True, kw_only=True):
     every: Annotated[int, Meta(ge=1, le=MAX_SAMPLING)]
 
 
+class ListDigits(Message, frozen=True, kw_only=True):
+    """Read some of the stored digits after the digit `after` (0 at first), in the order of their ids.
+
+    Of one collection and with one label, where these are not nil. A page may be empty and not the last.
+    """
+
+    task = "twinvec.digits"
+    lane = "query"
+    answer = answers.DigitsPage
+
+    collection: Collection | None
+    label: Label | None
+    after: DigitId
+    limit: WalkSize
+    pictures: bool
+
+
+class GetDigits(Message, frozen=True, kw_only=True):
+    """Read the stored digits with these keys, in their order; those that are not stored are left out."""
+
+    task = "twinvec.get"
+    lane = "query"
+    answer = answers.Digits
+
+    collection: Collection
+    keys: Keys
+    pictures: bool
+
+
+class ListCollections(Message, frozen=True, kw_only=True):
+    """List the collections, with how many digits each has."""
+
+    task = "twinvec.collections"
+    lane = "query"
+    answer = answers.Collections
+
+
+class Annotate(Message, frozen=True, kw_only=True):
+    """Give stored digits other labels or attributes, an entry each; nil leaves all of them as they are.
+
+    labels: an entry is nil for no label. attributes: JSON objects as text, each in place of those before; an entry is
+    nil for none.
+    """
+
+    task = "twinvec.annotate"
+    lane = "control"
+    answer = answers.Annotated
+
+    collection: Collection
+    keys: Keys
+    labels: list[Label | None] | None
+    attributes: list[Attributes | None] | None
+
+    def check(self) -> None:
+        for name in ("labels", "attributes"):
+            given = getattr(self, name)
+            if given is not None and len(given) != len(self.keys):
+                raise BadMessage(f"{self.task}: {len(given):,} {name} of {len(self.keys):,} keys")
+
+
+class Delete(Message, frozen=True, kw_only=True):
+    """Delete the digits with these keys, or those of a whole collection, some in each message until `left` is 0.
+
+    With a digit go its vectors under every tower and what failures had kept of its picture, in one transaction. A job
+    that waits for it lists it as `deleted`. What is sent again afterwards is stored again.
+    """
+
+    task = "twinvec.delete"
+    lane = "control"
+    answer = answers.Deleted
+
+    collection: Collection
+    keys: Keys | None
+
+
 class Receipts(Message, frozen=True, kw_only=True):
     """Which chunks of a job after `after` stand in SQL, and how deep the backlog is."""
 
@@ -505,6 +584,11 @@ MESSAGES: tuple[type[Message], ...] = (
     FindSuspects,
     FindDuplicates,
     ListVectors,
+    ListDigits,
+    GetDigits,
+    ListCollections,
+    Annotate,
+    Delete,
     Receipts,
     StatusOf,
     ListJobs,
