@@ -22,7 +22,7 @@ CLOCKS_APART = 60.0  # seconds
 
 TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures")
 RIGHTS = {  # that a worker needs; docs/security.md grants them
-    "SELECT": (*TABLES, "alembic_version"),
+    "SELECT": (*TABLES, "installation", "alembic_version"),
     "INSERT": TABLES,
     "UPDATE": ("towers", "digits", "jobs", "batches", "failures"),
     "UPDATE (label)": ("embeddings",),
@@ -203,6 +203,14 @@ def table_faults(connection: Connection) -> Iterator[Fault]:
     if lacking:
         advice = "as the tables' owner, grant what docs/security.md lists under Database roles"
         yield Fault(f"the role {role} lacks {'; '.join(lacking)}", advice)
+
+
+def installation(connection: Connection) -> str:
+    """Which ledger this database holds: the id that its first migration gave it; a copy has the same.
+
+    Raises SQLAlchemyError where the tables are not there, or of a version before.
+    """
+    return str(connection.execute(text("SELECT id FROM installation")).scalar_one())
 
 
 def clock_faults(whose: str, ahead: float) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""The six tables as SQLAlchemy sees them; the migrations hold the DDL, partitions and constraints included.
+"""The tables as SQLAlchemy sees them; the migrations hold the DDL, partitions and constraints included.
 
 It must not hold queries.
 """
@@ -62,6 +62,14 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSONB(none_as_null=True),
         dict[str, str]: JSONB(none_as_null=True),
     }
+
+
+class Installation(Base):
+    """One row, which no version changes: the name of this ledger among those whose workers share a broker."""
+
+    __tablename__ = "installation"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
 
 
 class Tower(Base):

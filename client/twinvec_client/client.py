@@ -15,6 +15,7 @@ from twinvec_client import review
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels
 from twinvec_client.connection import Connection
+from twinvec_client.contract.broker import PREFIX
 from twinvec_client.contract.limits import (
     DIMENSIONS,
     MAX_CHUNK_BYTES,
@@ -51,8 +52,10 @@ class Twinvec:
     """A client of one Twinvec installation.
 
     broker_url: `redis://` or `rediss://`, the same as the workers'; the certificate behind `rediss://` is checked,
-    against the authorities in the file of `?ssl_ca_certs=` where that is given. answer_timeout: seconds to wait for a
-    worker's answer. connection: used instead of one made of these two. Nothing is connected before the first call.
+    against the authorities in the file of `?ssl_ca_certs=` where that is given. prefix: as the workers' TWINVEC_PREFIX.
+    answer_timeout: seconds to wait for a worker's answer. installation: the id of the one that is meant, as `twinvec
+    doctor` says it; any other refuses what is asked and sent, with OtherInstallation. None: the first that answers is
+    meant from then on. connection: used instead of one made of these four. Nothing is connected before the first call.
     """
 
     # How much is sent at a time, and how long is waited for it: see `Pace`.
@@ -67,10 +70,14 @@ class Twinvec:
         self,
         broker_url: str = "redis://localhost:6379/0",
         *,
+        prefix: str = PREFIX,
         answer_timeout: float = 30.0,
+        installation: str | None = None,
         connection: Connection | None = None,
     ) -> None:
-        self._connection = Connection(broker_url, answer_timeout) if connection is None else connection
+        if connection is None:
+            connection = Connection(broker_url, answer_timeout, prefix=prefix, installation=installation)
+        self._connection = connection
 
     @property
     def answer_timeout(self) -> float:

@@ -120,8 +120,8 @@ def test_lanes_without_a_worker_are_named_with_what_waits_there(
     broker: "redis.Redis", broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for lane in LANES:
-        broker.set(LISTENING + lane, 1)
-    broker.delete(LISTENING + "intake")
+        broker.set(KEY_PREFIX + LISTENING + lane, 1)
+    broker.delete(KEY_PREFIX + LISTENING + "intake")
     broker.rpush(KEY_PREFIX + "intake", "message")
     monkeypatch.setattr(lanes, "PROBE_TIMEOUT", 0.2)
     found, *unanswered = lanes.findings(lanes.lanes(broker_url), None)
@@ -132,10 +132,10 @@ def test_lanes_without_a_worker_are_named_with_what_waits_there(
 
 
 def test_a_worker_s_mark_that_it_listens_on_a_lane_fades(broker: "redis.Redis", broker_url: str) -> None:
-    ended = watch_consumer(broker_url, ["query"])
+    ended = watch_consumer(Settings(broker_url=broker_url), ["query"])
     try:
-        eventually(lambda: bool(broker.exists(LISTENING + "query")), "the note")
-        assert 0 < broker.ttl(LISTENING + "query") <= 20
+        eventually(lambda: bool(broker.exists(KEY_PREFIX + LISTENING + "query")), "the note")
+        assert 0 < broker.ttl(KEY_PREFIX + LISTENING + "query") <= 20
     finally:
         ended.set()  # it would end this process, where a later test leaves messages
 

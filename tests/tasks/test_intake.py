@@ -88,6 +88,13 @@ def test_of_refused_pictures_a_job_keeps_as_many_bytes_as_the_setting_says(runti
     ]
 
 
+def test_a_callback_into_the_installation_s_own_keys_is_refused(runtime: Runtime) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"prefix": "staging"})
+    with pytest.raises(BadMessage, match="staging:"):
+        take_in(chunk(callback={"task": "a", "queue": "staging:embed"}), runtime)
+    assert stored(runtime.transact) == {}
+
+
 def test_more_pictures_than_a_job_may_have_are_refused_however_they_come(runtime: Runtime) -> None:
     runtime.settings = runtime.settings.model_copy(update={"job_pictures": 8})
     for seq in (0, 1):
