@@ -97,6 +97,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         failures=failures,
         digest=chunk.digest,
         total=chunk.total,
+        first=chunk.first,
         callback=None if chunk.callback is None else chunk.callback.write(),
         seconds={"decode": decoded - start},
         kept_bytes=runtime.settings.job_failure_bytes,

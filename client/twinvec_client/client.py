@@ -106,7 +106,8 @@ class Twinvec:
         pictures are resized at most, and arrays of 28x28 taken as they are.
         labels, attributes: by key, a mapping or a function. collection: the keys' namespace; a key sent again with
         other pixels replaces the digit, with the same pixels it is `unchanged`.
-        idempotency_key: the same key with the same pictures is the same job, however often it is sent.
+        idempotency_key: the same key with the same pictures is the same job of the collection, however often it is
+        sent; what was accepted of it before is not sent again. With other pictures it is refused.
         on_finish: a Celery task of yours that is told when the last picture is accounted for.
         progress: show a bar of what is accepted.
 
@@ -116,7 +117,7 @@ class Twinvec:
         """
         _check_collection(collection)
         options = JobOptions(
-            job=new_job(idempotency_key),
+            job=new_job(idempotency_key, collection),
             collection=str.__str__(collection),
             labels=labels,
             attributes=attributes,

@@ -32,7 +32,7 @@ def abandon(session: Session, *, after: float) -> int:
         return 0
     # Judged again under the lock: the last chunk of one may have come meanwhile.
     chunks = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery()
-    over = or_(Job.cancelled_at.isnot(None), Job.pruned_at.isnot(None), func.coalesce(chunks == Job.chunks, False))
+    over = or_(Job.cancelled_at.isnot(None), Job.pruned_at.isnot(None), func.coalesce(chunks >= Job.chunks, False))
     session.execute(update(Job).where(Job.id == func.any(looked), over).values(receiving=False))
     gone = update(Job).where(Job.id == func.any(looked), Job.receiving, silent)
     found = session.execute(gone.values(receiving=False, abandoned_at=func.now()).returning(Job.id))

@@ -30,7 +30,7 @@ def take(session: Session, id: uuid.UUID) -> tuple[dict[str, str], JobStatus] | 
 
 def _uncalled() -> tuple[ColumnElement[bool], ...]:
     parts = select(Batch.id).where(Batch.job == Job.id)
-    all_here = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery() == Job.chunks
+    all_here = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery() >= Job.chunks
     no_more_come = all_here | Job.abandoned_at.isnot(None)
     embedded = (Job.kind == JobKind.EMBED) & no_more_come & ~exists(parts.where(Batch.state.in_(OPEN)))
     ended = Job.ended_at.isnot(None) | Job.cancelled_at.isnot(None) | embedded

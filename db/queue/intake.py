@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -45,6 +45,7 @@ class Submission:
     failures: list[FailedItem] = field(default_factory=list)
     digest: bytes
     total: int | None
+    first: bytes | None = None  # the digest of the job's first chunk; None: of a version before
     callback: dict[str, Any] | None = None  # the caller's task to call when the job ends: {"task", "queue"}
     seconds: dict[str, float] = field(default_factory=dict)  # spent so far, by stage
     kept_bytes: int = KEPT_BYTES  # of pictures that one job's failures keep, about
@@ -53,13 +54,14 @@ class Submission:
 def submit(session: Session, chunk: Submission) -> int | None:
     """Store a chunk, once; the id of its batch, or None where nothing is to be embedded.
 
-    A chunk that was accepted before changes nothing, and neither does one past the end of its job: it was cut from
-    other pictures, sent under the same idempotency key. A key that is stored already with the same pixels counts as
+    A chunk that was accepted before changes nothing. Neither does one that was cut from other pictures, sent under the
+    same idempotency key: the job was begun with another first chunk, or this one is past its end, or the end that this
+    one says is before a chunk that was accepted. A key that is stored already with the same pixels counts as
     `unchanged` if it has its vector; with other pixels the digit is replaced, and its vectors are deleted. A job that
     was abandoned goes on with a chunk that is new. No other transaction stores in the collection until this one ends.
     """
     job = _open_job(session, chunk)
-    if job.chunks is not None and chunk.seq >= job.chunks:
+    if _is_other(session, job, chunk):
         return None
     count = len(chunk.items) + len(chunk.failures)
     batch = session.execute(
@@ -109,7 +111,7 @@ def _open_job(session: Session, chunk: Submission) -> Job:
             id=chunk.job,
             kind=JobKind.EMBED,
             collection=chunk.collection,
-            parameters={},
+            parameters={} if chunk.first is None else {"first": chunk.first.hex()},
             callback=chunk.callback,
             receiving=chunk.seq > 0 or not last,
         )
@@ -130,6 +132,22 @@ def _open_job(session: Session, chunk: Submission) -> Job:
         # Or it was abandoned.
         clear(session, chunk.job)
         reopen(session, chunk.job)
+
+
+def _is_other(session: Session, job: Job, chunk: Submission) -> bool:
+    """Whether a chunk is not of the pictures that a job was begun with."""
+    if job.collection != chunk.collection or (job.chunks is not None and chunk.seq >= job.chunks):
+        return True
+    begun = _begun_with(job.parameters)
+    if None not in (begun, chunk.first) and begun != chunk.first:
+        return True
+    beyond = exists(select(Batch.id).where(Batch.job == job.id, Batch.seq > chunk.seq))
+    return chunk.total is not None and bool(session.execute(select(beyond)).scalar_one())
+
+
+def _begun_with(parameters: dict[str, Any]) -> bytes | None:
+    first = parameters.get("first")
+    return None if first is None else bytes.fromhex(first)
 
 
 @dataclass(slots=True)
@@ -256,6 +274,12 @@ def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
     """The digest of the chunk that was accepted under this number; None where none was."""
     query = select(Batch.digest).join(Job).where(Batch.job == job, Batch.seq == seq, Job.pruned_at.is_(None))
     return session.execute(query).scalar()
+
+
+def begun_with(session: Session, job: uuid.UUID) -> bytes | None:
+    """The digest of the first chunk of what a job was begun with; None where that is not known."""
+    query = select(Job.parameters).where(Job.id == job, Job.kind == JobKind.EMBED, Job.pruned_at.is_(None))
+    return _begun_with(session.execute(query).scalar() or {})
 
 
 def items_before(session: Session, job: uuid.UUID, seq: int) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from celery import Celery
 from redis import Redis
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from db.queue import dead
-from db.tables import Batch
+from db.tables import Batch, Job
 from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import end_job
@@ -45,6 +45,7 @@ def chunk(job: uuid.UUID, *seeds: int, seq: int = 0, total: int | None = None) -
         callback=Callback("their.task", QUEUE),
         resent=False,
         digest=b"digest",
+        first=b"digest",
         total=total,
     )
 
@@ -126,6 +127,19 @@ def test_it_is_told_of_an_abandoned_job_and_once_more_where_it_went_on(
         ("abandoned", 1),
         ("finished", 2),
     ]
+
+
+def test_it_is_told_of_a_job_with_chunks_beyond_its_end(runtime: Runtime, broker: Redis, tower: int) -> None:
+    """As a version before accepted them, of a shorter stream under a used idempotency key."""
+    job = uuid.uuid4()
+    for seq in (0, 2):
+        take_in(chunk(job, seq, seq=seq), runtime)
+    with runtime.engine.begin() as connection:
+        connection.execute(update(Job).where(Job.id == job).values(chunks=1, total=1))
+    for batch in batches_of(runtime, job):
+        embed(batch, runtime)
+    sweep(runtime)
+    assert [outcome["state"] for outcome in called(broker)] == ["finished"]
 
 
 def test_the_sweep_tells_what_a_dead_worker_did_not(runtime: Runtime, broker: Redis, tower: int) -> None:

@@ -50,6 +50,7 @@ def payload(**changes: Any) -> dict[str, Any]:
         "callback": None,
         "resent": False,
         "digest": b"digest",
+        "first": b"digest",
         "total": 3,
     }
     return fields | changes

@@ -288,10 +288,12 @@ class Accepted(TypedDict):
 
 
 class Receipts(TypedDict):
-    """accepted: (seq, digest) of each chunk. backlog: digits accepted and not yet embedded; beyond the limit clients
-    wait. job_limit: pictures that a job may have."""
+    """accepted: (seq, digest) of each chunk. first: the digest of the first chunk of those that the job was begun with,
+    null where none has come. backlog: digits accepted and not yet embedded; beyond the limit clients wait. job_limit:
+    pictures that a job may have."""
 
     accepted: list[tuple[int, bytes]]
+    first: bytes | None
     backlog: int
     backlog_limit: int
     job_limit: int

@@ -50,6 +50,7 @@ JobId = Annotated[str, Meta(pattern=_UUID, max_length=36)]
 BatchId = Annotated[int, Meta(ge=1, le=MAX_BATCH)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS)]
 Collection = Annotated[str, Meta(min_length=1, max_length=MAX_COLLECTION_CHARS, pattern=_NO_NUL)]
+Digest = Annotated[bytes, Meta(min_length=1, max_length=MAX_DIGEST_BYTES)]
 Glyph = Annotated[bytes, Meta(min_length=GLYPH_BYTES, max_length=GLYPH_BYTES)]
 Label = Annotated[int, Meta(ge=0, lt=MAX_LABEL)]
 Attributes = Annotated[str, Meta(max_length=MAX_ATTRIBUTES_BYTES)]  # a JSON object as text
@@ -135,7 +136,8 @@ class Intake(Message, frozen=True, kw_only=True):
     (reason, message), in order. labels, attributes: an entry an item; attributes are JSON objects as text. resent:
     whether it was sent before, and may have crashed the process that took it. digest: of the content, to tell a
     repetition from other pictures under the same idempotency key. total: items of the whole job, on its last chunk
-    only.
+    only. first: the digest of the job's first chunk: where the job was begun with another one, nothing is stored, and
+    neither is a last chunk before one that was accepted.
     """
 
     task = "twinvec.intake"
@@ -156,8 +158,9 @@ class Intake(Message, frozen=True, kw_only=True):
     normalise: bool
     callback: Callback | None
     resent: bool
-    digest: Annotated[bytes, Meta(min_length=1, max_length=MAX_DIGEST_BYTES)]
+    digest: Digest
     total: Annotated[int, Meta(ge=0)] | None
+    first: Digest
 
     def check(self) -> None:
         count = len(self.keys)
