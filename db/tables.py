@@ -155,6 +155,10 @@ class Job(Base):
     ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch
     abandoned_at: Mapped[datetime | None]  # when it ended because no chunk came any more
     called_back_at: Mapped[datetime | None]  # when the callback was called
+    callback_errors: Mapped[int] = mapped_column(default=0)  # how often its call failed since the job ended
+    callback_message: Mapped[str | None]  # with what it failed last
+    callback_retry_at: Mapped[datetime | None]  # it is not called before
+    callback_given_up_at: Mapped[datetime | None]  # from then on it is not called
     pruned_at: Mapped[datetime | None]  # from then on no job has this id; what is left of it is being deleted
 
 

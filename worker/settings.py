@@ -106,6 +106,9 @@ class Settings(BaseSettings):
         ge=1,
         description="Tries of a batch, all ended by an exception, after which it is dead: about a day, with pauses",
     )
+    max_callbacks: int = Field(
+        60, ge=1, description="Failed calls of a job's callback after which it is given up: about a day, with pauses"
+    )
     intake_processes: int = Field(1, ge=1, description="Processes of one intake worker, which decode pictures")
 
     prune: float = Field(

@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from db.errors import NotRescuable, UnknownBatch
+from db.queue.callbacks import ANEW
 from db.queue.failures import KEPT_BYTES, LedgerReason, fail
 from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Digit, Failure, Job, Tower
@@ -81,7 +82,8 @@ def requeue(session: Session, id: int) -> tuple[str, JobKind]:
     batch.digits = [row.id for row in digits]
     batch.state, batch.attempt, batch.errors, batch.message = BatchState.QUEUED, 0, 0, None
     batch.finished_at = batch.published_at = batch.retry_at = None
-    job.called_back_at = None
+    for name, value in ANEW.items():
+        setattr(job, name, value)
     if job.kind != JobKind.EMBED:
         job.ended_at, job.message = None, None
         batch.failed = 0

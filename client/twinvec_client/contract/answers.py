@@ -229,8 +229,9 @@ class JobStatus(_Record):
 
     Counts are of pictures; they add up to `total` once the state is final, and to `accepted` where it is `abandoned`.
     `total` is None until the last chunk has arrived. `progress` and `outcome` are a training's. `created_at` is ISO
-    8601; `seconds` runs from the first chunk to the end, or to now. `doubtful` counts those of the digits it stored
-    that look like none: `EmbedJob.doubtful` lists them.
+    8601; `seconds` runs from the first chunk to the end, or to now. `message` says why it failed, or why its callback
+    could not be called. `doubtful` counts those of the digits it stored that look like none: `EmbedJob.doubtful` lists
+    them.
     """
 
     id: str
