@@ -199,7 +199,7 @@ class Failure(Base):
 
     job: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
-    reason: Mapped[str]
+    reason: Mapped[str] = mapped_column(primary_key=True)
     message: Mapped[str]
     attempts: Mapped[int] = mapped_column(default=1)
     picture: Mapped[bytes | None] = mapped_column(deferred=True)

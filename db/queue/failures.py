@@ -15,6 +15,7 @@ from db.states import OPEN, JobKind
 from db.tables import Batch, Digit, Failure, Job
 
 LedgerReason = Literal["duplicate_key", "superseded", "poison", "not_finite", "error"]  # codes of failures after intake
+OF_DEAD: tuple[LedgerReason, ...] = ("poison", "not_finite", "error")  # of the digits of dead batches
 KEPT_BYTES = 256 * 2**20  # of the pictures that a job's failures keep, where the caller names no other number
 
 
@@ -31,7 +32,7 @@ class FailedItem(NamedTuple):
 
 
 def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem], *, kept_bytes: int = KEPT_BYTES) -> None:
-    """Record failures of a job. A key that failed before counts as one more attempt.
+    """Record failures of a job. A key that failed before for the same reason counts as one more attempt.
 
     kept_bytes: of pictures that one job's failures keep, about: what comes past it is listed without its picture, and
     transactions side by side do not see each other's.
@@ -39,9 +40,9 @@ def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem], *, kep
     if not items:
         return
     # One statement cannot touch a row twice, and a job may repeat a key.
-    by_key: dict[str, list[FailedItem]] = {}
+    by_key: dict[tuple[str, str], list[FailedItem]] = {}
     for item in items:
-        by_key.setdefault(item.key, []).append(item)
+        by_key.setdefault((item.key, item.reason), []).append(item)
     rows = [
         {"job": job, **same[-1]._asdict(), "attempts": len(same), "message": same[-1].message.replace("\0", "")}
         for _, same in sorted(by_key.items())
@@ -49,9 +50,8 @@ def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem], *, kep
     _keep_at_most(session, job, rows, kept_bytes)
     statement = insert(Failure)
     statement = statement.on_conflict_do_update(
-        index_elements=["job", "key"],
+        index_elements=["job", "key", "reason"],
         set_={
-            "reason": statement.excluded.reason,
             "message": statement.excluded.message,
             "picture": statement.excluded.picture,
             "is_glyph": statement.excluded.is_glyph,
@@ -78,8 +78,12 @@ def _keep_at_most(session: Session, job: uuid.UUID, rows: list[dict[str, Any]], 
 
 
 def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: bool = False) -> list[Failure]:
-    """At most `limit` failures of a job, by key, after the key `after`; with the bytes that were sent, if asked for."""
-    query = select(Failure).where(Failure.job == job, Failure.key > after).order_by(Failure.key).limit(limit)
+    """The next `limit` failures of a job, by key, after the key `after`; with the bytes that were sent, if asked for.
+
+    Of the last key all are among them, however many.
+    """
+    query = select(Failure).where(Failure.job == job, Failure.key > after)
+    query = query.order_by(Failure.key).fetch(limit, with_ties=True)
     if pictures:
         query = query.options(undefer(Failure.picture))
     return list(session.execute(query).scalars())

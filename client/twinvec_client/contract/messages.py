@@ -390,7 +390,10 @@ class ListJobs(Message, frozen=True, kw_only=True):
 
 
 class FailuresOf(Message, frozen=True, kw_only=True):
-    """One page of a job's failures, by key, after the key `after`; with what was sent, if `pictures`."""
+    """One page of a job's failures, by key, after the key `after`; with what was sent, if `pictures`.
+
+    A key may have failed for several reasons; all of those of the page's last key are on it, though it be longer.
+    """
 
     task = "twinvec.failures"
     lane = "control"
