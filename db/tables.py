@@ -110,6 +110,7 @@ class Digit(Base):
     label: Mapped[int | None]
     attributes: Mapped[dict[str, Any] | None]
     job: Mapped[uuid.UUID]  # that brought these pixels
+    seq: Mapped[int | None]  # of its chunk that did; None: not known
     doubtful: Mapped[bool | None]  # whether they look like no digit; None: not asked, they were taken as sent
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -177,6 +178,7 @@ class Batch(Base):
     items: Mapped[int] = mapped_column(default=0)  # pictures of the chunk
     embedded: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
+    unchanged_digits: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))  # where the chunk overtook another
     failed: Mapped[int] = mapped_column(default=0)
     dropped: Mapped[int] = mapped_column(default=0)  # not embedded: cancelled, or replaced meanwhile
     attempt: Mapped[int] = mapped_column(default=0)

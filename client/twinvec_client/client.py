@@ -105,7 +105,8 @@ class Twinvec:
         array of integers holds levels in 0..255; with 0 and 1 alone it is black and white. With `normalise` False
         pictures are resized at most, and arrays of 28x28 taken as they are.
         labels, attributes: by key, a mapping or a function. collection: the keys' namespace; a key sent again with
-        other pixels replaces the digit, with the same pixels it is `unchanged`.
+        other pixels replaces the digit, with the same pixels it is `unchanged`. Of a key that one stream repeats with
+        other pixels the last are kept, and the others are failures (`duplicate_key`).
         idempotency_key: the same key with the same pictures is the same job of the collection, however often it is
         sent; what was accepted of it before is not sent again. With other pictures it is refused.
         on_finish: a Celery task of yours that is told when the last picture is accounted for.

@@ -98,13 +98,19 @@ def fail(
     *,
     kept_bytes: int = KEPT_BYTES,
 ) -> None:
-    """List stored digits among a job's failures, their pixels kept there as far as `record` keeps them."""
-    query = select(Digit.key, Digit.pixels, Digit.label, Digit.attributes).where(Digit.id == func.any(list(ids)))
-    rows = session.execute(query).all()
+    """List stored digits among a job's failures, their pixels kept there as far as `record` keeps them.
+
+    One that is named twice has failed twice.
+    """
+    query = select(Digit.id, Digit.key, Digit.pixels, Digit.label, Digit.attributes)
+    rows = {row.id: row for row in session.execute(query.where(Digit.id == func.any(list(ids))))}
     record(
         session,
         job,
-        [FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes) for row in rows],
+        [
+            FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes)
+            for row in (rows[id] for id in ids if id in rows)
+        ],
         kept_bytes=kept_bytes,
     )
 
