@@ -14,9 +14,10 @@ from worker.settings import Settings
 
 def client() -> Twinvec:
     """A client of the broker that is set, or of the stack that runs in the home folder. Raises CommandError."""
-    url = Settings().broker()
+    settings = Settings()
+    url = settings.broker()
     check_broker(url)
-    return Twinvec(url)
+    return Twinvec(url, prefix=settings.lane_prefix())
 
 
 def check_broker(url: str) -> None:

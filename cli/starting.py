@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 
 import redis
@@ -11,7 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from cli.display.console import err
 from cli.errors import explain
 from db.preflight import Fault, database_faults
+from worker import installation
 from worker.preflight import broker_faults, insist
+from worker.settings import Settings
 
 
 def warn_of(faults: Iterable[Fault]) -> None:
@@ -28,6 +31,12 @@ def check_broker(url: str) -> None:
 def check_database(url: str, *, processes: int) -> None:
     """Raises StartRefused. A database that does not answer yet is waited for afterwards."""
     _unless_unreachable(partial(database_faults, url, processes=processes, joining=True), "the database")
+
+
+def check_lanes(url: str, settings: Settings) -> None:
+    """Raises StartRefused where the broker's lanes are another installation's; those of nobody become this one's."""
+    with suppress(redis.RedisError, OSError):  # the check of the broker has said so
+        warn_of(installation.faults(url, settings, claiming=True))
 
 
 def _unless_unreachable(check: Callable[[], list[Fault]], what: str) -> None:

@@ -139,8 +139,13 @@ def sent_vectors(sent: Sequence[bytes]) -> np.ndarray[Any, Any]:
     return vectors
 
 
-def copy_digits(session: Session, rows: Iterable[tuple[Any, ...]], *, doubtful: bool = False) -> None:
-    """Append rows of (id, key, collection, pixels, sha256, label, attributes, job), and `doubtful` if so."""
+def copy_digits(
+    session: Session, rows: Iterable[tuple[Any, ...]], *, doubtful: bool = False, seq: int | None = None
+) -> None:
+    """Append rows of (id, key, collection, pixels, sha256, label, attributes, job), and `doubtful` if so.
+
+    seq: the number of the chunk that brings them.
+    """
     columns = {
         "id": "int8",
         "key": "text",
@@ -150,11 +155,13 @@ def copy_digits(session: Session, rows: Iterable[tuple[Any, ...]], *, doubtful: 
         "label": "int4",
         "attributes": "jsonb",
         "job": "uuid",
-    } | ({"doubtful": "bool"} if doubtful else {})
+        **({"doubtful": "bool"} if doubtful else {}),
+        "seq": "int4",
+    }
     with _into(session, f"digits ({', '.join(columns)})") as copy:
         copy.set_types(list(columns.values()))
         for row in rows:
-            copy.write_row(row)
+            copy.write_row((*row, seq))
 
 
 @contextmanager

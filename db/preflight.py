@@ -22,7 +22,7 @@ CLOCKS_APART = 60.0  # seconds
 
 TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures")
 RIGHTS = {  # that a worker needs; docs/security.md grants them
-    "SELECT": (*TABLES, "alembic_version"),
+    "SELECT": (*TABLES, "installation", "alembic_version"),
     "INSERT": TABLES,
     "UPDATE": ("towers", "digits", "jobs", "batches", "failures"),
     "UPDATE (label)": ("embeddings",),
@@ -36,6 +36,8 @@ _SERVER = text("""
            split_part(current_setting('server_version'), ' ', 1) AS release,
            current_setting('server_encoding') AS encoding,
            pg_is_in_recovery() AS standby,
+           current_setting('lock_timeout') <> '0'
+               OR current_setting('idle_in_transaction_session_timeout') <> '0' AS limited,
            current_setting('transaction_read_only') = 'on' AS read_only,
            current_database() AS database,
            current_user AS role,
@@ -103,6 +105,7 @@ class Server:
     release: str
     encoding: str
     standby: bool
+    limited: bool  # whether it has heard of the limits that `db.engine.connect` sets
     read_only: bool
     database: str
     role: str
@@ -149,6 +152,7 @@ def look(connection: Connection) -> Server:
         release=found.release,
         encoding=found.encoding,
         standby=found.standby,
+        limited=found.limited,
         read_only=found.read_only,
         database=found.database,
         role=found.role,
@@ -181,6 +185,9 @@ def server_faults(server: Server, *, processes: int, joining: bool = False) -> I
     if server.encoding != "UTF8":
         advice = "make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and set TWINVEC_DATABASE_URL"
         yield Fault(f"the database {server.database} has the encoding {server.encoding} and not UTF8", advice)
+    if not server.limited:
+        advice = "add pooler=transaction to TWINVEC_DATABASE_URL; without it statements fail at random"
+        yield Fault("the options of a connection do not reach the database server, as behind a pooler", advice)
     yield from _pgvector(server)
     yield from _connections(server, processes, joining)
     yield from clock_faults("the database's", server.ahead)
@@ -203,6 +210,14 @@ def table_faults(connection: Connection) -> Iterator[Fault]:
     if lacking:
         advice = "as the tables' owner, grant what docs/security.md lists under Database roles"
         yield Fault(f"the role {role} lacks {'; '.join(lacking)}", advice)
+
+
+def installation(connection: Connection) -> str:
+    """Which ledger this database holds: the id that its first migration gave it; a copy has the same.
+
+    Raises SQLAlchemyError where the tables are not there, or of a version before.
+    """
+    return str(connection.execute(text("SELECT id FROM installation")).scalar_one())
 
 
 def clock_faults(whose: str, ahead: float) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""The six tables as SQLAlchemy sees them; the migrations hold the DDL, partitions and constraints included.
+"""The tables as SQLAlchemy sees them; the migrations hold the DDL, partitions and constraints included.
 
 It must not hold queries.
 """
@@ -64,6 +64,14 @@ class Base(DeclarativeBase):
     }
 
 
+class Installation(Base):
+    """One row, which no version changes: the name of this ledger among those whose workers share a broker."""
+
+    __tablename__ = "installation"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+
+
 class Tower(Base):
     """A trained tower, its file included."""
 
@@ -102,6 +110,7 @@ class Digit(Base):
     label: Mapped[int | None]
     attributes: Mapped[dict[str, Any] | None]
     job: Mapped[uuid.UUID]  # that brought these pixels
+    seq: Mapped[int | None]  # of its chunk that did; None: not known
     doubtful: Mapped[bool | None]  # whether they look like no digit; None: not asked, they were taken as sent
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -147,6 +156,10 @@ class Job(Base):
     ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch
     abandoned_at: Mapped[datetime | None]  # when it ended because no chunk came any more
     called_back_at: Mapped[datetime | None]  # when the callback was called
+    callback_errors: Mapped[int] = mapped_column(default=0)  # how often its call failed since the job ended
+    callback_message: Mapped[str | None]  # with what it failed last
+    callback_retry_at: Mapped[datetime | None]  # it is not called before
+    callback_given_up_at: Mapped[datetime | None]  # from then on it is not called
     pruned_at: Mapped[datetime | None]  # from then on no job has this id; what is left of it is being deleted
 
 
@@ -165,6 +178,7 @@ class Batch(Base):
     items: Mapped[int] = mapped_column(default=0)  # pictures of the chunk
     embedded: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
+    unchanged_digits: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))  # where the chunk overtook another
     failed: Mapped[int] = mapped_column(default=0)
     dropped: Mapped[int] = mapped_column(default=0)  # not embedded: cancelled, or replaced meanwhile
     attempt: Mapped[int] = mapped_column(default=0)
@@ -187,7 +201,7 @@ class Failure(Base):
 
     job: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
-    reason: Mapped[str]
+    reason: Mapped[str] = mapped_column(primary_key=True)
     message: Mapped[str]
     attempts: Mapped[int] = mapped_column(default=1)
     picture: Mapped[bytes | None] = mapped_column(deferred=True)

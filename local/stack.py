@@ -25,6 +25,8 @@ from local.processes import MARK, end, find_marked
 from local.servers import EmbeddedError, Servers
 from local.servers.logs import rotate_if_large
 from local.signals import Interrupts
+from twinvec_client.contract.broker import PREFIX
+from worker import installation
 from worker.preflight import backend_faults, broker_faults, home_faults, insist
 from worker.runfile import RunFile
 from worker.settings import Settings
@@ -53,6 +55,7 @@ class Stack:
         self.home = settings.home
         self._run_file = settings.run_file
         self._settings, self._say = settings, say
+        self._prefix = settings.prefix or PREFIX
         self._servers = Servers(
             self.home,
             settings.broker_port if broker_port is None else broker_port,
@@ -99,6 +102,7 @@ class Stack:
         self._check_broker()
         with self.database() as engine:
             self._prepare(engine)
+        self._take_lanes()
         self._children = [Child(name, self.home, self._environment()) for name in SERVICES]
         for child in self._children:
             child.start()
@@ -157,6 +161,13 @@ class Stack:
         with engine.connect() as connection:
             self._warn_of(table_faults(connection))
 
+    def _take_lanes(self) -> None:
+        """Have the broker's lanes be this installation's: its own broker's in any case, another's if they are free."""
+        update = {"database_url": SecretStr(self.database_url)}
+        own_broker = self._settings.broker_url is None
+        settings = self._settings.model_copy(update=update)
+        self._warn_of(installation.faults(self.broker_url, settings, claiming=True, by_force=own_broker))
+
     def _warn_of(self, faults: Iterable[Fault]) -> None:
         for fault in insist(faults):
             self._say(f"warning: {fault}")
@@ -179,6 +190,7 @@ class Stack:
             "TWINVEC_HOME": str(self.home),
             "TWINVEC_BROKER_URL": self.broker_url,
             "TWINVEC_DATABASE_URL": self.database_url,
+            "TWINVEC_PREFIX": self._prefix,
         }
 
     def _await_ready(self) -> None:
@@ -200,4 +212,5 @@ class Stack:
             created=psutil.Process().create_time(),
             ready=ready,
             workers={child.name: child.pid for child in self._children},
+            prefix=self._prefix,
         ).write(self._run_file)

@@ -5,15 +5,15 @@ It must not decide when a job has ended: `db.queue.callbacks` does.
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from dataclasses import asdict
 from typing import Any
 
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
+from db.errors import first_line
 from db.queue import callbacks
 from db.queue.jobs import JobStatus
 from worker.callbacks import call
@@ -31,8 +31,8 @@ def announce(runtime: Runtime) -> None:
 def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
     """Call a job's callback if it is due, and note that it was called, in one transaction.
 
-    At least once: after a crash between the call and the commit it is called again. A call that the broker does not
-    take is made again at the next sweep.
+    At least once: after a crash between the call and the commit it is called again. A call that fails, whatever the
+    reason, is made again later and later, and given up at last; the others do not wait for it.
     """
 
     def tell(session: Session) -> None:
@@ -40,13 +40,22 @@ def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
         if held is None:
             return
         callback, status = held
-        call(callback, public_status(status))
+        try:
+            call(callback, public_status(status))
+        except Exception as error:
+            raise _NotCalled(first_line(error)) from error
         log.info("called %s on %s: job %s is %s", callback["task"], callback["queue"], job, status.state)
 
     try:
         runtime.transact(tell)
-    except (OperationalError, RedisError) as error:
-        log.warning("could not call back for job %s: %s", job, error)
+    except _NotCalled as error:
+        given_up = runtime.transact(callbacks.postpone, job, str(error), most=runtime.settings.max_callbacks)
+        then = "gave it up" if given_up else "it is tried again"
+        log.warning("could not call back for job %s, %s: %s", job, then, json.dumps(str(error))[1:-1])
+
+
+class _NotCalled(Exception):
+    """The broker did not take a call."""
 
 
 def public_status(status: JobStatus) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from training.pictures.sandbox import ReadOne, reader
 from twinvec_client.contract.limits import GLYPH_BYTES, MAX_CHUNK_ITEMS, holds_nul
 from twinvec_client.contract.messages import ENCODED, GLYPH, BadMessage, Intake
 from twinvec_client.contract.packing import unpack
+from worker import callbacks
 from worker.app import app
 from worker.outbox import publish
 from worker.runtime import Runtime, runtime
@@ -75,6 +76,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
     """
     most = runtime.settings.job_pictures
     job = check(chunk, most)
+    callbacks.check(chunk.callback, runtime.settings)
     if chunk.seq >= most // MAX_CHUNK_ITEMS:  # before, there cannot be too many
         before_it = runtime.transact(items_before, job, chunk.seq)
         if before_it + len(chunk.keys) > most:
@@ -95,6 +97,7 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         failures=failures,
         digest=chunk.digest,
         total=chunk.total,
+        first=chunk.first,
         callback=None if chunk.callback is None else chunk.callback.write(),
         seconds={"decode": decoded - start},
         kept_bytes=runtime.settings.job_failure_bytes,

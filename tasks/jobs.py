@@ -55,6 +55,7 @@ def receipts_of(request: Receipts, runtime: Runtime) -> dict[str, Any]:
     return runtime.transact(
         lambda session: {
             "accepted": intake.receipts(session, UUID(request.job), after=request.after),
+            "first": intake.begun_with(session, UUID(request.job)),
             "backlog": intake.backlog(session),
             "backlog_limit": runtime.settings.backlog,
             "job_limit": runtime.settings.job_pictures,

@@ -18,6 +18,7 @@ from db.vectors import towers
 from tasks.answering import InvalidRequest, answering
 from training.recipes import RECIPES
 from twinvec_client.contract.messages import ListTowers, RetrainOnSchedule, StartTraining, StopTraining
+from worker import callbacks
 from worker.app import app
 from worker.outbox import publish
 from worker.runtime import Runtime, runtime
@@ -49,9 +50,10 @@ def retrain_on_schedule(**payload: Any) -> None:
 
 
 def start(request: StartTraining, runtime: Runtime) -> str:
-    """Open a training and publish it; its job id. Raises TrainingRunning, InvalidRequest."""
+    """Open a training and publish it; its job id. Raises TrainingRunning, InvalidRequest, BadMessage."""
     if request.recipe not in RECIPES:
         raise InvalidRequest(f"no recipe {request.recipe!r:.40}: there are {', '.join(sorted(RECIPES))}")
+    callbacks.check(request.callback, runtime.settings)
     id, callback = uuid.UUID(request.job), None if request.callback is None else request.callback.write()
     job, batch = runtime.transact(trainings.start, id, recipe=request.recipe, seed=request.seed, callback=callback)
     publish([(batch, JobKind.TRAIN)])

@@ -46,7 +46,7 @@ _CURSOR = re.compile(r"([0-9a-f]{64}):(0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}):([
 @answering
 def nearest(**payload: Any) -> dict[str, Any]:
     request = Nearest.read(payload)
-    return look_up_together(request, joining.take_along(request), runtime())
+    return look_up_together(request, joining.take_along(request, runtime()), runtime())
 
 
 def look_up_together(request: Nearest, others: Sequence[joining.Waiting], runtime: Runtime) -> dict[str, Any]:
@@ -62,12 +62,12 @@ def look_up_together(request: Nearest, others: Sequence[joining.Waiting], runtim
     except Exception as error:
         log.info("look-ups are answered one by one: %s", first_line(error))
         for other in others:
-            joining.answer(other, answering(look_up)(other.request, runtime))
+            joining.answer(other, answering(look_up)(other.request, runtime), runtime)
         return look_up(request, runtime)
     start = len(request.queries)
     for other in others:
         stop = start + len(other.request.queries)
-        joining.answer(other, {"answers": answers[start:stop]})
+        joining.answer(other, {"answers": answers[start:stop]}, runtime)
         start = stop
     return {"answers": answers[: len(request.queries)]}
 

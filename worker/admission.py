@@ -50,6 +50,7 @@ class _Headers(msgspec.Struct, frozen=True, kw_only=True):
     compression: None = None
     ignore_result: bool | None = None  # None: as the task itself has it
     redelivered: bool = False
+    installation: Annotated[str, Meta(max_length=36)] | None = None  # that its sender means
 
     def __post_init__(self) -> None:
         if self.expires is not None:
@@ -77,6 +78,7 @@ class _Headers(msgspec.Struct, frozen=True, kw_only=True):
             "stamped_headers": None,
             "stamps": {},
             **({"redelivered": True} if self.redelivered else {}),
+            **({} if self.installation is None else {"installation": self.installation}),
         }
 
 

@@ -17,11 +17,13 @@ from worker import transport
 from worker.runfile import loading_file
 from worker.runtime import runtime
 from worker.settings import Settings
+from worker.task import OwnTask
 from worker.watchdog import watch_consumer
 
 transport.install()
 app = ExplicitApplication(
     "twinvec",
+    task_cls=OwnTask,
     include=[
         "tasks.intake",
         "tasks.embed",
@@ -49,7 +51,7 @@ def quieten(**_: Any) -> None:
 @worker_ready.connect
 def begin_to_listen(sender: Any, **_: Any) -> None:
     """Start the watchdog of the worker's consumer."""
-    watch_consumer(Settings().guarded_broker(), sorted(sender.app.amqp.queues.consume_from))
+    watch_consumer(Settings(), sorted(sender.app.amqp.queues.consume_from))
 
 
 @worker_process_init.connect

@@ -17,29 +17,33 @@ from typing import Any
 import psutil
 import redis
 
-from twinvec_client.contract.broker import KEY_PREFIX
+from twinvec_client.contract.broker import KEY_PREFIX, key_prefix
+from worker import installation
 from worker.broker import connect_broker
+from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
 EVERY = 5.0  # seconds between two notes of one scheduler
 LAPSES = 15  # seconds after its last note
 _NAME = re.compile(r"process ([0-9]{1,9}) on (\S+)")
-PLACES = [f"{KEY_PREFIX}beat:{place}" for place in range(8)]  # each holds one: no user of ours may list keys
+PLACES = [f"beat:{place}" for place in range(8)]  # keys after the prefix, one a scheduler: no user may list keys
 
 
 @contextmanager
-def announcing(url: str) -> Iterator[None]:
+def announcing(settings: Settings) -> Iterator[None]:
     """Note from a thread, while the block runs, that this process is a scheduler; warn of others."""
-    broker = connect_broker(url, socket_connect_timeout=3, socket_timeout=5)
+    broker = connect_broker(settings.guarded_broker(), socket_connect_timeout=3, socket_timeout=5)
+    keys = key_prefix(settings.lane_prefix())
     own, ended = name(), threading.Event()
 
     def announce() -> None:
         known: set[str] = set()
         while True:
             with suppress(redis.RedisError, OSError):  # Celery says that the broker is away
-                take_place(broker, own)
-                others = set(running(broker)) - {own}
+                if not installation.is_other(broker, settings):
+                    take_place(broker, own, keys)
+                others = set(running(broker, keys)) - {own}
                 if others - known:
                     log.warning("another scheduler runs: %s; one is enough, stop the others", ", ".join(sorted(others)))
                 known = others
@@ -54,7 +58,7 @@ def announcing(url: str) -> Iterator[None]:
         ended.set()
         thread.join(EVERY)
         with suppress(redis.RedisError, OSError):
-            leave(broker, own)
+            leave(broker, own, keys)
 
 
 def name() -> str:
@@ -62,9 +66,9 @@ def name() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def take_place(broker: Any, own: str) -> None:
+def take_place(broker: Any, own: str, keys: str = KEY_PREFIX) -> None:
     """Note a scheduler in its place, or in the first that is free."""
-    for place in PLACES:
+    for place in (keys + each for each in PLACES):
         if broker.set(place, own, nx=True, ex=LAPSES):
             return
         if _note(broker, place) == own.encode():
@@ -72,16 +76,16 @@ def take_place(broker: Any, own: str) -> None:
             return
 
 
-def running(broker: Any) -> list[str]:
+def running(broker: Any, keys: str = KEY_PREFIX) -> list[str]:
     """The schedulers that noted themselves within the last seconds, by their names. Raises RedisError."""
-    noted = [_note(broker, place) for place in PLACES]
+    noted = [_note(broker, keys + place) for place in PLACES]
     names = {name.decode(errors="replace") for name in noted if name is not None}
     return sorted(name for name in names if not _has_died(name))
 
 
-def leave(broker: Any, own: str) -> None:
+def leave(broker: Any, own: str, keys: str = KEY_PREFIX) -> None:
     """Take back the note of a scheduler that ends."""
-    for place in PLACES:
+    for place in (keys + each for each in PLACES):
         if _note(broker, place) == own.encode():
             broker.delete(place)
 

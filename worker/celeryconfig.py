@@ -12,15 +12,16 @@ from kombu import Queue
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER, Socket, keepalive, transport
+from twinvec_client.contract.broker import LANES, SERIALIZER, Socket, keepalive, key_prefix, transport
 from twinvec_client.contract.messages import BackfillDue, Message, Prune, RetrainOnSchedule, Sweep
+from worker import installation
 from worker.cron import schedules
 from worker.settings import Settings
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
     """Celery's configuration. What looks odd was measured: SQL is the ledger, a message only wakes a worker."""
-    broker = settings.guarded_broker()
+    broker, prefix = settings.guarded_broker(), key_prefix(settings.lane_prefix())
     url, named = transport(broker, retry=Retry(NoBackoff(), 0))
     return {
         "broker_url": url,
@@ -28,7 +29,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_transport_options": {
             **named,
-            "global_keyprefix": KEY_PREFIX,
+            "global_keyprefix": prefix,
+            "owner_key": prefix + installation.KEY,
             "visibility_timeout": 600,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
@@ -42,7 +44,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "interval_max": 0.5,
         },
         "result_backend": url,
-        "result_backend_transport_options": {**named, "global_keyprefix": KEY_PREFIX},
+        "result_backend_transport_options": {**named, "global_keyprefix": prefix},
         "result_expires": 60,
         "redis_socket_timeout": 5,  # of the answers: with the one above, a caller waits for both at worst
         "redis_socket_keepalive": Socket.read(broker) is None,  # a socket of this machine has none

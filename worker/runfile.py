@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from twinvec_client.contract.broker import PREFIX
+
 
 def run_file(home: Path) -> Path:
     """Where the stack in `home` notes itself."""
@@ -42,6 +44,7 @@ class RunFile:
     supervisor: int  # pid
     created: float  # when that process was started: the pid alone may be another process's by now
     ready: bool = False
+    prefix: str = PREFIX  # of its keys in the broker
     workers: dict[str, int] = field(default_factory=dict)  # name -> pid
 
     @classmethod

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.recipes import RECIPES
-from twinvec_client.contract.broker import Sentinels, safe_broker_url, safe_url
+from twinvec_client.contract.broker import PREFIX, Sentinels, key_prefix, safe_broker_url, safe_url
 from worker.cron import schedules
 from worker.runfile import RunFile, run_file
 
@@ -46,6 +46,11 @@ class Settings(BaseSettings):
         None,
         description="PostgreSQL 14+ with pgvector 0.8.4+: `postgresql://`; behind PgBouncer with `pooler=transaction`. "
         "Unset: the embedded server",
+    )
+    prefix: str | None = Field(
+        None,
+        description="What the keys of this installation in the broker begin with, before a colon: installations that "
+        "share a broker have one each. Unset: `twinvec`",
     )
     open_broker: bool = Field(
         False, description="`1`: accept a broker on another machine that has neither password nor TLS"
@@ -100,6 +105,9 @@ class Settings(BaseSettings):
         300,
         ge=1,
         description="Tries of a batch, all ended by an exception, after which it is dead: about a day, with pauses",
+    )
+    max_callbacks: int = Field(
+        60, ge=1, description="Failed calls of a job's callback after which it is given up: about a day, with pauses"
     )
     intake_processes: int = Field(1, ge=1, description="Processes of one intake worker, which decode pictures")
 
@@ -162,6 +170,13 @@ class Settings(BaseSettings):
             _check_port(safe_url(url.get_secret_value()))
         return url
 
+    @field_validator("prefix")
+    @classmethod
+    def _prefix(cls, prefix: str | None) -> str | None:
+        if prefix is not None:
+            key_prefix(prefix)
+        return prefix
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
@@ -199,6 +214,13 @@ class Settings(BaseSettings):
             return self.broker_url.get_secret_value()
         stack = self.running()
         return f"redis://127.0.0.1:{self.broker_port}/0" if stack is None else stack.broker_url
+
+    def lane_prefix(self) -> str:
+        """The prefix that is set, else the running stack's, else the default."""
+        if self.prefix is not None:
+            return self.prefix
+        stack = None if self.broker_url is not None else self.running()
+        return PREFIX if stack is None else stack.prefix
 
     def guarded_broker(self) -> str:
         """The broker's URL, for processes that run its tasks. Raises OpenBroker if it is remote and unprotected."""

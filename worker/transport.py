@@ -1,7 +1,8 @@
 """Kombu's transports over Redis, with a check of every message before Celery sees it.
 
 A message that is not admitted is set aside in a list of the broker, with the reason, and is never given back to a
-lane: whatever it does to the process that takes it, it does once. What is admitted is `admission`'s affair.
+lane: whatever it does to the process that takes it, it does once. What is admitted is `admission`'s affair. Nothing is
+taken from another installation's lanes, nor put there: each new connection asks first whose they are.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import Any
 
 import kombu.transport
 from kombu.transport import redis as over_redis
+from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 from twinvec_client.contract.broker import LANES
+from worker import installation
 from worker.admission import NotAdmitted, admit
+from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,26 @@ class _Checked:
     priority_steps: Any
     _q_for_pri: Any
     _delivering = False
+    owner_key: str | None = None  # a transport option: where the broker says whose its lanes are; None: nobody asks
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # of the channel
+        if self.owner_key is not None:
+            parameters["redis_connect_func"] = self._greet
+        return parameters
+
+    def _greet(self, connection: Any) -> None:
+        """What is done with each new connection. Raises NoConnection where the lanes are another installation's."""
+        connection.on_connect()
+        connection.send_command("GET", self.owner_key)
+        try:
+            theirs = installation.read(connection.read_response())
+        except ResponseError:  # the user may not
+            return
+        settings = Settings()
+        mine = None if theirs is None else installation.own(settings)
+        if theirs is not None and mine not in (None, theirs):
+            raise NoConnection(str(installation.fault(theirs, mine or "", settings.lane_prefix())))
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         consumer: Any = super().basic_consume(queue, *args, **kwargs)  # type: ignore[misc]  # of the channel
@@ -104,6 +128,8 @@ def _written(message: Any) -> str:
 class Channel(_Checked, over_redis.Channel):
     """Over one server."""
 
+    from_transport_options = (*over_redis.Channel.from_transport_options, "owner_key")
+
 
 class Transport(over_redis.Transport):
     """Over one server."""
@@ -113,6 +139,8 @@ class Transport(over_redis.Transport):
 
 class SentinelChannel(_Checked, over_redis.SentinelChannel):
     """Over the primary that Sentinels name."""
+
+    from_transport_options = (*over_redis.SentinelChannel.from_transport_options, "owner_key")
 
 
 class SentinelTransport(over_redis.SentinelTransport):

@@ -2,7 +2,8 @@
 
 Celery's consumer over Redis can lose its connection without noticing, for instance when the broker dies during an
 acknowledgement: it then waits for ever on a dead socket. A new process is the remedy, so the worker exits, and its
-supervisor starts another. Nothing is lost: the ledger is in SQL, which this file must not know.
+supervisor starts another. So it does where the lanes have become another installation's. Nothing is lost: the ledger is
+in SQL, whose tables this file must not know.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from dataclasses import dataclass
 import redis
 from celery.worker import state
 
-from twinvec_client.contract.broker import KEY_PREFIX
+from twinvec_client.contract.broker import key_prefix
+from worker import installation
 from worker.broker import connect_broker
+from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
 EVERY = 2.0  # seconds between two checks
 LOOKS = 4  # checks in a row that find messages waiting and the worker idle
 STALLED = 75  # exit status
-LISTENING = f"{KEY_PREFIX}listening:"  # + a lane: a key that exists while a worker consumes it, and a few seconds more
+LISTENING = "listening:"  # + a lane, after the prefix: a key that exists while a worker consumes it
 
 
 @dataclass
@@ -47,23 +50,26 @@ class StallDetector:
         return self._silent >= LOOKS
 
 
-def watch_consumer(broker_url: str, lanes: Sequence[str]) -> threading.Event:
-    """Check every few seconds, from a thread, and mark the lanes as consumed; exit if the consumer has stalled.
+def watch_consumer(settings: Settings, lanes: Sequence[str]) -> threading.Event:
+    """Check every few seconds, from a thread, and mark the lanes as consumed; exit if the consumer has stalled, or
+    consumes another installation's lanes.
 
     Setting what is returned ends the watch.
     """
-    server = connect_broker(broker_url, socket_timeout=5, socket_connect_timeout=3)
+    server = connect_broker(settings.guarded_broker(), socket_timeout=5, socket_connect_timeout=3)
+    keys = key_prefix(settings.lane_prefix())
 
     def waiting() -> int:
         try:
-            return sum(server.llen(KEY_PREFIX + lane) for lane in lanes)
+            return sum(server.llen(keys + lane) for lane in lanes)
         except redis.RedisError:  # no broker: nothing can wait there
             return 0
 
     def announce() -> None:
         with suppress(redis.RedisError):
+            check_owner(server, settings)
             for lane in lanes:
-                server.set(LISTENING + lane, 1, ex=int(4 * EVERY))
+                server.set(f"{keys}{LISTENING}{lane}", 1, ex=int(4 * EVERY))
 
     detector = StallDetector(
         waiting, busy=lambda: bool(state.reserved_requests), done=lambda: sum(state.total_count.values())
@@ -83,3 +89,14 @@ def watch_consumer(broker_url: str, lanes: Sequence[str]) -> threading.Event:
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
     return ended
+
+
+def check_owner(server: redis.Redis, settings: Settings) -> None:
+    """Exit where the lanes are another installation's; those of a broker that was emptied become this one's again."""
+    mine, prefix = installation.own(settings), settings.lane_prefix()
+    if mine is None:
+        return
+    theirs = installation.claim(server, prefix, mine)
+    if theirs not in (None, mine):
+        log.critical("exiting: %s", installation.fault(theirs or "", mine, prefix))
+        os._exit(STALLED)

@@ -18,7 +18,9 @@ def beat() -> None:
     Example:
       TWINVEC_TRAIN_CRON="0 3 * * *" twinvec beat
     """
-    url = Settings().guarded_broker()
+    settings = Settings()
+    url = settings.guarded_broker()
     starting.check_broker(url)
-    with announcing(url):
+    starting.check_lanes(url, settings)
+    with announcing(settings):
         app.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()

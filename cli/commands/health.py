@@ -17,6 +17,7 @@ from db.engine import connect
 from db.preflight import look, server_faults, table_faults
 from db.schema import is_current
 from twinvec_client.contract.broker import LANES
+from worker import installation
 from worker.preflight import broker_faults, insist
 from worker.settings import Settings
 
@@ -70,7 +71,8 @@ def health(
             insist([*server_faults(look(connection), processes=1), *table_faults(connection)])
             if not is_current(connection):
                 raise CommandError("the database's tables are not up to date: run `twinvec migrate`")
-        probed = probes.lanes(broker, wanted) if wanted else []
+        insist(installation.faults(broker, settings))
+        probed = probes.lanes(broker, wanted, prefix=settings.lane_prefix()) if wanted else []
         with engine.connect() as connection:
             found = {finding.found for finding in probes.findings(probed, connection) if finding.level == PROBLEM}
             if found:

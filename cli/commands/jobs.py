@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
+from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -160,17 +163,23 @@ def stop(id: JobId, json: Json = False) -> None:
 
 
 def save_picture(failure: Failure, folder: Path) -> Path:
-    """Write a kept picture into a folder, under its key made safe for any file system. Raises CommandError."""
-    name = quote(failure.key, safe=" ()+,=@")[:150].lstrip(".") or "picture"
+    """Write a kept picture into a folder, under its key made safe for any file system. Raises CommandError.
+
+    Nothing that is there is replaced: a number is added to a name that is taken.
+    """
+    name, suffix = quote(failure.key, safe=" ()+,=@")[:150].lstrip(".") or "picture", ""
     picture = failure.picture or b""
+    if failure.is_glyph:
+        file = BytesIO()
+        Image.frombytes("L", (28, 28), picture).save(file, "PNG")
+        picture, suffix = file.getvalue(), ".png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if failure.is_glyph:
-            path = folder / f"{name}.png"
-            Image.frombytes("L", (28, 28), picture).save(path)
-        else:
-            path = folder / name
-            path.write_bytes(picture)
+        for number in count(1):
+            path = folder / (f"{name}{suffix}" if number == 1 else f"{name} ({number}){suffix}")
+            with suppress(FileExistsError), path.open("xb") as created:
+                created.write(picture)
+                break
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror or error}") from error
     return path

@@ -42,6 +42,7 @@ def worker(
     starting.warn_of(backend_faults())
     starting.check_broker(broker)
     starting.check_database(database, processes=count)
+    starting.check_lanes(broker, settings)
     share_gpu()
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task
     # Not by Celery's own command line, which takes options from variables such as APP, BROKER_URL and WORKDIR.

@@ -45,7 +45,13 @@ COLLECTIONS = ("mnist-train", "mnist-test")
 DEFAULT_URL = "redis://127.0.0.1:6379/0"  # where `Twinvec()` looks
 
 # its workers train on MNIST and when they are told to, with servers of their own
-_NOT_OF_THE_DEMO = ("TWINVEC_DATA", "TWINVEC_TRAIN_CRON", "TWINVEC_BROKER_URL", "TWINVEC_DATABASE_URL")
+_NOT_OF_THE_DEMO = (
+    "TWINVEC_DATA",
+    "TWINVEC_TRAIN_CRON",
+    "TWINVEC_BROKER_URL",
+    "TWINVEC_DATABASE_URL",
+    "TWINVEC_PREFIX",
+)
 
 
 def demo(
@@ -145,9 +151,9 @@ class _Demo:
     """The steps, each telling what it did; what they found out is gathered for the table at the end."""
 
     def __init__(self, home: Path, data: Dataset, seed: int | None, screen: Console) -> None:
-        self.settings = Settings(home=home, broker_url=None, database_url=None)
+        self.settings = Settings(home=home, broker_url=None, database_url=None, prefix=None)
         self.data, self.seed, self.screen = data, seed, screen
-        self.tv = Twinvec(self.settings.broker())
+        self.tv = Twinvec(self.settings.broker(), prefix=self.settings.lane_prefix())
         self.logs, self.pictures = home / "logs", home / "pictures"
         self.found: dict[str, str] = {"data": f"70,000 digits from {data.source}"}
         self.facts: dict[str, Any] = {}

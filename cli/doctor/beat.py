@@ -7,15 +7,16 @@ from collections.abc import Iterator
 import redis
 
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from twinvec_client.contract.broker import PREFIX, key_prefix
 from worker.beats import running
 from worker.broker import connect_broker
 
 
-def beat(broker_url: str) -> Iterator[Finding]:
+def beat(broker_url: str, prefix: str = PREFIX) -> Iterator[Finding]:
     """The schedulers that run. Nothing where the broker does not say: its own finding says so."""
     try:
         with connect_broker(broker_url, socket_connect_timeout=3, socket_timeout=10) as broker:
-            beats = running(broker)
+            beats = running(broker, key_prefix(prefix))
     except (redis.RedisError, OSError, ValueError):  # of a URL that is none
         return
     if not beats:

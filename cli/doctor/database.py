@@ -55,6 +55,7 @@ def database(connection: Connection, processes: int) -> Iterator[Finding]:
         yield Finding("tables", OK, "up to date")
         yield _tower(connection)
         yield from _batches(connection)
+        yield from _callbacks(connection)
     else:
         yield Finding("tables", PROBLEM, "of another version", "run `twinvec migrate`")
 
@@ -98,3 +99,23 @@ def _batches(connection: Connection) -> Iterator[Finding]:
     if dead:
         advice = "list them with `twinvec dead`, and try them again with `twinvec requeue`"
         yield Finding("batches", WARNING, f"{dead:,} dead: they are not tried any more", advice)
+
+
+def _callbacks(connection: Connection) -> Iterator[Finding]:
+    """Callbacks that could not be called: those that are tried again, and those that were given up."""
+    for given_up, level, then in ((False, PROBLEM, "are tried again"), (True, WARNING, "were given up")):
+        found = connection.execute(
+            text("""
+                SELECT count(*) AS jobs, min(id::text) AS job, min(callback ->> 'queue') AS queue,
+                    min(callback_message) AS message
+                FROM jobs WHERE callback IS NOT NULL AND called_back_at IS NULL AND pruned_at IS NULL
+                    AND callback_message IS NOT NULL AND (callback_given_up_at IS NOT NULL) = :given_up
+            """),
+            {"given_up": given_up},
+        ).one()
+        if found.jobs:
+            said = f"{found.jobs:,} could not be called and {then}, as for job {found.job} on {found.queue}"
+            advice = "mend the queue, or the workers' right to write to it"
+            if given_up:
+                advice += "; these jobs' applications must ask for them: `twinvec job ID`"
+            yield Finding("callbacks", level, f"{said}: {found.message}", advice)

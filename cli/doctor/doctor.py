@@ -15,6 +15,7 @@ from cli import exit_codes, surroundings
 from cli.display.console import err, out, show, table
 from cli.doctor import beat, broker, database, lanes, machine, storage
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
+from cli.doctor.installation import installation
 from cli.errors import wrong_settings
 from cli.options import Json
 from local.child import pool_processes
@@ -91,10 +92,16 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         settings.guarded_broker()
     except OpenBroker as error:
         yield Finding("broker", PROBLEM, str(error))
-    yield from broker.broker(settings.broker())
-    yield from beat.beat(settings.broker())
+    yield from broker.broker(settings.broker(), settings.lane_prefix())
 
 
 def _lanes(settings: Settings, connection: Connection | None) -> Iterator[Finding]:
+    """Workers and schedulers; none are looked for on another installation's lanes."""
+    whose = [] if connection is None else list(installation(settings))
+    yield from whose
+    if any(finding.level == PROBLEM for finding in whose):
+        return
+    yield from beat.beat(settings.broker(), settings.lane_prefix())
     with suppress(redis.RedisError, OSError, ValueError):  # the broker's own finding says so
-        yield from lanes.findings(lanes.lanes(settings.broker()), connection)
+        probed = lanes.lanes(settings.broker(), prefix=settings.lane_prefix())
+        yield from lanes.findings(probed, connection)

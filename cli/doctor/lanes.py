@@ -14,7 +14,7 @@ from cli.doctor.finding import OK, PROBLEM, Finding
 from db.states import JobKind
 from twinvec_client import NoAnswer, TwinvecError
 from twinvec_client.connection import Connection as Broker
-from twinvec_client.contract.broker import KEY_PREFIX, LANES
+from twinvec_client.contract.broker import LANES, PREFIX, key_prefix
 from twinvec_client.contract.messages import Probe
 from worker.broker import connect_broker
 from worker.watchdog import LISTENING
@@ -45,23 +45,24 @@ class Work:
     leased: bool  # whether one is being worked on
 
 
-def lanes(broker_url: str, names: Sequence[str] = LANES) -> list[Lane]:
+def lanes(broker_url: str, names: Sequence[str] = LANES, *, prefix: str = PREFIX) -> list[Lane]:
     """Probe lanes, all at once. Raises redis's errors."""
+    keys = key_prefix(prefix)
     with connect_broker(broker_url, socket_connect_timeout=3, socket_timeout=10) as server:
-        seen = [(name, server.get(LISTENING + name) is not None, server.llen(KEY_PREFIX + name)) for name in names]
+        seen = [(name, server.get(f"{keys}{LISTENING}{name}") is not None, server.llen(keys + name)) for name in names]
     with ThreadPoolExecutor(len(seen)) as pool:
-        probes = [pool.submit(probe, broker_url, name) if listening else None for name, listening, _ in seen]
+        probes = [pool.submit(probe, broker_url, name, prefix) if listening else None for name, listening, _ in seen]
         return [
             Lane(name, listening, int(waiting), *((None, 0.0) if probed is None else probed.result()))
             for (name, listening, waiting), probed in zip(seen, probes, strict=True)
         ]
 
 
-def probe(broker_url: str, lane: str) -> tuple[dict[str, Any] | TwinvecError, float]:
+def probe(broker_url: str, lane: str, prefix: str = PREFIX) -> tuple[dict[str, Any] | TwinvecError, float]:
     """The answer of a lane's worker, or what stands in its place; seconds that it took."""
     start = time.monotonic()
     try:
-        answer = Broker(broker_url).ask(Probe(), timeout=PROBE_TIMEOUT, lane=lane)
+        answer = Broker(broker_url, prefix=prefix).ask(Probe(), timeout=PROBE_TIMEOUT, lane=lane)
     except TwinvecError as error:
         return error, time.monotonic() - start
     return answer, time.monotonic() - start

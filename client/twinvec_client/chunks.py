@@ -84,8 +84,10 @@ def chunks(pictures: Any, options: JobOptions, *, most: int = MAX_CHUNK_ITEMS) -
     """
     label_of, attributes_of = _lookup(options.labels), _lookup(options.attributes)
     chunk, seq, total = _Open(), 0, 0
+    first: bytes | None = None  # the digest of the first chunk
 
     def close(last: bool) -> Intake:
+        nonlocal first
         content, glyphs = hashlib.blake2b(digest_size=16), b"".join(chunk.glyphs)
         keys = [key.encode() for key in chunk.keys]
         for parts in (keys, [chunk.item_types], [glyphs], chunk.encoded):
@@ -93,6 +95,7 @@ def chunks(pictures: Any, options: JobOptions, *, most: int = MAX_CHUNK_ITEMS) -
             content.update(b"".join(parts))
         whole = (chunk.labels, chunk.attributes, options.collection, options.normalise, total if last else None)
         content.update(repr(whole).encode())
+        first = first or content.digest()
         return Intake(
             job=options.job,
             seq=seq,
@@ -109,6 +112,7 @@ def chunks(pictures: Any, options: JobOptions, *, most: int = MAX_CHUNK_ITEMS) -
             resent=False,
             digest=content.digest(),
             total=total if last else None,
+            first=first,
         )
 
     for key, picture in _items(pictures):

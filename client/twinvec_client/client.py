@@ -15,6 +15,7 @@ from twinvec_client import review, stored
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels
 from twinvec_client.connection import Connection
+from twinvec_client.contract.broker import PREFIX
 from twinvec_client.contract.limits import (
     DIMENSIONS,
     MAX_CHUNK_BYTES,
@@ -63,8 +64,10 @@ class Twinvec:
     """A client of one Twinvec installation.
 
     broker_url: `redis://` or `rediss://`, the same as the workers'; the certificate behind `rediss://` is checked,
-    against the authorities in the file of `?ssl_ca_certs=` where that is given. answer_timeout: seconds to wait for a
-    worker's answer. connection: used instead of one made of these two. Nothing is connected before the first call.
+    against the authorities in the file of `?ssl_ca_certs=` where that is given. prefix: as the workers' TWINVEC_PREFIX.
+    answer_timeout: seconds to wait for a worker's answer. installation: the id of the one that is meant, as `twinvec
+    doctor` says it; any other refuses what is asked and sent, with OtherInstallation. None: the first that answers is
+    meant from then on. connection: used instead of one made of these four. Nothing is connected before the first call.
     """
 
     # How much is sent at a time, and how long is waited for it: see `Pace`.
@@ -79,10 +82,14 @@ class Twinvec:
         self,
         broker_url: str = "redis://localhost:6379/0",
         *,
+        prefix: str = PREFIX,
         answer_timeout: float = 30.0,
+        installation: str | None = None,
         connection: Connection | None = None,
     ) -> None:
-        self._connection = Connection(broker_url, answer_timeout) if connection is None else connection
+        if connection is None:
+            connection = Connection(broker_url, answer_timeout, prefix=prefix, installation=installation)
+        self._connection = connection
 
     @property
     def answer_timeout(self) -> float:
@@ -110,8 +117,10 @@ class Twinvec:
         array of integers holds levels in 0..255; with 0 and 1 alone it is black and white. With `normalise` False
         pictures are resized at most, and arrays of 28x28 taken as they are.
         labels, attributes: by key, a mapping or a function. collection: the keys' namespace; a key sent again with
-        other pixels replaces the digit, with the same pixels it is `unchanged`.
-        idempotency_key: the same key with the same pictures is the same job, however often it is sent.
+        other pixels replaces the digit, with the same pixels it is `unchanged`. Of a key that one stream repeats with
+        other pixels the last are kept, and the others are failures (`duplicate_key`).
+        idempotency_key: the same key with the same pictures is the same job of the collection, however often it is
+        sent; what was accepted of it before is not sent again. With other pictures it is refused.
         on_finish: a Celery task of yours that is told when the last picture is accounted for.
         progress: show a bar of what is accepted.
 
@@ -121,7 +130,7 @@ class Twinvec:
         """
         _check_collection(collection)
         options = JobOptions(
-            job=new_job(idempotency_key),
+            job=new_job(idempotency_key, collection),
             collection=str.__str__(collection),
             labels=labels,
             attributes=attributes,

@@ -18,7 +18,16 @@ from redis.retry import Retry
 
 from twinvec_client import forking  # noqa: F401  # what it does, it does when it is imported
 from twinvec_client.contract.application import ExplicitApplication
-from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER, Socket, keepalive, safe_broker_url, transport
+from twinvec_client.contract.broker import (
+    INSTALLATION,
+    PREFIX,
+    SERIALIZER,
+    Socket,
+    keepalive,
+    key_prefix,
+    safe_broker_url,
+    transport,
+)
 from twinvec_client.contract.messages import Message
 from twinvec_client.errors import BrokerUnavailable, InvalidRequest, NoAnswer, revive
 
@@ -42,17 +51,31 @@ class Connection:
     silent or was lost is replaced by a new one.
 
     broker_url: `redis://` or `rediss://`; or `sentinel://HOST:26379;sentinel://HOST:26379/0?master_name=NAME`, whose
-    Sentinels know which broker is the primary. answer_timeout: seconds to wait for an answer.
+    Sentinels know which broker is the primary. answer_timeout: seconds to wait for an answer. prefix: of the
+    installation's keys there. installation: the id of the one that is meant; None: the first that answers is, and from
+    then on no other.
 
-    Raises InvalidRequest on a URL that cannot be read.
+    Raises InvalidRequest on a URL or a prefix that cannot be read.
     """
 
-    def __init__(self, broker_url: str, answer_timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        broker_url: str,
+        answer_timeout: float = 30.0,
+        *,
+        prefix: str = PREFIX,
+        installation: str | None = None,
+    ) -> None:
         self.answer_timeout = answer_timeout
         try:
             self._url = safe_broker_url(broker_url)
         except ValueError as error:
             raise InvalidRequest(f"broker_url: {error}") from None
+        try:
+            self._keys = key_prefix(prefix)
+        except ValueError as error:
+            raise InvalidRequest(f"prefix: {error}") from None
+        self.installation = installation
         self._line: _Line | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,12 +106,14 @@ class Connection:
             raise NoAnswer(f"no worker answered on the lane `{lane}`: {answer}")
         if "error" in answer:
             raise revive(answer["error"], answer["message"])
+        if self.installation is None:  # a worker of a version before does not say it
+            self.installation = answer.get(INSTALLATION)
         return answer
 
     def send(self, message: Message) -> str:
         """Send a message that is not answered; its id. Raises BrokerUnavailable."""
         id = str(uuid.uuid4())
-        self._use(lambda line: line.post(message, id, message.lane, ignore_result=True))
+        self._use(lambda line: line.post(message, id, message.lane, self.installation, ignore_result=True))
         return id
 
     def failure_of(self, id: str) -> str | None:
@@ -104,7 +129,7 @@ class Connection:
         """What a message was answered with; None where nothing came in time. Raises BrokerUnavailable."""
 
         def ask(line: _Line) -> Any:
-            result = line.post(message, id, lane)
+            result = line.post(message, id, lane, self.installation)
             try:
                 # In a task of the caller's this waits for a worker of ours, never for one of the caller's own.
                 return result.get(timeout=seconds, interval=0.005, propagate=False, disable_sync_subtasks=False)
@@ -127,7 +152,7 @@ class Connection:
             if line is None or new:
                 if line is not None:
                     line.retire()
-                line = self._line = _Line(self._url)
+                line = self._line = _Line(self._url, self._keys)
             if not line.enter():  # closed by another thread, just now
                 continue
             try:
@@ -153,8 +178,8 @@ class _Line:
     same, may take hours to come.
     """
 
-    def __init__(self, url: str) -> None:
-        self.app = _application(url)
+    def __init__(self, url: str, keys: str) -> None:
+        self.app = _application(url, keys)
         self.used_at = time.monotonic()
         self._process = os.getpid()
         self._connections = self.app.connection_for_write().Pool(limit=POOL_LIMIT)
@@ -196,7 +221,9 @@ class _Line:
         """Whether it is another process's, or was idle so long that a network may have forgotten it."""
         return self._process != os.getpid() or time.monotonic() - self.used_at > IDLE_LIMIT
 
-    def post(self, message: Message, id: str, lane: str, **options: Any) -> Any:
+    def post(self, message: Message, id: str, lane: str, installation: str | None, **options: Any) -> Any:
+        if installation is not None:
+            options["headers"] = {INSTALLATION: installation}
         with self._connections.acquire(block=True) as connection:
             return self.app.send_task(
                 message.task,
@@ -237,12 +264,12 @@ def _broker_down(app: ExplicitApplication, error: Exception) -> BrokerUnavailabl
     return BrokerUnavailable(f"no broker at {url}: {said}")
 
 
-def _application(url: str) -> ExplicitApplication:
+def _application(url: str, keys: str) -> ExplicitApplication:
     address, named = transport(url, retry=Retry(NoBackoff(), 0))
     app = ExplicitApplication("twinvec-client", broker=address, backend=address, set_as_current=False)
     options = {
         **named,
-        "global_keyprefix": KEY_PREFIX,
+        "global_keyprefix": keys,
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
@@ -257,7 +284,7 @@ def _application(url: str) -> ExplicitApplication:
         broker_transport_options=options,
         result_backend_transport_options={
             **named,
-            "global_keyprefix": KEY_PREFIX,
+            "global_keyprefix": keys,
             "retry_policy": _RETRY_POLICY,
         },
         redis_socket_connect_timeout=3,

@@ -45,9 +45,11 @@ class Pace:
     outage: float = 60.0
 
 
-def new_job(idempotency_key: str | None = None) -> str:
-    """A job's id: the same for the same key, else a random one."""
-    return str(uuid.uuid4() if idempotency_key is None else uuid.uuid5(_JOBS, idempotency_key))
+def new_job(idempotency_key: str | None = None, collection: str = "default") -> str:
+    """A job's id: the same for the same key in the same collection, else a random one."""
+    if idempotency_key is None:
+        return str(uuid.uuid4())
+    return str(uuid.uuid5(_JOBS, f"{collection}\0{idempotency_key}"))  # a collection's name has no NUL
 
 
 def deliver(connection: Connection, pictures: Any, options: JobOptions, *, pace: Pace, progress: bool = False) -> None:
@@ -141,11 +143,15 @@ class _Delivery:
         self.connection, self.job, self.pace, self.bar = connection, job, pace, bar
         self.window = Window(pace.window, pace.window_bytes)
         self.last_sent = -1
+        self.last: int | None = None  # the seq of the last chunk, once it is known
         self.messages: deque[str] = deque(maxlen=pace.window)  # ids of those that were sent last, newest first
         self.most: int | None = None  # pictures a job may have; known with the first receipts
         self.pause = 0.02  # seconds between two requests for receipts; grows while none come
         self.outage = Outage(pace.outage)
         self.accepted_at = time.monotonic()  # when a chunk was last accepted, or none was due
+        self.known: dict[int, bytes] = {}  # digests of chunks that were accepted before they were sent here
+        self.first: bytes | None = None  # the digest of this stream's first chunk
+        self.begun_with: bytes | None = None  # that of the stream which the job was begun with, where a receipt says it
 
     def run(self, stream: Iterator[Intake], total: int | None) -> None:
         if total is None or total > FEW:
@@ -155,7 +161,14 @@ class _Delivery:
         for chunk in stream:
             sent += len(chunk.keys)
             self._check(sent)
-            self.last_sent = chunk.seq
+            self.last_sent, self.first = chunk.seq, chunk.first
+            self._check_stream(chunk.seq if chunk.total is not None else None)
+            if chunk.seq in self.known:  # by an earlier call under the same idempotency key
+                self._compare(chunk, self.known.pop(chunk.seq))
+                self.bar.advance(len(chunk.keys))
+                if not self.known:
+                    self._collect()  # receipts come page by page
+                continue
             if total is not None and sent == total <= FEW:
                 if self._hand_over(chunk):
                     self.bar.advance(sent)
@@ -222,7 +235,9 @@ class _Delivery:
         self.outage.over()
         self.window.backlogged = answer["backlog"] >= answer["backlog_limit"]
         self.most = answer["job_limit"]
+        self.begun_with = answer.get("first")  # which a worker of a version before does not say
         accepted = sum(self._accept(seq, digest) for seq, digest in answer["accepted"])
+        self._check_stream()
         self.bar.advance(accepted)
         if accepted or not self.window:
             self.accepted_at = time.monotonic()
@@ -236,15 +251,27 @@ class _Delivery:
         """How many pictures a receipt accepts."""
         chunk = self.window.remove(seq)
         if chunk is None:
+            if seq > self.last_sent:
+                self.known[seq] = digest
             return 0
         self._compare(chunk, digest)
         return len(chunk.keys)
 
     def _compare(self, chunk: Intake, accepted: bytes) -> None:
+        if not accepted:
+            raise IdempotencyConflict(f"job {self.job} was begun with other pictures, keys or labels, or with more")
         if chunk.digest != accepted:
             raise IdempotencyConflict(
                 f"chunk {chunk.seq} of job {self.job} was accepted before with other pictures, keys or labels"
             )
+
+    def _check_stream(self, last: int | None = None) -> None:
+        """Raises IdempotencyConflict where the job was begun with other pictures, or has some beyond the last chunk."""
+        self.last = self.last if last is None else last
+        if None not in (self.first, self.begun_with) and self.first != self.begun_with:
+            raise IdempotencyConflict(f"job {self.job} was begun with other pictures, keys or labels")
+        if self.last is not None and any(seq > self.last for seq in self.known):
+            raise IdempotencyConflict(f"job {self.job} was sent more pictures before than these")
 
     def _wait(self, accepted: int) -> None:
         if self.window.backlogged:

@@ -34,6 +34,10 @@ class TowerNotLive(TwinvecError):
     """The vector, or the answer that is to be continued, is of a tower that is not live. Look the picture up again."""
 
 
+class OtherInstallation(TwinvecError):
+    """The broker's workers are of another installation than the one meant. Check the broker's URL and the prefix."""
+
+
 class UnknownJob(TwinvecError):
     """No job has this id."""
 
@@ -91,6 +95,7 @@ _BY_NAME = {
     for kind in (
         DatabaseUnavailable,
         NoTower,
+        OtherInstallation,
         TowerNotLive,
         NotRescuable,
         UnknownBatch,

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Interval, and_, cast, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from db.queue.callbacks import ANEW
 from db.states import JobKind
 from db.tables import Batch, Job
 
@@ -32,7 +33,7 @@ def abandon(session: Session, *, after: float) -> int:
         return 0
     # Judged again under the lock: the last chunk of one may have come meanwhile.
     chunks = select(func.count(Batch.seq)).where(Batch.job == Job.id).scalar_subquery()
-    over = or_(Job.cancelled_at.isnot(None), Job.pruned_at.isnot(None), func.coalesce(chunks == Job.chunks, False))
+    over = or_(Job.cancelled_at.isnot(None), Job.pruned_at.isnot(None), func.coalesce(chunks >= Job.chunks, False))
     session.execute(update(Job).where(Job.id == func.any(looked), over).values(receiving=False))
     gone = update(Job).where(Job.id == func.any(looked), Job.receiving, silent)
     found = session.execute(gone.values(receiving=False, abandoned_at=func.now()).returning(Job.id))
@@ -42,7 +43,7 @@ def abandon(session: Session, *, after: float) -> int:
 def reopen(session: Session, job: uuid.UUID) -> None:
     """Let an abandoned job receive again: a chunk has come. Its callback is called once more at its end."""
     abandoned = and_(Job.id == job, Job.abandoned_at.isnot(None), Job.pruned_at.is_(None))
-    session.execute(update(Job).where(abandoned).values(abandoned_at=None, called_back_at=None, receiving=True))
+    session.execute(update(Job).where(abandoned).values(ANEW | {"abandoned_at": None, "receiving": True}))
 
 
 def takes(seq: int) -> ColumnElement[bool]:

@@ -11,7 +11,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from db.errors import NotRescuable, UnknownBatch
-from db.queue.failures import KEPT_BYTES, LedgerReason, fail
+from db.queue.callbacks import ANEW
+from db.queue.failures import KEPT_BYTES, OF_DEAD, LedgerReason, fail
 from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Digit, Failure, Job, Tower
 
@@ -60,8 +61,8 @@ def page(session: Session, *, limit: int) -> list[DeadBatch]:
 def requeue(session: Session, id: int) -> tuple[str, JobKind]:
     """Queue a dead batch again with no attempts, and delete its failures; its job's (id, kind).
 
-    The job is open again, and calls back again when it ends. Raises UnknownBatch, and NotRescuable where its job was
-    cancelled, its tower is retired or rejected, or it is a training.
+    What else failed under its keys stays listed. The job is open again, and calls back again when it ends. Raises
+    UnknownBatch, and NotRescuable where its job was cancelled, its tower is retired or rejected, or it is a training.
     """
     found = select(Batch).join(Job).where(Batch.id == id, Batch.state == BatchState.DEAD, Job.pruned_at.is_(None))
     batch = session.execute(found.with_for_update(of=Batch)).scalar()
@@ -74,14 +75,15 @@ def requeue(session: Session, id: int) -> tuple[str, JobKind]:
     digits = session.execute(stored.with_for_update()).all()
     struck = session.execute(
         delete(Failure)
-        .where(Failure.job == job.id, Failure.key.in_([row.key for row in digits]))
+        .where(Failure.job == job.id, Failure.key.in_([row.key for row in digits]), Failure.reason.in_(OF_DEAD))
         .returning(Failure.key)
     ).all()
     batch.failed -= len(struck)
     batch.digits = [row.id for row in digits]
     batch.state, batch.attempt, batch.errors, batch.message = BatchState.QUEUED, 0, 0, None
     batch.finished_at = batch.published_at = batch.retry_at = None
-    job.called_back_at = None
+    for name, value in ANEW.items():
+        setattr(job, name, value)
     if job.kind != JobKind.EMBED:
         job.ended_at, job.message = None, None
         batch.failed = 0

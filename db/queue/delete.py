@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from sqlalchemy import delete as remove
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db import locks
 from db.bulk import fetch
-from db.queue.intake import supersede
+from db.queue.failures import fail, waiting_for
 from db.tables import Digit, Embedding
+from db.vectors import embeddings
 
 AT_ONCE = 1_000  # digits that are deleted in one transaction: the workers that write vectors wait for its end
 
@@ -38,7 +40,11 @@ def delete(session: Session, collection: str, keys: Sequence[str] | None) -> Del
     ids, found = [row.id for row in rows], [row.key for row in rows]
     vectors = session.execute(select(func.count()).where(Embedding.digit == func.any(ids))).scalar_one() if ids else 0
     if ids:
-        supersede(session, ids, "deleted", "its digit was deleted before it had a vector", kept_bytes=0)
+        locks.remove_digits(session)
+        for job, lost in sorted(waiting_for(session, ids).items()):
+            fail(session, job, lost, "deleted", "its digit was deleted before it had a vector", kept_bytes=0)
+        embeddings.delete_vectors(session, ids)
+        session.execute(remove(Digit).where(Digit.id == func.any(ids)))
     pictures = _forget_pictures(session, collection, found if keys is None else keys, whole=keys is None and not ids)
     return Deleted(len(ids), vectors, pictures)
 

@@ -16,6 +16,7 @@ from db.tables import Batch, Digit, Failure, Job
 
 # Codes of failures after intake.
 LedgerReason = Literal["duplicate_key", "superseded", "deleted", "poison", "not_finite", "error"]
+OF_DEAD: tuple[LedgerReason, ...] = ("poison", "not_finite", "error")  # of the digits of dead batches
 KEPT_BYTES = 256 * 2**20  # of the pictures that a job's failures keep, where the caller names no other number
 
 
@@ -32,7 +33,7 @@ class FailedItem(NamedTuple):
 
 
 def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem], *, kept_bytes: int = KEPT_BYTES) -> None:
-    """Record failures of a job. A key that failed before counts as one more attempt.
+    """Record failures of a job. A key that failed before for the same reason counts as one more attempt.
 
     kept_bytes: of pictures that one job's failures keep, about: what comes past it is listed without its picture, and
     transactions side by side do not see each other's.
@@ -40,9 +41,9 @@ def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem], *, kep
     if not items:
         return
     # One statement cannot touch a row twice, and a job may repeat a key.
-    by_key: dict[str, list[FailedItem]] = {}
+    by_key: dict[tuple[str, str], list[FailedItem]] = {}
     for item in items:
-        by_key.setdefault(item.key, []).append(item)
+        by_key.setdefault((item.key, item.reason), []).append(item)
     rows = [
         {"job": job, **same[-1]._asdict(), "attempts": len(same), "message": same[-1].message.replace("\0", "")}
         for _, same in sorted(by_key.items())
@@ -50,9 +51,8 @@ def record(session: Session, job: uuid.UUID, items: Sequence[FailedItem], *, kep
     _keep_at_most(session, job, rows, kept_bytes)
     statement = insert(Failure)
     statement = statement.on_conflict_do_update(
-        index_elements=["job", "key"],
+        index_elements=["job", "key", "reason"],
         set_={
-            "reason": statement.excluded.reason,
             "message": statement.excluded.message,
             "picture": statement.excluded.picture,
             "is_glyph": statement.excluded.is_glyph,
@@ -79,8 +79,12 @@ def _keep_at_most(session: Session, job: uuid.UUID, rows: list[dict[str, Any]], 
 
 
 def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: bool = False) -> list[Failure]:
-    """At most `limit` failures of a job, by key, after the key `after`; with the bytes that were sent, if asked for."""
-    query = select(Failure).where(Failure.job == job, Failure.key > after).order_by(Failure.key).limit(limit)
+    """The next `limit` failures of a job, by key, after the key `after`; with the bytes that were sent, if asked for.
+
+    Of the last key all are among them, however many.
+    """
+    query = select(Failure).where(Failure.job == job, Failure.key > after)
+    query = query.order_by(Failure.key).fetch(limit, with_ties=True)
     if pictures:
         query = query.options(undefer(Failure.picture))
     return list(session.execute(query).scalars())
@@ -95,13 +99,19 @@ def fail(
     *,
     kept_bytes: int = KEPT_BYTES,
 ) -> None:
-    """List stored digits among a job's failures, their pixels kept there as far as `record` keeps them."""
-    query = select(Digit.key, Digit.pixels, Digit.label, Digit.attributes).where(Digit.id == func.any(list(ids)))
-    rows = session.execute(query).all()
+    """List stored digits among a job's failures, their pixels kept there as far as `record` keeps them.
+
+    One that is named twice has failed twice.
+    """
+    query = select(Digit.id, Digit.key, Digit.pixels, Digit.label, Digit.attributes)
+    rows = {row.id: row for row in session.execute(query.where(Digit.id == func.any(list(ids))))}
     record(
         session,
         job,
-        [FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes) for row in rows],
+        [
+            FailedItem(row.key, reason, message, row.pixels, True, row.label, row.attributes)
+            for row in (rows[id] for id in ids if id in rows)
+        ],
         kept_bytes=kept_bytes,
     )
 

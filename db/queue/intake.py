@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -45,6 +46,7 @@ class Submission:
     failures: list[FailedItem] = field(default_factory=list)
     digest: bytes
     total: int | None
+    first: bytes | None = None  # the digest of the job's first chunk; None: of a version before
     callback: dict[str, Any] | None = None  # the caller's task to call when the job ends: {"task", "queue"}
     seconds: dict[str, float] = field(default_factory=dict)  # spent so far, by stage
     kept_bytes: int = KEPT_BYTES  # of pictures that one job's failures keep, about
@@ -53,13 +55,16 @@ class Submission:
 def submit(session: Session, chunk: Submission) -> int | None:
     """Store a chunk, once; the id of its batch, or None where nothing is to be embedded.
 
-    A chunk that was accepted before changes nothing, and neither does one past the end of its job: it was cut from
-    other pictures, sent under the same idempotency key. A key that is stored already with the same pixels counts as
-    `unchanged` if it has its vector; with other pixels the digit is replaced, and its vectors are deleted. A job that
-    was abandoned goes on with a chunk that is new. No other transaction stores in the collection until this one ends.
+    A chunk that was accepted before changes nothing. Neither does one that was cut from other pictures, sent under the
+    same idempotency key: the job was begun with another first chunk, or this one is past its end, or the end that this
+    one says is before a chunk that was accepted. A key that is stored already with the same pixels counts as
+    `unchanged` if it has its vector; with other pixels the digit is replaced, and its vectors are deleted. Of a key
+    that the job's stream repeats with other pixels the last ones are kept, in whatever order its chunks come, and the
+    others are failures. A job that was abandoned goes on with a chunk that is new. No other transaction stores in the
+    collection until this one ends.
     """
     job = _open_job(session, chunk)
-    if job.chunks is not None and chunk.seq >= job.chunks:
+    if _is_other(session, job, chunk):
         return None
     count = len(chunk.items) + len(chunk.failures)
     batch = session.execute(
@@ -84,15 +89,16 @@ def submit(session: Session, chunk: Submission) -> int | None:
         session.execute(update(Job).where(Job.id == job.id).values(last))
     if batch is None or job.cancelled_at:
         return None
-    due, unchanged, duplicates = _store(session, chunk)
-    failures = chunk.failures + duplicates
+    stored = _store(session, chunk)
+    due, failures = stored.due, chunk.failures + stored.duplicates
     record(session, job.id, failures, kept_bytes=chunk.kept_bytes)
     session.execute(
         update(Batch)
         .where(Batch.id == batch)
         .values(
             digits=due,
-            unchanged=unchanged,
+            unchanged=stored.unchanged,
+            unchanged_digits=stored.kept,
             failed=len(failures),
             seconds=chunk.seconds,
             **({"state": BatchState.QUEUED, "finished_at": None, "published_at": func.now()} if due else {}),
@@ -109,7 +115,7 @@ def _open_job(session: Session, chunk: Submission) -> Job:
             id=chunk.job,
             kind=JobKind.EMBED,
             collection=chunk.collection,
-            parameters={},
+            parameters={} if chunk.first is None else {"first": chunk.first.hex()},
             callback=chunk.callback,
             receiving=chunk.seq > 0 or not last,
         )
@@ -132,26 +138,50 @@ def _open_job(session: Session, chunk: Submission) -> Job:
         reopen(session, chunk.job)
 
 
+def _is_other(session: Session, job: Job, chunk: Submission) -> bool:
+    """Whether a chunk is not of the pictures that a job was begun with."""
+    if job.collection != chunk.collection or (job.chunks is not None and chunk.seq >= job.chunks):
+        return True
+    begun = _begun_with(job.parameters)
+    if None not in (begun, chunk.first) and begun != chunk.first:
+        return True
+    beyond = exists(select(Batch.id).where(Batch.job == job.id, Batch.seq > chunk.seq))
+    return chunk.total is not None and bool(session.execute(select(beyond)).scalar_one())
+
+
+def _begun_with(parameters: dict[str, Any]) -> bytes | None:
+    first = parameters.get("first")
+    return None if first is None else bytes.fromhex(first)
+
+
+class _Stored(NamedTuple):
+    """What became of a chunk's items."""
+
+    due: list[int]  # ids that are to be embedded
+    unchanged: int  # how many items
+    duplicates: list[FailedItem]
+    kept: list[int] | None  # ids that were stored with these pixels, where the chunk overtook another
+
+
 @dataclass(slots=True)
 class _Plan:
     """What to do with each item of a chunk."""
 
     new: dict[str, tuple[Item, bytes]] = field(default_factory=dict)  # with the SHA-256 of the pixels
     kept: list[int] = field(default_factory=list)  # stored with these pixels, by digit id
-    replaced: list[int] = field(default_factory=list)  # stored with other pixels, by digit id
+    replaced: list[Any] = field(default_factory=list)  # rows of digits that are stored with other pixels
     changed: list[dict[str, Any]] = field(default_factory=list)
     duplicates: list[FailedItem] = field(default_factory=list)
 
 
-def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[FailedItem]]:
-    """Ids that are to be embedded, how many items were unchanged, and the items refused as duplicates."""
+def _store(session: Session, chunk: Submission) -> _Stored:
     if not chunk.items:
-        return [], 0, []
+        return _Stored([], 0, [], None)
     locks.change_keys(session, chunk.collection)
     stored = {
         row.key: row
         for row in session.execute(
-            select(Digit.id, Digit.key, Digit.sha256, Digit.job, Digit.label, Digit.attributes)
+            select(Digit.id, Digit.key, Digit.sha256, Digit.job, Digit.seq, Digit.label, Digit.attributes)
             .where(
                 Digit.collection == chunk.collection,
                 Digit.key == func.any([item.key for item in chunk.items]),
@@ -160,12 +190,11 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
             .with_for_update()
         )
     }
-    plan = _plan(chunk, stored)
+    plan = _plan(chunk, stored, _sent_later(session, chunk, list(stored.values())))
     live = session.execute(select(Tower.id).where(Tower.status == TowerStatus.LIVE)).scalar()
     embedded = embedded_among(session, live, plan.kept) if live is not None and plan.kept else set()
     if plan.replaced:
-        message = f"other pixels came under this key, with job {chunk.job}, before these were embedded"
-        supersede(session, plan.replaced, "superseded", message, kept_bytes=chunk.kept_bytes)
+        _supersede(session, chunk, plan.replaced)
     if plan.changed:
         labels = {change["id"]: change["label"] for change in plan.changed if change["relabelled"]}
         if labels:
@@ -176,32 +205,56 @@ def _store(session: Session, chunk: Submission) -> tuple[list[int], int, list[Fa
             embeddings.relabel(session, labels)
     ids = _append(session, chunk, plan.new)
     due = ids + [id for id in plan.kept if id not in embedded]
-    return due, len(chunk.items) - len(plan.duplicates) - len(due), plan.duplicates
+    kept = plan.kept if plan.kept and _overtakes(session, chunk) else None
+    return _Stored(due, len(chunk.items) - len(plan.duplicates) - len(due), plan.duplicates, kept)
 
 
-def _plan(chunk: Submission, stored: dict[str, Any]) -> _Plan:
+def _sent_later(session: Session, chunk: Submission, stored: Sequence[Any]) -> set[int]:
+    """Which of these digits came with a later chunk of the same job, which was faster than this one."""
+    later = {row.id for row in stored if row.job == chunk.job and row.seq is not None and row.seq > chunk.seq}
+    overtook = (Batch.job == chunk.job, Batch.seq > chunk.seq, Batch.unchanged_digits.isnot(None))
+    if session.execute(select(exists(select(Batch.id).where(*overtook)))).scalar_one():
+        kept = select(func.unnest(Batch.unchanged_digits).label("digit")).where(*overtook).subquery()
+        among = kept.c.digit == func.any([row.id for row in stored])
+        later.update(session.execute(select(kept.c.digit).where(among)).scalars())
+    return later
+
+
+def _overtakes(session: Session, chunk: Submission) -> bool:
+    """Whether a chunk before this one is still to come."""
+    before = select(func.count(Batch.seq)).where(Batch.job == chunk.job, Batch.seq < chunk.seq)
+    return chunk.seq > 0 and int(session.execute(before).scalar_one()) < chunk.seq
+
+
+def _plan(chunk: Submission, stored: dict[str, Any], later: set[int]) -> _Plan:
+    """later: ids of the stored digits that came with a later chunk of this job."""
     plan = _Plan()
-    seen: dict[str, bytes] = {}  # SHA-256 of the pixels, by key
+    last = {item.key: item for item in chunk.items}
     for item in chunk.items:
-        digest, row = hashlib.sha256(item.pixels).digest(), stored.get(item.key)
-        first = seen.setdefault(item.key, digest) is digest
-        if not first and seen[item.key] == digest:
+        if item is not last[item.key]:
+            if item.pixels != last[item.key].pixels:
+                plan.duplicates.append(_duplicate(item))
             continue
-        if not first or (row is not None and row.job == chunk.job and row.sha256 != digest):
-            message = "this key came before in the same job, with other pixels: the first one is kept"
-            plan.duplicates.append(
-                FailedItem(item.key, "duplicate_key", message, item.pixels, True, item.label, item.attributes)
-            )
-        elif row is None:
+        digest, row = hashlib.sha256(item.pixels).digest(), stored.get(item.key)
+        if row is None:
             plan.new[item.key] = item, digest
         elif row.sha256 == digest:
             plan.kept.append(row.id)
-            if (change := _change(item, row)) is not None:
+            if row.id not in later and (change := _change(item, row)) is not None:
                 plan.changed.append(change)
+        elif row.id in later:
+            plan.duplicates.append(_duplicate(item))
         else:
-            plan.replaced.append(row.id)
+            plan.replaced.append(row)
             plan.new[item.key] = item, digest
     return plan
+
+
+_CAME_AGAIN = "this key came again later in the same job, with other pixels: the last one is kept"
+
+
+def _duplicate(item: Item) -> FailedItem:
+    return FailedItem(item.key, "duplicate_key", _CAME_AGAIN, item.pixels, True, item.label, item.attributes)
 
 
 def _change(item: Item, row: Any) -> dict[str, Any] | None:
@@ -234,28 +287,57 @@ def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, byte
     made = any(item.made for item, _ in new.values())
     if made:  # what was is asked about once it has its vector
         rows = ((*row, False if item.made else None) for row, (item, _) in zip(rows, new.values(), strict=True))
-    copy_digits(session, rows, doubtful=made)
+    copy_digits(session, rows, doubtful=made, seq=chunk.seq)
     return ids
 
 
-def supersede(
-    session: Session, ids: Sequence[int], reason: LedgerReason, message: str, *, kept_bytes: int = KEPT_BYTES
-) -> None:
-    """Delete digits whose row locks the caller holds, and their vectors.
+def _supersede(session: Session, chunk: Submission, rows: Sequence[Any]) -> None:
+    """Delete digits whose row locks are held, and their vectors: a chunk brings other pixels under their keys.
 
-    Every job that still waits for such a vector gets a failure, which keeps the pixels as far as `record` does.
+    Every job that still waits for such a vector gets a failure, which keeps the pixels as far as `record` does; so does
+    the chunk's own job where it brought them itself.
     """
+    ids = [row.id for row in rows]
     locks.remove_digits(session)
+    message = f"other pixels came under this key, with job {chunk.job}, before these were embedded"
     for job, lost in sorted(waiting_for(session, ids).items()):
-        fail(session, job, lost, reason, message, kept_bytes=kept_bytes)
+        why: tuple[LedgerReason, str] = ("superseded", message)
+        if job == chunk.job:
+            why = ("duplicate_key", _CAME_AGAIN)
+        fail(session, job, lost, *why, kept_bytes=chunk.kept_bytes)
+    if own := [row for row in rows if row.job == chunk.job]:
+        _take_back(session, chunk, own)
     embeddings.delete_vectors(session, ids)
-    session.execute(delete(Digit).where(Digit.id == func.any(list(ids))))
+    session.execute(delete(Digit).where(Digit.id == func.any(ids)))
+
+
+def _take_back(session: Session, chunk: Submission, rows: Sequence[Any]) -> None:
+    """Count digits as failures that the chunk's job has brought and embedded before."""
+    listed = select(Batch.id, func.unnest(Batch.digits).label("digit")).where(
+        Batch.job == chunk.job,
+        Batch.state == BatchState.DONE,
+        or_(Batch.seq.is_(None), Batch.seq == func.any([row.seq for row in rows])),
+    )
+    found = listed.subquery()
+    query = select(found.c.id, found.c.digit).where(found.c.digit == func.any([row.id for row in rows]))
+    embedded = session.execute(query.order_by(found.c.id)).all()
+    for batch, count in Counter(row.id for row in embedded).items():
+        changed = {Batch.embedded: Batch.embedded - count, Batch.failed: Batch.failed + count}
+        session.execute(update(Batch).where(Batch.id == batch).values(changed))
+    ids = [row.digit for row in embedded]
+    fail(session, chunk.job, ids, "duplicate_key", _CAME_AGAIN, kept_bytes=chunk.kept_bytes)
 
 
 def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
     """The digest of the chunk that was accepted under this number; None where none was."""
     query = select(Batch.digest).join(Job).where(Batch.job == job, Batch.seq == seq, Job.pruned_at.is_(None))
     return session.execute(query).scalar()
+
+
+def begun_with(session: Session, job: uuid.UUID) -> bytes | None:
+    """The digest of the first chunk of what a job was begun with; None where that is not known."""
+    query = select(Job.parameters).where(Job.id == job, Job.kind == JobKind.EMBED, Job.pruned_at.is_(None))
+    return _begun_with(session.execute(query).scalar() or {})
 
 
 def items_before(session: Session, job: uuid.UUID, seq: int) -> int:

@@ -117,10 +117,21 @@ def _status(row: Any, *, has_tower: bool) -> JobStatus:
         cancelled=row.dropped,
         created_at=job.created_at.isoformat(),
         seconds=float(row.seconds),
-        message=job.message,
+        message=job.message or _uncalled(job),
         progress=job.progress,
         outcome=job.outcome,
         doubtful=row.doubtful,
+    )
+
+
+def _uncalled(job: Job) -> str | None:
+    """Why a job's callback was not called, and whether it is tried again."""
+    if job.callback is None or job.callback_message is None:
+        return None
+    then = "is tried again" if job.callback_given_up_at is None else "was given up"
+    return (
+        f"its callback {job.callback['task']} on {job.callback['queue']} could not be called, {job.callback_errors} "
+        f"times by now, and {then}: {job.callback_message}"
     )
 
 

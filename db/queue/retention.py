@@ -39,6 +39,9 @@ LOOK = 1000  # jobs that one transaction looks at, at most
 HOUR = 1 / 24  # days that an ended job is kept however many there are: its caller may be about to ask for it
 
 
+_FAILURE = (Failure.job, Failure.key, Failure.reason)  # its key
+
+
 @dataclass(frozen=True, kw_only=True)
 class Keep:
     """How many days jobs are kept after their end.
@@ -135,14 +138,14 @@ def clear(session: Session, job: uuid.UUID) -> None:
 def prune_pictures(session: Session, keep: Keep, *, rows: int) -> int:
     """Delete the oldest pictures that failures have kept for their time; how many."""
     old = (
-        select(Failure.job, Failure.key)
+        select(*_FAILURE)
         .where(Failure.picture.isnot(None), Failure.created_at < func.now() - days(keep.pictures))
         .order_by(Failure.created_at)
         .limit(rows)
         .with_for_update(skip_locked=True)
     )
-    found = [(row.job, row.key) for row in session.execute(old)]
-    session.execute(update(Failure).where(tuple_(Failure.job, Failure.key).in_(found)).values(picture=None))
+    found = [tuple(row) for row in session.execute(old)]
+    session.execute(update(Failure).where(tuple_(*_FAILURE).in_(found)).values(picture=None))
     return len(found)
 
 
@@ -199,7 +202,7 @@ def _over(session: Session, keep: Keep, jobs: Sequence[uuid.UUID], surplus: date
     )
     # NULL is passed by
     end = func.greatest(Job.created_at, Job.ended_at, Job.cancelled_at, Job.abandoned_at, found.c.finished_at)
-    all_here = and_(Job.kind == JobKind.EMBED, found.c.chunks == Job.chunks)
+    all_here = and_(Job.kind == JobKind.EMBED, found.c.chunks >= Job.chunks)
     said = or_(*(at.isnot(None) for at in (Job.ended_at, Job.cancelled_at, Job.abandoned_at)))
     ended = and_(~found.c.open, or_(said, all_here))
     old = end < func.now() - days(keep.jobs)
@@ -243,10 +246,8 @@ def _decides_on_candidate() -> ColumnElement[bool]:
 
 def _delete_failures(session: Session, jobs: Sequence[uuid.UUID], rows: int) -> int:
     """Delete at most `rows` failures of these jobs; how many."""
-    first = (
-        select(Failure.job, Failure.key).where(_of(Failure.job, jobs)).order_by(Failure.job, Failure.key).limit(rows)
-    )
-    gone: Any = session.execute(delete(Failure).where(tuple_(Failure.job, Failure.key).in_(first)))
+    first = select(*_FAILURE).where(_of(Failure.job, jobs)).order_by(*_FAILURE).limit(rows)
+    gone: Any = session.execute(delete(Failure).where(tuple_(*_FAILURE).in_(first)))
     return int(gone.rowcount)
 
 

@@ -5,20 +5,22 @@ import re
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine, text, update
+from sqlalchemy import Engine, func, insert, text, update
 
 from cli.doctor import database, lanes, machine, storage
 from cli.doctor.broker import broker as check_broker
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from db.queue import callbacks
 from db.queue.failures import FailedItem
 from db.queue.leases import give_back
-from db.tables import Tower
+from db.tables import Job, Tower
 from tests.cli.conftest import Twinvec
 from tests.makers import Ledger, age, bury, claim, eventually, finish, item, prune, register, send
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
@@ -120,8 +122,8 @@ def test_lanes_without_a_worker_are_named_with_what_waits_there(
     broker: "redis.Redis", broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for lane in LANES:
-        broker.set(LISTENING + lane, 1)
-    broker.delete(LISTENING + "intake")
+        broker.set(KEY_PREFIX + LISTENING + lane, 1)
+    broker.delete(KEY_PREFIX + LISTENING + "intake")
     broker.rpush(KEY_PREFIX + "intake", "message")
     monkeypatch.setattr(lanes, "PROBE_TIMEOUT", 0.2)
     found, *unanswered = lanes.findings(lanes.lanes(broker_url), None)
@@ -132,10 +134,10 @@ def test_lanes_without_a_worker_are_named_with_what_waits_there(
 
 
 def test_a_worker_s_mark_that_it_listens_on_a_lane_fades(broker: "redis.Redis", broker_url: str) -> None:
-    ended = watch_consumer(broker_url, ["query"])
+    ended = watch_consumer(Settings(broker_url=broker_url), ["query"])
     try:
-        eventually(lambda: bool(broker.exists(LISTENING + "query")), "the note")
-        assert 0 < broker.ttl(LISTENING + "query") <= 20
+        eventually(lambda: bool(broker.exists(KEY_PREFIX + LISTENING + "query")), "the note")
+        assert 0 < broker.ttl(KEY_PREFIX + LISTENING + "query") <= 20
     finally:
         ended.set()  # it would end this process, where a later test leaves messages
 
@@ -171,6 +173,26 @@ def test_how_well_the_live_tower_s_space_is_searched_is_told(
     (found,) = of("tower", of_database(database_url))
     assert found.level == level
     assert f"reads {read / 60_000:.1%} of the store's small vectors and compares 26 of 60,000" in found.found
+
+
+def test_callbacks_that_cannot_be_called_are_counted_and_those_that_were_given_up(
+    ledger: Ledger, database_url: str
+) -> None:
+    ended = [uuid.uuid4() for _ in range(3)]
+    callback = {"task": "their.task", "queue": "theirs"}
+    rows = [{"id": id, "kind": "train", "parameters": {}, "ended_at": func.now(), "callback": callback} for id in ended]
+    ledger(lambda session: session.execute(insert(Job).values(rows)))
+    assert not of("callbacks", of_database(database_url))
+    ledger(callbacks.postpone, ended[0], "NOPERM: no right", most=1)
+    for id in ended[1:]:
+        ledger(callbacks.postpone, id, "NOPERM: no right", most=60)
+    waiting, given_up = of("callbacks", of_database(database_url))
+    assert (waiting.level, waiting.found.partition(",")[0]) == (PROBLEM, "2 could not be called and are tried again")
+    assert waiting.found.endswith("on theirs: NOPERM: no right")
+    assert (given_up.level, given_up.found.partition(":")[0]) == (
+        WARNING,
+        f"1 could not be called and were given up, as for job {ended[0]} on theirs",
+    )
 
 
 def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger, database_url: str) -> None:

@@ -41,6 +41,7 @@ from twinvec_client import (
 )
 from twinvec_client.connection import Connection
 from twinvec_client.contract.messages import Cancel, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
+from twinvec_client.delivery import new_job
 from twinvec_client.errors import revive
 from worker.runtime import Runtime
 
@@ -258,6 +259,84 @@ def test_other_pictures_under_a_used_idempotency_key_are_refused_and_change_noth
     after = job.status()
     assert (after.total, after.accepted, after.state) == (before.total, before.accepted, before.state)
     assert len(stored(ledger)) == 25
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_other_pictures_leave_a_job_alone_that_was_half_sent_under_the_same_key(
+    runtime: Runtime, ledger: Ledger, small_chunks: None, counted: bool
+) -> None:
+    """Another application's: nothing of them is stored, whatever of the first one's chunks has come."""
+    others = {f"other {at}": picture(1000 + at) for at in range(99)}
+    half_send(Direct(runtime), 35)
+    with pytest.raises(IdempotencyConflict, match="begun with other pictures"):
+        client_of(Direct(runtime)).embed(others if counted else iter(others.items()), idempotency_key="monday")
+    assert len(stored(ledger)) == 30
+    job = client_of(Direct(runtime)).embed(stream(47), idempotency_key="monday")
+    assert counts(ledger, uuid.UUID(job.id)) == {"accepted": 47}
+
+
+def test_of_two_that_send_under_one_key_at_once_one_alone_is_stored(
+    runtime: Runtime, ledger: Ledger, small_chunks: None
+) -> None:
+    """Each had asked for receipts before the other sent, and their chunks come in turn."""
+
+    class Unasked(Direct):
+        def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
+            answer = super().ask(message)
+            return answer | {"accepted": [], "first": None} if isinstance(message, Receipts) else answer
+
+    def both() -> Iterator[tuple[str, Any]]:
+        for at, mine in enumerate(stream(60)):
+            if at == 20:
+                with pytest.raises((IdempotencyConflict, NoAnswer)):
+                    impatient.embed(((f"other {key}", drawn) for key, drawn in stream(60)), idempotency_key="monday")
+            yield mine
+
+    impatient = client_of(Unasked(runtime))
+    impatient.accept_timeout = 0.05
+    client_of(Direct(runtime)).embed(both(), idempotency_key="monday")
+    assert set(stored(ledger)) == {key for key, _ in stream(60)}
+
+
+def test_the_same_key_in_another_collection_is_another_job(runtime: Runtime, ledger: Ledger) -> None:
+    client = client_of(Direct(runtime))
+    jobs = {client.embed(stream(3), collection=name, idempotency_key="monday").id for name in ("a", "b", "default")}
+    assert len(jobs) == 3
+
+
+def test_what_was_accepted_before_is_not_sent_again(runtime: Runtime, ledger: Ledger, small_chunks: None) -> None:
+    half_send(Direct(runtime), 35)
+    direct = Direct(runtime)
+    job = client_of(direct).embed(stream(47), idempotency_key="monday")
+    assert direct.sent == [3, 4]
+    assert counts(ledger, uuid.UUID(job.id)) == {"accepted": 47}
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("count", [8, 12, 20])
+def test_a_shorter_stream_where_a_chunk_was_lost_is_refused_and_changes_nothing(
+    runtime: Runtime, ledger: Ledger, small_chunks: None, count: int, counted: bool
+) -> None:
+    """Its end would be before a chunk that was accepted: the job could neither end nor go on."""
+    job = half_send(Direct(runtime, lambda chunk: int(chunk.seq != 1)), 35)
+    pictures = stream(count)
+    with pytest.raises(IdempotencyConflict):
+        client_of(Direct(runtime)).embed(dict(pictures) if counted else pictures, idempotency_key="monday")
+    assert runtime.transact(jobs.status, job).total is None
+    again = client_of(Direct(runtime)).embed(stream(35), idempotency_key="monday")
+    assert counts(ledger, uuid.UUID(again.id)) == {"accepted": 35}
+
+
+def half_send(direct: Direct, count: int) -> uuid.UUID:
+    """Send whole chunks of a stream under the key `monday`, and go; the job's id."""
+
+    def broken() -> Iterator[tuple[str, Any]]:
+        yield from stream(count)
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        client_of(direct).embed(broken(), idempotency_key="monday")
+    return uuid.UUID(new_job("monday"))
 
 
 def test_a_stream_that_breaks_off_can_be_sent_again(runtime: Runtime, ledger: Ledger, small_chunks: None) -> None:

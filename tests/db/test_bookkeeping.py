@@ -242,10 +242,11 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @invariant()
     def every_digit_has_its_vector_or_waits_for_it(self) -> None:
+        """Or it was given up with a batch that died three times."""
         query = text("""
             SELECT key FROM digits
             WHERE id NOT IN (SELECT digit FROM embeddings)
-              AND id NOT IN (SELECT unnest(digits) FROM batches WHERE state IN ('queued', 'leased'))
+              AND id NOT IN (SELECT unnest(digits) FROM batches WHERE state IN ('queued', 'leased', 'dead'))
         """)
         assert self.ledger(lambda session: session.execute(query).scalars().all()) == []
 

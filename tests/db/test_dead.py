@@ -4,12 +4,29 @@ import uuid
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from db.errors import NotRescuable, UnknownBatch
 from db.queue import dead, jobs, trainings
 from db.queue.cancel import cancel_job
+from db.queue.failures import FailedItem, page
 from db.vectors import backfill, towers
-from tests.makers import MAX_ATTEMPTS, Ledger, bury, counts, embed, failures, item, send, status, stored, vectors
+from tests.makers import (
+    MAX_ATTEMPTS,
+    Ledger,
+    bury,
+    counts,
+    die_on,
+    embed,
+    failures,
+    item,
+    rescue,
+    send,
+    states,
+    status,
+    stored,
+    vectors,
+)
 
 
 def test_a_dead_batch_is_listed_with_its_attempts_and_who_held_it_last(ledger: Ledger, tower: int) -> None:
@@ -35,6 +52,39 @@ def test_a_dead_batch_is_embedded_when_it_is_queued_again(ledger: Ledger, tower:
     assert status(ledger, job)["state"] == "finished"
     assert list(vectors(ledger, tower)) == ["a"]
     assert ledger(dead.page, limit=10) == []
+
+
+@pytest.mark.parametrize("reason", ["damaged", "duplicate_key"])
+def test_what_else_failed_under_a_key_of_a_dead_batch_stays_listed_and_counted(
+    ledger: Ledger, tower: int, reason: str
+) -> None:
+    job = uuid.uuid4()
+    batch = send(ledger, item("a", 1), item("b", 2), job=job, open=True)
+    send(ledger, failures=[FailedItem("a", reason, "another picture", b"sent")], job=job, seq=1, total=3)
+    bury_all(ledger, job)
+    listed = ledger(page, job, after="", limit=1)
+    assert [(row.key, row.reason) for row in listed] == sorted([("a", "poison"), ("a", reason)]), "both on one page"
+    assert counts(ledger, job) == {"accepted": 3, "failed": 3}
+    for dying in ledger(dead.page, limit=10):
+        ledger(dead.requeue, dying.id)
+        embed(ledger, dying.id)
+    (kept,) = ledger(page, job, after="", limit=10, pictures=True)
+    assert (kept.key, kept.reason, kept.picture) == ("a", reason, b"sent")
+    assert counts(ledger, job) == {"accepted": 3, "succeeded": 2, "failed": 1}
+    assert batch is not None
+
+
+def bury_all(ledger: Ledger, job: uuid.UUID) -> None:
+    """Let every batch of a job crash its worker until each of its digits is given up."""
+    while {"queued", "leased"} & set(states(ledger, job)):
+        for id in ledger(open_batches, job):
+            die_on(ledger, id)
+        rescue(ledger)
+
+
+def open_batches(session: Session, job: uuid.UUID) -> list[int]:
+    query = text("SELECT id FROM batches WHERE job = :job AND state IN ('queued', 'leased')")
+    return list(session.execute(query, {"job": job}).scalars())
 
 
 def test_what_was_replaced_meanwhile_stays_a_failure(ledger: Ledger, tower: int) -> None:

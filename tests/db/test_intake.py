@@ -1,12 +1,13 @@
 """Chunks are stored once, each key has one digit, and whatever was sent is counted once."""
 
 import uuid
+from itertools import permutations, product
 
 import pytest
 from sqlalchemy import select, text
 
 from db.queue.cancel import cancel_job
-from db.queue.failures import FailedItem
+from db.queue.failures import FailedItem, page
 from db.tables import Digit
 from tests.makers import Ledger, counts, embed, failures, glyph, item, send, states, status, stored, vector, vectors
 
@@ -116,7 +117,7 @@ def test_a_key_twice_in_one_chunk_with_the_same_pixels_is_one_digit(ledger: Ledg
 
 @pytest.mark.parametrize("known", [None, 1, 2, 3], ids=["new", "as the first", "as the second", "otherwise"])
 @pytest.mark.parametrize("embedded", [False, True])
-def test_a_key_twice_in_one_chunk_with_other_pixels_keeps_the_first(
+def test_a_key_twice_in_one_chunk_with_other_pixels_keeps_the_last(
     ledger: Ledger, tower: int, known: int | None, embedded: bool
 ) -> None:
     if known is not None:
@@ -127,21 +128,51 @@ def test_a_key_twice_in_one_chunk_with_other_pixels_keeps_the_first(
     batch = send(ledger, item("a", 1), item("a", 2), job=job)
     if batch is not None:
         embed(ledger, batch)
-    assert stored(ledger) == {"a": glyph(1)}
+    assert stored(ledger) == {"a": glyph(2)}
     assert failures(ledger, job) == {"a": "duplicate_key"}
     found = counts(ledger, job)
     assert found.pop("unchanged", 0) + found.pop("succeeded", 0) == 1
     assert found == {"accepted": 2, "failed": 1}
 
 
-def test_a_key_in_two_chunks_of_one_job_with_other_pixels_keeps_the_first(ledger: Ledger, tower: int) -> None:
-    job = uuid.uuid4()
-    first = send(ledger, item("a", 1), job=job, open=True)
-    assert send(ledger, item("a", 2), job=job, seq=1, total=2) is None
-    embed(ledger, first)
-    assert stored(ledger) == {"a": glyph(1)}
-    assert failures(ledger, job) == {"a": "duplicate_key"}
-    assert counts(ledger, job) == {"accepted": 2, "succeeded": 1, "failed": 1}
+@pytest.mark.parametrize("at_once", [False, True], ids=["embedded at the end", "embedded as they come"])
+def test_a_key_in_several_chunks_of_a_job_keeps_the_last_of_the_stream_in_whatever_order_they_come(
+    ledger: Ledger, tower: int, at_once: bool
+) -> None:
+    for number, (known, order) in enumerate(product([None, 1, 2, 3, 4], permutations(range(3)))):
+        key, job, batches = f"key {number}", uuid.uuid4(), []
+        if known is not None:
+            embed(ledger, send(ledger, item(key, known)))
+        for seq in order:
+            sent = item(key, seq + 1), item(f"{key}, {seq}", 9)
+            batches.append(send(ledger, *sent, job=job, seq=seq, total=6, open=seq < 2))
+            if at_once:
+                embed_if_any(ledger, batches.pop())
+        for batch in batches:
+            embed_if_any(ledger, batch)
+        assert stored(ledger)[key] == glyph(3), (known, order)
+        assert vectors(ledger, tower)[key] == pytest.approx(vector(tower, 3))
+        assert failures(ledger, job) == {key: "duplicate_key"}
+        found = counts(ledger, job)
+        assert found["accepted"] == found.get("succeeded", 0) + found.get("unchanged", 0) + found["failed"] == 6
+        assert sum(row.attempts for row in ledger(page, job, after="", limit=9)) == found["failed"]
+
+
+@pytest.mark.parametrize("stream", [(1, 2), (1, 2, 1)])
+def test_a_stream_that_repeats_a_key_leaves_the_same_after_every_import(
+    ledger: Ledger, tower: int, stream: tuple[int, ...]
+) -> None:
+    for _ in range(3):
+        job = uuid.uuid4()
+        for seq, seed in enumerate(stream):
+            embed_if_any(ledger, send(ledger, item("a", seed), job=job, seq=seq, open=True))
+        assert stored(ledger) == {"a": glyph(stream[-1])}
+        assert failures(ledger, job) == {"a": "duplicate_key"}
+
+
+def embed_if_any(ledger: Ledger, batch: int | None) -> None:
+    if batch is not None:
+        embed(ledger, batch)
 
 
 def test_a_label_sent_later_is_taken_and_none_takes_none_away(ledger: Ledger, tower: int) -> None:

@@ -66,6 +66,14 @@ def test_a_database_in_another_encoding_is_refused(make: Make, encoding: str) ->
     assert refusal(url).startswith(f"the database odd has the encoding {encoding} and not UTF8: make one with CREATE ")
 
 
+def test_a_pooler_that_swallows_a_connection_s_options_is_refused(make: Make) -> None:
+    """As PgBouncer does with `ignore_startup_parameters = options`."""
+    swallowed = {"options": "-c lock_timeout=0 -c idle_in_transaction_session_timeout=0"}
+    url = make().update_query_dict(swallowed)
+    assert "add pooler=transaction to TWINVEC_DATABASE_URL" in refusal(url)
+    assert faults(url.update_query_dict({"pooler": "transaction"})) == []
+
+
 def test_a_database_that_is_set_to_read_only_is_refused(make: Make) -> None:
     url = make("", "ALTER DATABASE odd SET default_transaction_read_only = on")
     assert refusal(url).startswith("the database odd is read-only: set default_transaction_read_only to off")

@@ -21,7 +21,7 @@ from tests.makers import Ledger
 from tests.security.conftest import as_role, execute
 from tests.security.documented import statements
 
-TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "alembic_version")
+TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "installation", "alembic_version")
 
 
 def engine_of(roles: URL, role: str) -> Engine:

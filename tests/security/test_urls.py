@@ -1,8 +1,10 @@
 """What is said about a URL never holds its password, however the URL is written."""
 
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from cli import exit_codes
 from cli.display.console import masked
@@ -11,6 +13,7 @@ from twinvec_client import InvalidRequest
 from twinvec_client import Twinvec as Client
 from twinvec_client.contract.broker import safe_url, transport
 from worker.celeryconfig import celery_config
+from worker.runfile import RunFile
 from worker.settings import OpenBroker, Settings
 
 URLS = {
@@ -103,3 +106,25 @@ def test_sentinels_that_cannot_be_asked_are_refused(url: str, why: str) -> None:
 def test_brokers_behind_sentinels_need_a_password_as_any_other(url: str, guarded: bool) -> None:
     with nullcontext() if guarded else pytest.raises(OpenBroker):
         Settings(broker_url=url).guarded_broker()
+
+
+@pytest.mark.parametrize("prefix", ["", "a:b", "a b", "*", "x" * 65])
+def test_a_prefix_that_could_be_taken_for_another_s_is_refused_by_both_sides(prefix: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(prefix=prefix)
+    with pytest.raises(InvalidRequest, match="prefix: "):
+        Client(prefix=prefix)
+
+
+def test_a_prefix_stands_before_every_key() -> None:
+    configured = celery_config(Settings(broker_url="redis://localhost/0", prefix="staging"))
+    for options in ("broker_transport_options", "result_backend_transport_options"):
+        assert configured[options]["global_keyprefix"] == "staging:"
+
+
+def test_the_prefix_of_a_running_stack_is_known_in_its_home(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, broker_url=None)
+    assert settings.lane_prefix() == "twinvec"
+    RunFile("redis://x", "postgresql://x", supervisor=1, created=0.0, prefix="staging").write(settings.run_file)
+    assert settings.lane_prefix() == "staging"
+    assert Settings(home=tmp_path, broker_url="redis://localhost/0").lane_prefix() == "twinvec"

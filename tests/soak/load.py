@@ -132,7 +132,7 @@ class Load:
         while not sending.done() and time.monotonic() < deadline:
             try:
                 time.sleep(0.2)
-                self.client().job(new_job(key)).cancel()
+                self.client().job(new_job(key, CANCELLED)).cancel()
                 break
             except (UnknownJob, *IN_PASSING):
                 continue
@@ -165,7 +165,7 @@ class Load:
         try:
             client.embed(stream(), collection=ABANDONED, idempotency_key=key, on_finish=CALLBACK)
         except Gone:
-            self._left[keys] = self._waiters.submit(self._noting(partial(self._see_abandoned, new_job(key))))
+            self._left[keys] = self._waiters.submit(self._noting(partial(self._see_abandoned, new_job(key, ABANDONED))))
 
     def _see_abandoned(self, id: str) -> None:
         job = self._find(id)

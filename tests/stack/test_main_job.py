@@ -128,19 +128,19 @@ def test_what_failed_can_be_looked_at_and_sent_again(
     kept = {failure.key: failure for failure in job.failures(pictures=True)}
     assert kept["half"].picture == truncated
     assert (kept["half"].label, kept["half"].attributes) == (3, {"page": 2})
-    assert kept["../twice"].picture == images[1].tobytes()
+    assert kept["../twice"].picture == images[0].tobytes()
     assert kept["gone"].picture is None
     stack.command("failures", job.id, "--save", str(tmp_path / "saved"))
     saved = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
     assert saved["half"] == truncated
     with Image.open(tmp_path / "saved" / "%2Ftwice.png") as picture:
-        assert (np.asarray(picture) == images[1]).all()
+        assert (np.asarray(picture) == images[0]).all()
 
     again = job.retry()
     assert again.id != job.id
     outcome = again.wait(timeout=60)
-    assert (outcome.succeeded, outcome.failed) == (0, 1)  # the second of the twice-sent does not replace the first
-    assert tv.nearest(images[0], k=1, collection="again").neighbours[0].distance == pytest.approx(0, abs=1e-5)
+    assert (outcome.succeeded, outcome.failed) == (0, 1)  # the first of the twice-sent does not replace the second
+    assert tv.nearest(images[1], k=1, collection="again").neighbours[0].distance == pytest.approx(0, abs=1e-5)
     assert len(list(job.failures())) == 3
 
 

@@ -50,6 +50,7 @@ def payload(**changes: Any) -> dict[str, Any]:
         "callback": None,
         "resent": False,
         "digest": b"digest",
+        "first": b"digest",
         "total": 3,
     }
     return fields | changes
@@ -86,6 +87,13 @@ def test_of_refused_pictures_a_job_keeps_as_many_bytes_as_the_setting_says(runti
         ("a", "not_a_picture", b"8 bytes."),
         ("b", "not_a_picture", None),
     ]
+
+
+def test_a_callback_into_the_installation_s_own_keys_is_refused(runtime: Runtime) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"prefix": "staging"})
+    with pytest.raises(BadMessage, match="staging:"):
+        take_in(chunk(callback={"task": "a", "queue": "staging:embed"}), runtime)
+    assert stored(runtime.transact) == {}
 
 
 def test_more_pictures_than_a_job_may_have_are_refused_however_they_come(runtime: Runtime) -> None:

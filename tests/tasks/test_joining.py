@@ -1,6 +1,7 @@
 """Look-ups that wait are answered together, each with its own answer, and nothing else is taken off the lane."""
 
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,9 +13,11 @@ from redis import Redis
 
 from tasks import joining, query
 from tests.makers import embed, eventually, item, register, send, vector
-from twinvec_client import Twinvec, UnknownKey
+from twinvec_client import OtherInstallation, Twinvec, UnknownKey
+from worker import installation
 from worker.app import app
 from worker.runtime import Runtime, runtime
+from worker.settings import Settings
 
 KEYS = [f"key {seed}" for seed in range(12)]
 
@@ -46,7 +49,7 @@ def asked_at_once(broker_url: str, broker: Redis, serve: Any, calls: list[Any]) 
     def ask(call: Any) -> Any:
         try:
             return call(Twinvec(broker_url, answer_timeout=30))
-        except UnknownKey as error:
+        except (UnknownKey, OtherInstallation) as error:
             return error
 
     with ThreadPoolExecutor(len(calls)) as threads:
@@ -74,6 +77,20 @@ def test_one_that_is_refused_costs_only_itself(stored: int, broker: Redis, broke
     found = asked_at_once(broker_url, broker, serve, calls)
     assert isinstance(found.pop(3), UnknownKey)
     assert all(len(answer.neighbours) == 3 for answer in found)
+
+
+def test_one_that_means_another_installation_is_refused_and_the_others_are_told_which_answered(
+    stored: int, broker: Redis, broker_url: str, serve: Any
+) -> None:
+    def ask(tv: Twinvec) -> str | None:
+        tv.nearest(vector=vector(stored, 1), k=3)
+        return tv._connection.installation
+
+    elsewhere = Twinvec(broker_url, installation=str(uuid.uuid4()))
+    calls: list[Any] = [ask, ask, lambda tv: ask(elsewhere), ask, ask]
+    found = asked_at_once(broker_url, broker, serve, calls)
+    assert isinstance(found.pop(2), OtherInstallation)
+    assert set(found) == {installation.own(Settings())}
 
 
 def test_what_asks_otherwise_stays_where_it_was(stored: int, broker: Redis, broker_url: str, serve: Any) -> None:

@@ -6,7 +6,9 @@ import socket
 import redis
 
 from tests.makers import eventually
+from twinvec_client.contract.broker import KEY_PREFIX
 from worker import beats
+from worker.settings import Settings
 
 ELSEWHERE = "process 7 on elsewhere"
 GONE = f"process {2**22 + 1} on {socket.gethostname()}"  # above the largest pid
@@ -36,17 +38,17 @@ def test_a_killed_scheduler_of_this_machine_is_not_counted_while_its_note_lapses
 
 
 def test_what_is_no_note_hides_none(broker: "redis.Redis", broker_url: str) -> None:
-    broker.set(beats.PLACES[0], "x")
-    broker.sadd(beats.PLACES[1], "x")
-    broker.set(beats.PLACES[2], b"\xff")
-    with beats.announcing(broker_url):
+    broker.set(KEY_PREFIX + beats.PLACES[0], "x")
+    broker.sadd(KEY_PREFIX + beats.PLACES[1], "x")
+    broker.set(KEY_PREFIX + beats.PLACES[2], b"\xff")
+    with beats.announcing(Settings(broker_url=broker_url)):
         eventually(lambda: beats.running(broker) == [beats.name()], "its note")
     assert beats.running(broker) == []
 
 
 def test_one_that_ends_takes_its_note_back_and_no_other(broker: "redis.Redis", broker_url: str) -> None:
     beats.take_place(broker, ELSEWHERE)
-    with beats.announcing(broker_url):
+    with beats.announcing(Settings(broker_url=broker_url)):
         eventually(lambda: len(beats.running(broker)) == 2, "its note")
     assert beats.running(broker) == [ELSEWHERE]
 

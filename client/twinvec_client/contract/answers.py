@@ -255,8 +255,9 @@ class JobStatus(_Record):
 
     Counts are of pictures; they add up to `total` once the state is final, and to `accepted` where it is `abandoned`.
     `total` is None until the last chunk has arrived. `progress` and `outcome` are a training's. `created_at` is ISO
-    8601; `seconds` runs from the first chunk to the end, or to now. `doubtful` counts those of the digits it stored
-    that look like none: `EmbedJob.doubtful` lists them.
+    8601; `seconds` runs from the first chunk to the end, or to now. `message` says why it failed, or why its callback
+    could not be called. `doubtful` counts those of the digits it stored that look like none: `EmbedJob.doubtful` lists
+    them.
     """
 
     id: str
@@ -314,10 +315,12 @@ class Accepted(TypedDict):
 
 
 class Receipts(TypedDict):
-    """accepted: (seq, digest) of each chunk. backlog: digits accepted and not yet embedded; beyond the limit clients
-    wait. job_limit: pictures that a job may have."""
+    """accepted: (seq, digest) of each chunk. first: the digest of the first chunk of those that the job was begun with,
+    null where none has come. backlog: digits accepted and not yet embedded; beyond the limit clients wait. job_limit:
+    pictures that a job may have."""
 
     accepted: list[tuple[int, bytes]]
+    first: bytes | None
     backlog: int
     backlog_limit: int
     job_limit: int

@@ -10,7 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 LANES = ("query", "control", "intake", "embed", "backfill", "train")
 
-KEY_PREFIX = "twinvec:"  # of every key in Redis: one ACL pattern covers them all
+PREFIX = "twinvec"  # of every key in Redis, with a colon behind it: one ACL pattern covers them all
+KEY_PREFIX = f"{PREFIX}:"
+MAX_PREFIX_CHARS = 64
+_PREFIX = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_PREFIX_CHARS}}}")
+INSTALLATION = "installation"  # the header, and the field of an answer, that name the installation meant
 
 SERIALIZER = "msgpack"  # bytes travel as bytes
 
@@ -22,6 +26,18 @@ SCHEMES = ("redis", "rediss", "sentinel", *SOCKET_SCHEMES)
 TLS_PARAMETERS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}
 CERTIFICATES = ("required", "optional", "none")
 _PARAMETERS = {"master_name", "sentinel_password"}
+
+
+def key_prefix(prefix: object) -> str:
+    """What the keys of an installation begin with, of the name that it goes by in the broker.
+
+    The colon is in no name, so that no installation's keys are among another's. Raises ValueError.
+    """
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise ValueError(
+            f"it is {prefix!r:.80}: 1 to {MAX_PREFIX_CHARS} of letters, digits, dots, dashes and underscores"
+        )
+    return f"{prefix}:"
 
 
 def safe_url(url: str) -> str:

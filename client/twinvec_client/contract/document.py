@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import inspect
 
 from twinvec_client.contract import answers
-from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER
+from twinvec_client.contract.broker import INSTALLATION, KEY_PREFIX, SERIALIZER
 from twinvec_client.contract.messages import MESSAGES, Callback, Message, Query
 from twinvec_client.contract.reasons import REASONS
 
@@ -22,8 +22,12 @@ _INTRODUCTION = f"""\
 Written from `twinvec_client.contract` by `make docs`; a test keeps it current.
 
 A message is a Celery task message whose keyword arguments are the fields below, serialised as {SERIALIZER}. Its queue
-is its lane; every key in Redis begins with `{KEY_PREFIX}`. A field that is missing, unknown, or out of its type or
-limits refuses the whole message.
+is its lane; every key in Redis begins with `{KEY_PREFIX}`, or with another prefix that workers and clients are given. A
+field that is missing, unknown, or out of its type or limits refuses the whole message.
+
+The header `{INSTALLATION}` names the installation that the sender means, by its id, a UUID. Another one refuses the
+message with `OtherInstallation`, and does nothing. Every answer has the id of the one that gave it in its field
+`{INSTALLATION}`; a client sends the first that it was given with all that follows.
 
 What is answered is a map. A refusal is a map of `error`, the class name of an error of `twinvec_client`, and
 `message`, a sentence. Besides those listed, any answered message may be refused with `InvalidRequest` (a field is out

@@ -54,6 +54,7 @@ Keys = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS, pattern=_NO_NUL)]],
     Meta(min_length=1, max_length=MAX_PAGE),
 ]
+Digest = Annotated[bytes, Meta(min_length=1, max_length=MAX_DIGEST_BYTES)]
 Glyph = Annotated[bytes, Meta(min_length=GLYPH_BYTES, max_length=GLYPH_BYTES)]
 Label = Annotated[int, Meta(ge=0, lt=MAX_LABEL)]
 Attributes = Annotated[str, Meta(max_length=MAX_ATTRIBUTES_BYTES)]  # a JSON object as text
@@ -139,7 +140,8 @@ class Intake(Message, frozen=True, kw_only=True):
     (reason, message), in order. labels, attributes: an entry an item; attributes are JSON objects as text. resent:
     whether it was sent before, and may have crashed the process that took it. digest: of the content, to tell a
     repetition from other pictures under the same idempotency key. total: items of the whole job, on its last chunk
-    only.
+    only. first: the digest of the job's first chunk: where the job was begun with another one, nothing is stored, and
+    neither is a last chunk before one that was accepted.
     """
 
     task = "twinvec.intake"
@@ -160,8 +162,9 @@ class Intake(Message, frozen=True, kw_only=True):
     normalise: bool
     callback: Callback | None
     resent: bool
-    digest: Annotated[bytes, Meta(min_length=1, max_length=MAX_DIGEST_BYTES)]
+    digest: Digest
     total: Annotated[int, Meta(ge=0)] | None
+    first: Digest
 
     def check(self) -> None:
         count = len(self.keys)
@@ -466,7 +469,10 @@ class ListJobs(Message, frozen=True, kw_only=True):
 
 
 class FailuresOf(Message, frozen=True, kw_only=True):
-    """One page of a job's failures, by key, after the key `after`; with what was sent, if `pictures`."""
+    """One page of a job's failures, by key, after the key `after`; with what was sent, if `pictures`.
+
+    A key may have failed for several reasons; all of those of the page's last key are on it, though it be longer.
+    """
 
     task = "twinvec.failures"
     lane = "control"

@@ -46,7 +46,7 @@ REASONS: dict[Reason, str] = {
     "damaged": "a picture that cannot be decoded to its end",
     "unsupported_depth": "more than 8 bits per channel",
     "blank": "no stroke stands out from the paper",
-    "duplicate_key": "the key came before in the same job, with other pixels; the first ones were kept",
+    "duplicate_key": "the key came again later in the same job, with other pixels; the last ones were kept",
     "superseded": "other pixels came under the key before these were embedded",
     "deleted": "the digit was deleted before it was embedded; its picture is kept nowhere",
     "poison": "it crashed the process that decoded or embedded it, more than once",
