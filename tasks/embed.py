@@ -20,6 +20,7 @@ from tasks.announce import announce_job
 from tasks.gating import of_live
 from twinvec_client.contract.messages import BackfillBatch, EmbedBatch
 from worker.app import app
+from worker.notices import notify
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def embed(batch: int, runtime: Runtime) -> None:
             embed_leased(leases, runtime)
     except LeaseLost as fenced:
         log.warning("dropped work: %s", fenced)
+    notify(lease.job for lease in leases)
     for lease in leases:
         if lease.calls_back:
             announce_job(runtime, lease.job)

@@ -27,6 +27,7 @@ from twinvec_client.contract.messages import ENCODED, GLYPH, BadMessage, Intake
 from twinvec_client.contract.packing import unpack
 from worker import callbacks
 from worker.app import app
+from worker.notices import notify
 from worker.outbox import publish
 from worker.runtime import Runtime, runtime
 
@@ -114,7 +115,9 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
     )
     if batch is not None:
         publish([(batch, JobKind.EMBED)])
+        notify([job])
         return chunk.digest
+    notify([job])
     if chunk.callback is not None:
         announce_job(runtime, job)
     return runtime.transact(accepted_as, job, chunk.seq) or b""

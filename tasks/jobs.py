@@ -23,6 +23,7 @@ from twinvec_client.contract.messages import (
     StatusOf,
 )
 from worker.app import app
+from worker.notices import notify
 from worker.outbox import publish
 from worker.runtime import Runtime, runtime
 
@@ -128,6 +129,7 @@ def end_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     """Cancel a job; its status afterwards. Raises UnknownJob."""
     job = UUID(request.job)
     runtime.transact_long(cancel_job, job)
+    notify([job])
     announce_job(runtime, job)
     return asdict(runtime.transact(jobs.status, job))
 

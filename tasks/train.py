@@ -26,6 +26,7 @@ from training.data.files import load_configured
 from training.recipes import RECIPES
 from twinvec_client.contract.messages import TrainBatch
 from worker.app import app
+from worker.notices import notify
 from worker.runtime import Runtime, runtime
 
 if TYPE_CHECKING:
@@ -66,11 +67,13 @@ def train(batch: int, runtime: Runtime) -> None:
         message = f"{type(error).__name__}: {first_line(error)}"
         with suppress(LeaseLost):  # the job of a cancelled training has ended already
             transact_through_outage(runtime.engine, fail, lease, message)
+        notify([lease.job])
     except BaseException as stopped:  # asked to shut down: another worker starts it over
         runtime.give_back(lease, stopped)
         raise
     else:
         log.info("trained tower %d (%.12s), now %s", tower["tower"], tower["fingerprint"], tower["status"])
+        notify([lease.job])
         sweep(runtime)  # at once: digits may wait for a tower, and a callback for the end of this job
 
 
@@ -87,6 +90,7 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
         try:
             if transact_once(runtime.engine, report, lease, shown, settings.lease):
                 asked_to_stop.set()
+            notify([lease.job])
         except DBAPIError as error:  # a training outlives a database that is down for a while
             log.warning("could not report the progress of training %s: %s", lease.job, first_line(error))
 

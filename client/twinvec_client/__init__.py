@@ -1,5 +1,7 @@
 """Enqueue pictures for embedding and look up the nearest stored digits: a broker URL is all it needs."""
 
+from twinvec_client.async_client import AsyncTwinvec
+from twinvec_client.async_job import AsyncEmbedJob, AsyncTrainingJob
 from twinvec_client.callback import Callback
 from twinvec_client.client import Twinvec
 from twinvec_client.errors import (
@@ -51,6 +53,9 @@ from twinvec_client.results import (
 
 __all__ = [
     "Answer",
+    "AsyncEmbedJob",
+    "AsyncTrainingJob",
+    "AsyncTwinvec",
     "BrokerUnavailable",
     "Callback",
     "Collection",

@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -68,6 +68,9 @@ class Twinvec:
     answer_timeout: seconds to wait for a worker's answer. installation: the id of the one that is meant, as `twinvec
     doctor` says it; any other refuses what is asked and sent, with OtherInstallation. None: the first that answers is
     meant from then on. connection: used instead of one made of these four. Nothing is connected before the first call.
+
+    Threads may share one. `with Twinvec(...) as tv` closes its connections at the end. For asyncio there is
+    `AsyncTwinvec`.
     """
 
     # How much is sent at a time, and how long is waited for it: see `Pace`.
@@ -90,6 +93,16 @@ class Twinvec:
         if connection is None:
             connection = Connection(broker_url, answer_timeout, prefix=prefix, installation=installation)
         self._connection = connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open to the broker. A later call opens it again."""
+        self._connection.close()
 
     @property
     def answer_timeout(self) -> float:

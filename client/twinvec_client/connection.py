@@ -6,12 +6,15 @@ import os
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import celery.exceptions
 import kombu.exceptions
+import redis
 import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -30,6 +33,7 @@ from twinvec_client.contract.broker import (
 )
 from twinvec_client.contract.messages import Message
 from twinvec_client.errors import BrokerUnavailable, InvalidRequest, NoAnswer, revive
+from twinvec_client.notices import Follower, Notices
 
 T = TypeVar("T")
 
@@ -77,15 +81,44 @@ class Connection:
             raise InvalidRequest(f"prefix: {error}") from None
         self.installation = installation
         self._line: _Line | None = None
+        self._notices: Notices | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy in another process: it opens connections of its own."""
-        return {**vars(self), "_line": None}
+        return {**vars(self), "_line": None, "_notices": None}
 
-    def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
+    def close(self) -> None:
+        """Close what is open to the broker, once nobody uses it any more; what is asked later opens it again."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.retire()
+        notices, self._notices = self._notices, None
+        if notices is not None:
+            notices.close()
+
+    def follow(self, job: str, tell: Callable[[], None]) -> AbstractContextManager[Follower]:
+        """While the block runs, `tell` is called, from another thread, whenever workers say that the job has got on.
+
+        It works without: see `Follower.subscribed`.
+        """
+        notices = self._notices
+        if notices is None or notices.process != os.getpid():
+            notices = self._notices = Notices(partial(_subscriber, self._url, self._keys), self._keys)
+            weakref.finalize(self, notices.close).atexit = False  # a client that is forgotten leaves no thread behind
+        return notices.of(job, tell)
+
+    def ask(
+        self,
+        message: Message,
+        *,
+        timeout: float | None = None,
+        lane: str | None = None,
+        on_interval: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
         """Send a message and wait for its answer, `timeout` seconds or the connection's own.
 
-        lane: where it is asked, if not on the message's own.
+        lane: where it is asked, if not on the message's own. on_interval: called every second while it waits;
+        what it raises ends the call.
 
         What is not answered in a third of that time is asked once more, over a new connection: the worker that had
         taken it may have died, and so may the connection. Raises what the worker refused it with, BrokerUnavailable,
@@ -95,7 +128,7 @@ class Connection:
         id = str(uuid.uuid4())
         answer = None
         for share in (1 / 3, 2 / 3) if message.repeatable else (1,):
-            answer = self._try(message, id, seconds * share, lane)
+            answer = self._try(message, id, seconds * share, lane, on_interval)
             if answer is not None:
                 break
         if answer is None:
@@ -125,14 +158,20 @@ class Connection:
             return None
         return next(iter(str(found["result"]).strip().splitlines()), None)
 
-    def _try(self, message: Message, id: str, seconds: float, lane: str) -> Any:
+    def _try(self, message: Message, id: str, seconds: float, lane: str, on_interval: Callable[[], None] | None) -> Any:
         """What a message was answered with; None where nothing came in time. Raises BrokerUnavailable."""
 
         def ask(line: _Line) -> Any:
             result = line.post(message, id, lane, self.installation)
             try:
                 # In a task of the caller's this waits for a worker of ours, never for one of the caller's own.
-                return result.get(timeout=seconds, interval=0.005, propagate=False, disable_sync_subtasks=False)
+                return result.get(
+                    timeout=seconds,
+                    interval=0.005,
+                    propagate=False,
+                    disable_sync_subtasks=False,
+                    on_interval=on_interval,
+                )
             except celery.exceptions.TimeoutError:
                 self._line = None  # it may have fallen silent
                 return None
@@ -168,6 +207,52 @@ class Connection:
                 if self._line is not line:
                     line.retire()
                 line.leave()
+
+
+class Stopped(Exception):
+    """Ends a call whose caller no longer waits for it. No caller ever sees it."""
+
+
+class StoppableConnection(Connection):
+    """Another connection, for one call that may be stopped: from then on whatever it asks or sends raises `Stopped`.
+
+    on_stop: called when it is stopped.
+    """
+
+    def __init__(self, connection: Connection, on_stop: Callable[[], None] | None = None) -> None:
+        self._shared, self._on_stop = connection, on_stop
+        self._stopped = threading.Event()
+        self.answer_timeout = connection.answer_timeout
+        self.installation = connection.installation
+
+    def stop(self) -> None:
+        """From any thread."""
+        self._stopped.set()
+        if self._on_stop is not None:
+            self._on_stop()
+
+    def check(self) -> None:
+        """Raises Stopped."""
+        if self._stopped.is_set():
+            raise Stopped
+
+    def ask(self, message: Message, **options: Any) -> dict[str, Any]:
+        self.check()
+        return self._shared.ask(message, **options, on_interval=self.check)
+
+    def send(self, message: Message) -> str:
+        self.check()
+        return self._shared.send(message)
+
+    def failure_of(self, id: str) -> str | None:
+        self.check()
+        return self._shared.failure_of(id)
+
+    def follow(self, job: str, tell: Callable[[], None]) -> AbstractContextManager[Follower]:
+        return self._shared.follow(job, tell)
+
+    def close(self) -> None:
+        """Nothing is its own."""
 
 
 class _Line:
@@ -240,6 +325,13 @@ class _Line:
         with suppress(Exception):  # that it is lost is no news
             self._connections.force_close_all()
         _close_all(self._backends.values())
+
+
+def _subscriber(url: str, keys: str) -> redis.Redis:
+    """A client of the broker for one thread, with all that Celery makes of the URL."""
+    backend: Any = _application(url, keys).backend
+    client: redis.Redis = backend.client
+    return client
 
 
 def _close_all(backends: Iterable[Any]) -> None:

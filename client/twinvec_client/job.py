@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,10 +14,10 @@ from twinvec_client.chunks import JobOptions
 from twinvec_client.connection import Connection
 from twinvec_client.contract.messages import Cancel, DoubtfulOf, FailuresOf, StatusOf, StopTraining
 from twinvec_client.delivery import Pace, deliver, new_job, require_all
-from twinvec_client.errors import NotReady, TrainingFailed
-from twinvec_client.outage import TRANSIENT, Outage
+from twinvec_client.errors import TrainingFailed
 from twinvec_client.pictures import Digit
 from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, TrainingOutcome
+from twinvec_client.watch import SUBSCRIBING, Watch
 
 _PAGE = 500  # failures a request
 _PICTURES_A_PAGE = 20
@@ -39,25 +40,25 @@ class _Job:
         """Stop the job: what is done stays, what has not begun never will. A finished job is left as it is."""
         return JobStatus.read(self._connection.ask(Cancel(job=self.id)))
 
-    def _wait(self, timeout: float | None, show: Callable[[JobStatus], None]) -> JobStatus:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        start, pause = time.monotonic(), 0.01  # seconds
-        outage = Outage(self._pace.outage)
-        while True:
-            try:
-                status = JobStatus.read(self._connection.ask(StatusOf(job=self.id), timeout=outage.timeout))
-            except TRANSIENT as error:
-                outage.endure(error)
-                continue
-            outage.over()
-            show(status)
-            if status.final:
-                return status
-            if deadline is not None and time.monotonic() + pause > deadline:
-                raise NotReady(f"job {self.id} is {status.state} after {timeout:g} s; it goes on")
-            time.sleep(pause)
-            # Longer the longer it takes: small jobs end at once, long ones cost few requests and a twentieth at most.
-            pause = min(max(pause, (time.monotonic() - start) / 20), 0.5)
+    def follow(self, *, timeout: float | None = None) -> Iterator[JobStatus]:
+        """The job's status now, and again whenever it has changed (its seconds alone do not count); ends with the
+        final one.
+
+        It is asked for when workers announce that the job has got on, and every second where they do not. A restart
+        of broker, database or workers is waited out. timeout: seconds; raises NotReady after it. Raises UnknownJob.
+        """
+        watch, told = Watch(self.id, self._pace, timeout), threading.Event()
+        with self._connection.follow(self.id, told.set) as follower:
+            told.wait(SUBSCRIBING)
+            while True:
+                told.clear()
+                status = watch.read(self._connection)
+                if status is not None:
+                    yield status
+                    if status.final:
+                        return
+                told.wait(watch.pause(subscribed=follower.subscribed))
+                time.sleep(watch.gap())
 
 
 class EmbedJob(_Job):
@@ -75,22 +76,11 @@ class EmbedJob(_Job):
         Raises PicturesLost or UnknownJob where the database was restored meanwhile and no longer has all of it.
         """
         with bars.bar(progress, "embed") as bar:
-
-            def show(status: JobStatus) -> None:
+            for status in self.follow(timeout=timeout):
                 bar.embedding(status)
                 if self._delivered:
                     require_all(self.id, status.state)
-
-            status = self._wait(timeout, show)
-        return EmbedOutcome(
-            state=status.state,
-            succeeded=status.succeeded,
-            unchanged=status.unchanged,
-            failed=status.failed,
-            cancelled=status.cancelled,
-            doubtful=status.doubtful,
-            seconds=status.seconds,
-        )
+        return embed_outcome(status)
 
     def failures(self, *, pictures: bool = False) -> Iterator[Failure]:
         """The pictures that were not embedded, by key, fetched page by page; with what was sent, if asked for."""
@@ -156,19 +146,34 @@ class TrainingJob(_Job):
     ) -> TrainingOutcome:
         """Wait until the tower is stored. Raises TrainingFailed, and NotReady after `timeout` seconds.
 
-        on_status: called with every status that is read.
+        on_status: called with every status that `follow` gives.
         """
         with bars.bar(progress, "train") as bar:
-
-            def show(status: JobStatus) -> None:
+            for status in self.follow(timeout=timeout):
                 bar.training(status)
                 if on_status is not None:
                     on_status(status)
+        return training_outcome(status)
 
-            status = self._wait(timeout, show)
-        if status.outcome is None:
-            raise TrainingFailed(f"training {self.id} {status.state}: {status.message or 'no reason was recorded'}")
-        return TrainingOutcome(**status.outcome, seconds=status.seconds)
+
+def embed_outcome(status: JobStatus) -> EmbedOutcome:
+    """Of a bulk job's final status."""
+    return EmbedOutcome(
+        state=status.state,
+        succeeded=status.succeeded,
+        unchanged=status.unchanged,
+        failed=status.failed,
+        cancelled=status.cancelled,
+        doubtful=status.doubtful,
+        seconds=status.seconds,
+    )
+
+
+def training_outcome(status: JobStatus) -> TrainingOutcome:
+    """Of a training's final status. Raises TrainingFailed."""
+    if status.outcome is None:
+        raise TrainingFailed(f"training {status.id} {status.state}: {status.message or 'no reason was recorded'}")
+    return TrainingOutcome(**status.outcome, seconds=status.seconds)
 
 
 def _sent(failure: Failure) -> Any:

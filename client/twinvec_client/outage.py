@@ -7,6 +7,7 @@ import time
 from twinvec_client.errors import BrokerUnavailable, DatabaseUnavailable, NoAnswer
 
 REPEAT_AFTER = 5.0  # seconds; an answer takes milliseconds, and a request can be lost with its worker
+RETRY_AFTER = 0.5  # seconds after one of these errors
 TRANSIENT = (BrokerUnavailable, DatabaseUnavailable, NoAnswer)  # NoAnswer: a worker that dies takes its request along
 
 
@@ -28,6 +29,10 @@ class Outage:
 
     def endure(self, error: Exception) -> None:
         """Wait a moment, or raise the error where there was no answer yet or none for too long."""
+        self.check(error)
+        time.sleep(RETRY_AFTER)
+
+    def check(self, error: Exception) -> None:
+        """Raise the error where there was no answer yet or none for too long."""
         if self.since is None or time.monotonic() - self.since > self.longest:
             raise error
-        time.sleep(0.5)

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from io import BytesIO
 from typing import Any
@@ -43,6 +44,7 @@ from twinvec_client.connection import Connection
 from twinvec_client.contract.messages import Cancel, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
 from twinvec_client.delivery import new_job
 from twinvec_client.errors import revive
+from twinvec_client.notices import Follower
 from worker.runtime import Runtime
 
 WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
@@ -62,6 +64,8 @@ def over_the_wire(message: Any) -> Any:
 class Direct(Connection):
     """Its broker and worker are a function call, and its luck is `deliver`: chunk -> times it arrives."""
 
+    answer_timeout, installation = 30.0, None
+
     def __init__(self, runtime: Runtime, deliver: Callable[[Intake], int] = lambda chunk: 1) -> None:
         self.runtime, self.deliver = runtime, deliver
         self.sent: list[int] = []
@@ -77,12 +81,19 @@ class Direct(Connection):
     def failure_of(self, id: str) -> str | None:
         return self.failures.get(id)
 
-    def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
+    def ask(self, message: Message, **options: Any) -> dict[str, Any]:
         request = type(message).read(over_the_wire(message.write()))
         answer: dict[str, Any] = over_the_wire(answering(WORK[type(message)])(request, self.runtime))
         if "error" in answer:
             raise revive(answer["error"], answer["message"])
         return answer
+
+    def follow(self, job: str, tell: Callable[[], None]) -> AbstractContextManager[Follower]:
+        """Nothing is announced."""
+        return nullcontext(Follower(job, tell))
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def work(self) -> None:
         """Embed all that is queued."""
@@ -204,7 +215,7 @@ def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
                 deaths += 1
                 return "died"
 
-        def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
+        def ask(self, message: Message, **options: Any) -> dict[str, Any]:
             nonlocal deaths
             try:
                 return super().ask(message)
@@ -281,7 +292,7 @@ def test_of_two_that_send_under_one_key_at_once_one_alone_is_stored(
     """Each had asked for receipts before the other sent, and their chunks come in turn."""
 
     class Unasked(Direct):
-        def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
+        def ask(self, message: Message, **options: Any) -> dict[str, Any]:
             answer = super().ask(message)
             return answer | {"accepted": [], "first": None} if isinstance(message, Receipts) else answer
 
@@ -360,7 +371,7 @@ def test_the_client_waits_while_the_backlog_is_full(runtime: Runtime, ledger: Le
     class Watched(Direct):
         """Its worker embeds when the backlog was found full three times."""
 
-        def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
+        def ask(self, message: Message, **options: Any) -> dict[str, Any]:
             nonlocal deepest, full
             answer = super().ask(message)
             if not isinstance(message, Receipts):
@@ -390,7 +401,7 @@ def test_large_pictures_wait_while_many_bytes_are_under_way(runtime: Runtime, le
             Weighing.most = max(Weighing.most, sum(under_way.values()))
             return super().send(message)
 
-        def ask(self, message: Message, *, timeout: float | None = None, lane: str | None = None) -> dict[str, Any]:
+        def ask(self, message: Message, **options: Any) -> dict[str, Any]:
             answer = super().ask(message)
             for seq, _ in answer["accepted"] if isinstance(message, Receipts) else []:
                 under_way.pop(seq, None)

@@ -40,6 +40,7 @@ NO_PRODUCERS: dict[str, Deed] = {
     "read what workers hold": lambda broker: broker.hgetall(f"{KEY_PREFIX}unacked"),
     "forge an answer": lambda broker: broker.set(f"{KEY_PREFIX}celery-task-meta-x", "x", ex=60),
     "announce an answer": lambda broker: broker.publish(f"{KEY_PREFIX}celery-task-meta-x", "x"),
+    "announce that a job has got on": lambda broker: broker.publish(f"{KEY_PREFIX}job-x", ""),
     "read a lane as if it were an answer": lambda broker: broker.get(f"{KEY_PREFIX}intake"),
     "make a set of a lane": lambda broker: broker.sadd(f"{KEY_PREFIX}intake", "x"),
     "see what was set aside": lambda broker: broker.lrange(f"{KEY_PREFIX}set-aside", 0, -1),

@@ -40,6 +40,14 @@ def key_prefix(prefix: object) -> str:
     return f"{prefix}:"
 
 
+def job_channel(job: object, keys: str = KEY_PREFIX) -> str:
+    """The channel on which workers say, by an empty message, that the job of this id has got on.
+
+    keys: what the keys of the installation begin with.
+    """
+    return f"{keys}job-{job}"
+
+
 def safe_url(url: str) -> str:
     """A server's URL; with `rediss://` its certificate is checked, unless the URL says otherwise.
 

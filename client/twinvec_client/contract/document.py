@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import inspect
 
 from twinvec_client.contract import answers
-from twinvec_client.contract.broker import INSTALLATION, KEY_PREFIX, SERIALIZER
+from twinvec_client.contract.broker import INSTALLATION, KEY_PREFIX, SERIALIZER, job_channel
 from twinvec_client.contract.messages import MESSAGES, Callback, Message, Query
 from twinvec_client.contract.reasons import REASONS
 
@@ -32,6 +32,10 @@ message with `OtherInstallation`, and does nothing. Every answer has the id of t
 What is answered is a map. A refusal is a map of `error`, the class name of an error of `twinvec_client`, and
 `message`, a sentence. Besides those listed, any answered message may be refused with `InvalidRequest` (a field is out
 of its limits) and `DatabaseUnavailable`. A client reads the fields that it knows and leaves out others.
+
+An empty message on the channel `{job_channel("ID")}`, with the job's id as it is in a status, announces that the job
+has got on: a chunk was accepted, a batch has ended, a training has made progress, or the job was cancelled. It may be
+lost, and says nothing itself: ask `twinvec.status`, now and then also without one.
 """
 
 

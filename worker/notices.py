@@ -1,0 +1,59 @@
+"""Tells those who follow a job that it has got on: a notice on the job's channel of the broker, best effort.
+
+It must not know what has changed: who reads a notice asks the ledger, and asks now and then without one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from functools import cache
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from twinvec_client.contract.broker import KEY_PREFIX, Socket, job_channel, keepalive
+from worker.app import app
+from worker.broker import connect_broker
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 1.0  # seconds for the broker to take them
+PAUSE = 10.0  # seconds without notices after the broker did not take one, so that no batch waits for it again
+
+
+def notify(jobs: Iterable[uuid.UUID]) -> None:
+    """Announce that something has become of these jobs, once each; after the commit. It never raises."""
+    _notifier().notify(set(jobs))
+
+
+class Notifier:
+    """A connection to the broker for notices alone, made with the first one. keys: what our keys begin with there."""
+
+    def __init__(self, broker: redis.Redis, keys: str = KEY_PREFIX) -> None:
+        self._broker, self._keys = broker, keys
+        self._silent_until = 0.0  # by time.monotonic()
+
+    def notify(self, jobs: set[uuid.UUID]) -> None:
+        if not jobs or time.monotonic() < self._silent_until:
+            return
+        try:
+            with self._broker.pipeline(transaction=False) as pipe:
+                for job in jobs:
+                    pipe.publish(job_channel(job, self._keys), b"")
+                pipe.execute()
+        except (redis.RedisError, OSError) as error:
+            self._silent_until = time.monotonic() + PAUSE
+            log.warning("could not announce that jobs have got on, and do not try for %g s: %s", PAUSE, error)
+
+
+@cache
+def _notifier() -> Notifier:
+    url = app.conf["broker_url"]
+    alive = {"socket_keepalive": True, "socket_keepalive_options": keepalive()} if Socket.read(url) is None else {}
+    once = Retry(NoBackoff(), 0)
+    broker = connect_broker(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=once, **alive)
+    return Notifier(broker, app.conf.broker_transport_options["global_keyprefix"])
