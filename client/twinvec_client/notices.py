@@ -29,7 +29,8 @@ RETRY_AFTER = 10.0  # seconds, where the broker is away or refuses the subscript
 class Follower:
     """One who follows what is announced on a channel.
 
-    tell: called, from another thread, when it is worth asking for the status. subscribed: whether the broker sends the job's notices now; `tell` is called when it begins or ends.
+    tell: called, from another thread, when it is worth asking for the status. subscribed: whether the broker sends
+    the job's notices now; `tell` is called when it begins or ends.
     """
 
     def __init__(self, channel: str, tell: Callable[[], None]) -> None:
