@@ -16,7 +16,7 @@ from tests.silence import Proxy
 from twinvec_client import notices as reading
 from twinvec_client.connection import Connection
 from twinvec_client.contract.broker import job_channel
-from worker.notices import notify
+from worker.notices import Notifier, notify
 
 JOB = uuid.uuid4()
 
@@ -64,6 +64,16 @@ def test_who_follows_a_job_is_told_of_it_and_of_no_other(connection: Connection)
         before = other.times
         assert followed.told_by(lambda: notify([JOB]))
         assert other.times == before
+
+
+def test_an_installation_with_a_prefix_of_its_own_has_channels_of_its_own(
+    broker: "redis.Redis", broker_url: str
+) -> None:
+    connection = Connection(broker_url, prefix="another")
+    with Followed(connection) as followed:
+        assert subscribers(broker) == 0
+        assert followed.told_by(lambda: Notifier(broker, "another:").notify({JOB}))
+    connection.close()
 
 
 def test_all_who_follow_share_one_connection_that_goes_when_they_have_gone(
