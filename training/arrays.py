@@ -12,6 +12,7 @@ AnyArray = NDArray[Any]
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Uint8 = NDArray[np.uint8]
 

@@ -11,6 +11,8 @@ PictureReason = Literal[
     "damaged",
     "unsupported_depth",
     "blank",
+    "several_digits",
+    "unclear",
     "poison",  # it ended the process that decoded it
 ]
 

@@ -5,9 +5,12 @@ It knows masks alone, not grey levels. Two pixels are connected when they touch,
 
 from dataclasses import astuple, dataclass
 
+import cv2
 import numpy as np
 
-from training.arrays import Bool, Int64
+from training.arrays import Bool, Int32, Int64
+
+cv2.setNumThreads(1)  # there is a decoding process for each core
 
 DIRT = 0.02  # a component smaller than this share of all ink is dirt
 RIM = 0.12  # a frame's pixels lie within this share of its box's shorter side
@@ -71,9 +74,10 @@ class Sheet:
 
 @dataclass(frozen=True)
 class DigitMask:
-    """(h, w) of the whole mask, True in the components that belong to the digit; there may be none."""
+    """(h, w) of the whole mask, True in the components that belong to the digit; there may be none. And these."""
 
     mask: Bool
+    components: list["Component"]
 
     @property
     def box(self) -> Box:
@@ -85,7 +89,7 @@ def locate(mask: Bool) -> Sheet | DigitMask:
     """(h, w), True where there is ink, somewhere at least -> the sheet that holds the digit, or the digit itself."""
     labels, components = find_components(mask)
     sheet = find_sheet(labels, components)
-    return DigitMask(digit_of(labels, components)) if sheet is None else Sheet(sheet)
+    return DigitMask(*digit_of(labels, components)) if sheet is None else Sheet(sheet)
 
 
 def bounds(mask: Bool) -> Box:
@@ -108,61 +112,20 @@ class Component:
     box: Box
 
 
-def find_components(mask: Bool) -> tuple[Int64, list[Component]]:
+def find_components(mask: Bool) -> tuple[Int32, list[Component]]:
     """(h, w) -> (h, w) labels, 0 where nothing is set, and the components in reading order, the first labelled 1.
 
-    SciPy's `ndimage.label` finds the same no faster, and its import makes a decoding process start with 57 MB in 0.27 s
-    of CPU instead of 29 MB in 0.11 s.
+    By OpenCV, whose import costs a decoding process 17 MB and 0.03 s of CPU; SciPy's costs 27 MB and 0.20 s.
     """
-    rows, starts, ends = find_runs(mask)
-    roots = unite_runs(rows, starts, ends, stride=mask.shape[1] + 2)
-    _, indices = np.unique(roots, return_inverse=True)
-    count = int(indices.max(initial=-1)) + 1
-    top, left = np.full(count, mask.shape[0]), np.full(count, mask.shape[1])
-    bottom, right = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    np.minimum.at(top, indices, rows)
-    np.minimum.at(left, indices, starts)
-    np.maximum.at(bottom, indices, rows + 1)
-    np.maximum.at(right, indices, ends)
-    pixels = np.bincount(indices, ends - starts, count).astype(np.int64)
-    labels = np.zeros(mask.shape, np.int64)
-    labels[mask] = np.repeat(indices + 1, ends - starts)
-    boxes = zip(top.tolist(), left.tolist(), bottom.tolist(), right.tolist(), strict=True)
-    return labels, [Component(i + 1, int(pixels[i]), Box(*box)) for i, box in enumerate(boxes)]
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    found = [
+        Component(label, pixels, Box(top, left, top + height, left + width))
+        for label, (left, top, width, height, pixels) in enumerate(boxes.tolist())
+    ]
+    return labels.astype(np.int32, copy=False), found[1:]
 
 
-def find_runs(mask: Bool) -> tuple[Int64, Int64, Int64]:
-    """The rows, starts and ends (half-open) of all horizontal runs, in reading order."""
-    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
-    padded[:, 1:-1] = mask
-    step = np.diff(padded, axis=1)
-    rows, starts = np.nonzero(step == 1)
-    _, ends = np.nonzero(step == -1)
-    return rows, starts, ends
-
-
-def unite_runs(rows: Int64, starts: Int64, ends: Int64, stride: int) -> Int64:
-    """The first run of each run's component: touching runs of neighbouring rows are united until nothing changes."""
-    first, last = rows * stride + starts, rows * stride + ends
-    # A run touches those of the next row that end at or after its start and start at or before its end.
-    low = np.searchsorted(last, first + stride, side="left")
-    high = np.searchsorted(first, last + stride, side="right")
-    touching = np.maximum(high - low, 0)
-    upper = np.repeat(np.arange(len(rows)), touching)
-    lower = np.arange(len(upper)) - np.repeat(np.cumsum(touching) - touching, touching) + low[upper]
-    roots = np.arange(len(rows))
-    while True:
-        one, other = roots[upper], roots[lower]
-        smaller = np.minimum(one, other)
-        if np.array_equal(one, other):
-            return roots
-        np.minimum.at(roots, one, smaller)
-        np.minimum.at(roots, other, smaller)
-        while not np.array_equal(roots, roots[roots]):
-            roots = roots[roots]
-
-
-def find_sheet(labels: Int64, components: list[Component]) -> Box | None:
+def find_sheet(labels: Int32, components: list[Component]) -> Box | None:
     """Where a sheet with holes lies: light paper on a dark table, or the paper inside a thick border.
 
     What is written on it are its holes; a digit never fills its box's corners and edges like that.
@@ -180,17 +143,18 @@ def find_sheet(labels: Int64, components: list[Component]) -> Box | None:
     return box if is_sheet else None
 
 
-def digit_of(labels: Int64, components: list[Component]) -> Bool:
-    """(h, w) labels -> (h, w): the components that belong to the digit; not a frame, a line at the edge, or dirt."""
+def digit_of(labels: Int32, components: list[Component]) -> tuple[Bool, list[Component]]:
+    """The components that belong to the digit, as (h, w) and listed; not a frame, a line at the edge, or dirt."""
     boxes = np.array([(*astuple(component.box), component.box.longer) for component in components])
     drawn = [component for component in components if not is_frame(component, boxes, labels)]
     least = DIRT * sum(component.pixels for component in drawn)
     keep = np.zeros(len(components) + 1, bool)
-    keep[[component.label for component in drawn if component.pixels >= least]] = True
-    return keep[labels]
+    kept = [component for component in drawn if component.pixels >= least]
+    keep[[component.label for component in kept]] = True
+    return keep[labels], kept
 
 
-def is_frame(component: Component, boxes: Int64, labels: Int64) -> bool:
+def is_frame(component: Component, boxes: Int64, labels: Int32) -> bool:
     """Whether a component is a box around other ink, or a line along the picture's edge beside other ink.
 
     boxes: (n, 5), of every component in order: its bounds and its longer side. The cheap questions come first: a
@@ -215,7 +179,7 @@ def others_as_long(component: Component, boxes: Int64, least: float, among: Bool
     return bool(np.count_nonzero(long) > long[component.label - 1])
 
 
-def hugs(labels: Int64, component: Component, box: Box) -> bool:
+def hugs(labels: Int32, component: Component, box: Box) -> bool:
     """Whether nearly all of a component lies along the edges of `box`."""
     rim = max(2, round(RIM * min(box.height, box.width)))
     inner = Box(box.top + rim, box.left + rim, box.bottom - rim, box.right - rim)

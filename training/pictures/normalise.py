@@ -4,14 +4,17 @@ Light on dark, cropped to its ink, scaled into 20x20 keeping its aspect, its cen
 of 28x28. It knows arrays alone: `read` turns bytes into them.
 """
 
+from functools import lru_cache
 from operator import itemgetter
+from typing import NamedTuple
 
+import cv2
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from training.arrays import SIDE, Bool, Float32, Uint8
 from training.errors import PictureError
-from training.pictures.components import Sheet, bounds, edges_of, locate
+from training.pictures.components import DigitMask, Sheet, bounds, edges_of, locate
 
 BOX = 20  # pixels of the longer side of its ink
 MIDDLE = 14.0  # where the centre of mass lies in all 70,000 of MNIST, within half a pixel
@@ -29,12 +32,28 @@ CLEAR = 0.85  # if paper and ink divide this well, the light need not be searche
 FULL = 70  # the percentile of the ink's pixels that counts as a whole stroke
 FAINT = 0.3  # ink lighter than this joins no two strokes
 STROKE_WIDTH = 2.0  # pixels of the 20, MNIST's median; a finer line would fade away when scaled down
+BINS = 128  # of a histogram of levels
+LEVELS = np.arange(256, dtype=np.float32)
 EDGE = 0.1  # ink lighter than this is outside the crop
 
 
-def set_like_mnist(grey: Uint8) -> Uint8:
-    """(h, w) uint8 of either polarity -> (28, 28) uint8, light on dark. PictureError `blank` without ink."""
-    return centred(fitted(thickened(find_ink(grey))))
+class Found(NamedTuple):
+    """ink: (h, w) in 0..1, the digit's alone, cropped, 0 where there is paper.
+
+    grey: the picture, or the part of it, in which it was found. levels, digit: all ink in that, and where the digit is,
+    both `factor` times as small.
+    """
+
+    ink: Float32
+    grey: Uint8
+    levels: Float32
+    digit: DigitMask
+    factor: int
+
+
+def glyph_of(ink: Float32) -> Uint8:
+    """(h, w) in 0..1, the digit's ink alone, cropped -> (28, 28) uint8, light on dark."""
+    return centred(fitted(thickened(ink)))
 
 
 def is_set_like_mnist(grey: Uint8) -> bool:
@@ -55,12 +74,9 @@ def lines_inked(pixels: bytes) -> int:
     return -(-len(pixels.rstrip(b"\0")) // SIDE) - black_above
 
 
-def find_ink(grey: Uint8) -> Float32:
-    """(h, w) uint8 -> (h', w') float32 in 0..1: the digit's ink alone, cropped, 0 where there is paper.
-
-    PictureError `blank` without a stroke.
-    """
-    factor = -(-max(grey.shape) // WORK_SIDE)
+def find_ink(grey: Uint8) -> Found:
+    """(h, w) uint8 of either polarity -> the digit's ink. PictureError `blank` without a stroke."""
+    factor = factor_of(grey.shape)
     picture = reduced(grey, factor)
     ink = ink_levels(picture)
     located = locate(ink > FAINT)
@@ -73,8 +89,13 @@ def find_ink(grey: Uint8) -> Float32:
     box = located.box
     if factor > 1 and box.longer < DETAIL:
         return find_ink(grey[box.grown(2 + box.longer // 4, ink.shape).scaled(factor).slices])
-    ink = np.where(widened(located.mask), ink, np.float32(0))
-    return ink[bounds(ink > EDGE).slices]
+    kept = np.where(widened(located.mask), ink, np.float32(0))
+    return Found(kept[bounds(kept > EDGE).slices], grey, ink, located, factor)
+
+
+def factor_of(shape: tuple[int, ...]) -> int:
+    """How many times a picture is made smaller to be searched."""
+    return -(-max(shape) // WORK_SIDE)
 
 
 def reduced(grey: Uint8, factor: int) -> Uint8:
@@ -88,7 +109,7 @@ def ink_levels(grey: Uint8) -> Float32:
     PictureError `blank` without ink.
     """
     level = grey.astype(np.float32)
-    light, clearness = otsu_split(level)
+    light, clearness = otsu_split(level, grey)
     if clearness < CLEAR:
         light = max((light, clearness), otsu_split(level - slope(level)), key=itemgetter(1))[0]
     # The edge may be a frame, and a bold digit may cover most of the picture: the whole counts twice, the edge once.
@@ -104,18 +125,28 @@ def ink_levels(grey: Uint8) -> Float32:
             f"No ink was found: paper and ink differ by {max(stroke, 0):.0f} of 255 grey levels. "
             "Send a picture in which the digit stands out.",
         )
+    return share_of_stroke(ink, strokes, stroke)
+
+
+def share_of_stroke(ink: Float32, strokes: Bool, stroke: float) -> Float32:
+    """(h, w) of any unit -> (h, w) in 0..1: 0 up to the noise of the paper, 1 in a whole stroke."""
     noise = 1.5 * float(np.median(np.abs(ink[~strokes])))  # a standard deviation, by the median
     floor = min(3 * noise, stroke / 4)
     share: Float32 = np.clip((ink - floor) / (stroke - floor), 0, 1)
     return share
 
 
-def otsu_split(level: Float32) -> tuple[Bool, float]:
+def otsu_split(level: Float32, grey: Uint8 | None = None) -> tuple[Bool, float]:
     """Otsu's threshold (1979): the mask of the lighter pixels, and how well the threshold separates them.
 
     The second is the variance between the two classes as a share of all variance: near 1 for two plain greys.
+    grey: the same levels as uint8, if they are whole: those are counted in a fifth of the time.
     """
-    counts, edges = np.histogram(level, bins=128)
+    if grey is None:
+        counts, edges = np.histogram(level, bins=BINS)
+    else:
+        each = np.bincount(grey.reshape(-1), minlength=len(LEVELS))
+        counts, edges = np.histogram(LEVELS, bins=BINS, range=(grey.min(), grey.max()), weights=each)
     middles = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1]
     above = level.size - below
@@ -140,8 +171,9 @@ def slope(level: Float32) -> Float32:
 
 def fit_plane(level: Float32, where: Bool) -> Float32:
     """(3,): the factors of the least-squares plane through the pixels set in `where`."""
-    seen = slopes(level.shape)[:, where]
-    factors, *_ = np.linalg.lstsq(seen @ seen.T, seen @ level[where], rcond=None)
+    places = np.flatnonzero(where)
+    seen = slopes(level.shape).reshape(3, -1).take(places, axis=1)
+    factors, *_ = np.linalg.lstsq(seen @ seen.T, seen @ level.reshape(-1)[places], rcond=None)
     return np.asarray(factors, np.float32)
 
 
@@ -151,8 +183,9 @@ def plane(factors: Float32, shape: tuple[int, ...]) -> Float32:
     return level
 
 
+@lru_cache(maxsize=4)
 def slopes(shape: tuple[int, ...]) -> Float32:
-    """(3, h, w): a level, a rise downwards and a rise to the right."""
+    """(3, h, w): a level, a rise downwards and a rise to the right. At most 0.8 MB, and not to be changed."""
     height, width = shape
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     basis = np.ones((3, height, width), np.float32)
@@ -160,26 +193,28 @@ def slopes(shape: tuple[int, ...]) -> Float32:
     return basis
 
 
-def widened(mask: Bool) -> Bool:
+def widened(mask: Bool, reach: int | None = None) -> Bool:
     """The mask and the soft edge around it."""
-    reach = 1 + max(mask.shape) // 64
-    padded = np.pad(mask, reach)
-    rows = np.logical_or.reduce([padded[i : i + mask.shape[0]] for i in range(2 * reach + 1)])
-    wide: Bool = np.logical_or.reduce([rows[:, i : i + mask.shape[1]] for i in range(2 * reach + 1)])
-    return wide
+    reach = 1 + max(mask.shape) // 64 if reach is None else reach
+    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return cv2.dilate(np.ascontiguousarray(mask).view(np.uint8), window).view(np.bool_)
 
 
 def thickened(ink: Float32) -> Float32:
     """The same ink, its strokes widened where they are much thinner than MNIST's."""
-    drawn = np.pad(ink > 0.5, 1)
-    outline = sum(np.count_nonzero(np.diff(drawn, axis=axis)) for axis in (0, 1))
-    width = 2 * np.count_nonzero(drawn) / max(outline, 1)  # pixels: a line has two long edges
-    missing = STROKE_WIDTH * max(ink.shape) / BOX - width
+    missing = STROKE_WIDTH * max(ink.shape) / BOX - stroke_width(ink > 0.5)
     if missing < 1.5:
         return ink
     size = 1 + 2 * round(missing / 2)
-    image = Image.fromarray(np.rint(np.pad(ink, size // 2) * 255).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.MaxFilter(size)), np.float32) / np.float32(255)
+    image = np.rint(np.pad(ink, size // 2) * 255).astype(np.uint8)
+    return cv2.dilate(image, np.ones((size, size), np.uint8)).astype(np.float32) / np.float32(255)
+
+
+def stroke_width(drawn: Bool) -> float:
+    """Pixels: a line has two long edges."""
+    padded = np.pad(drawn, 1)
+    outline = sum(np.count_nonzero(np.diff(padded, axis=axis)) for axis in (0, 1))
+    return 2 * np.count_nonzero(drawn) / max(outline, 1)
 
 
 def fitted(ink: Float32) -> Float32:

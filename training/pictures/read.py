@@ -20,7 +20,8 @@ from training.pictures.mending import (
     with_end_marker,
     without_needless_chunks,
 )
-from training.pictures.normalise import is_set_like_mnist, set_like_mnist
+from training.pictures.normalise import is_set_like_mnist
+from training.pictures.reading import set_like_mnist
 from training.pictures.transparency import filled
 
 MAX_BYTES = 10 * 2**20

@@ -1,0 +1,102 @@
+"""What the form of a mask says: whether it can be a digit, or is a line, a hole, a card, a shadow.
+
+It knows masks alone, not grey levels.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from training.arrays import AnyArray, Bool
+from training.pictures.components import Component, bounds
+
+SOFT = 1.5  # times as unlike a digit counts what seldom has a digit's form
+HARD = 3.0  # times as unlike counts what has no digit's form
+
+WIDE, WIDEST = 1.3, 1.7  # of its height
+TIGHT = 0.9  # of the picture's height and width: it is cut out along its digit
+SLIM = 0.55  # of its height: a picture cut out along a 1
+CUT = 1.6  # sides of the picture that a digit lies along at most
+CORNER = 0.3  # of a side, and of the next: what lies along both so far is in a corner
+SOLID = 0.88  # of its convex hull that a block fills; bold digits fill less
+ROUND = 0.68, 0.92  # of its box that a disc fills; a circle fills pi / 4
+SLENDER = 5  # times as long as wide: a bar
+STRAIGHT = 0.6  # of its box, turned as it lies, that a bar fills
+
+
+def oddness(mask: Bool) -> float:
+    """How many times as unlike a digit it counts: foreign, or wide, or at the picture's edge. 1 for most."""
+    box = bounds(mask)
+    if is_foreign(mask) or box.width > WIDEST * box.height:
+        return HARD
+    touches = any(side.any() for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])) and not is_tight(mask)
+    return SOFT if touches or box.width > WIDE * box.height else 1.0
+
+
+def is_foreign(mask: Bool) -> bool:
+    """Whether it is no digit: a block, or cut off by the picture's edges as a shadow or a desk is."""
+    top, bottom, left, right = (float(side.mean()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    corner = min(max(top, bottom), max(left, right))
+    is_cut = top + bottom + left + right > CUT or (corner > CORNER and not is_tight(mask))
+    if is_cut and not (is_tight(mask) and mask.shape[1] < SLIM * mask.shape[0]):
+        return True
+    return is_block(mask[bounds(mask).slices])
+
+
+def is_tight(mask: Bool) -> bool:
+    """Whether the picture is cut out along it."""
+    box = bounds(mask)
+    height, width = mask.shape
+    return box.height >= TIGHT * float(height) and box.width >= TIGHT * float(width)
+
+
+def crosses(mask: Bool) -> bool:
+    """Whether a mask goes from one side of the picture to the opposite one, as a band of shadow does."""
+    return bool((mask[0].any() and mask[-1].any()) or (mask[:, 0].any() and mask[:, -1].any()))
+
+
+def is_block(mask: Bool) -> bool:
+    """Whether a mask is a solid block, as a card or a shadow is, and no stroke."""
+    hull = cv2.convexHull(outline_of(mask))
+    _, sides, _ = cv2.minAreaRect(hull)
+    whole = cv2.contourArea(hull) + cv2.arcLength(hull, closed=True) / 2 + 1
+    return min(sides) > max(sides) / 2 and int(np.count_nonzero(mask)) > SOLID * whole
+
+
+def thickness(mask: Bool) -> float:
+    """How far its innermost pixel lies from its edge, as a share of its longer side: 0.1 in a stroke, 0.2 in a card."""
+    inner = cv2.distanceTransform(np.pad(mask, 1).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
+    return float(inner.max()) / float(max(mask.shape))
+
+
+def is_bar(mask: Bool) -> bool:
+    """Whether a component is a straight bar that lies more level than upright."""
+    _, (one, other), angle = cv2.minAreaRect(outline_of(mask))
+    long, thick = max(one, other) + 1, min(one, other) + 1
+    lies = angle if one >= other else angle - 90
+    is_level = abs((lies + 90) % 180 - 90) <= 45
+    return is_level and long >= SLENDER * thick and int(np.count_nonzero(mask)) >= STRAIGHT * long * thick
+
+
+def is_disc(component: Component) -> bool:
+    """Whether a component is a round blob without a hole, as a punched hole is."""
+    box = component.box
+    is_round = ROUND[0] <= component.pixels / (box.height * box.width) <= ROUND[1]
+    return is_round and box.longer <= 1.35 * min(box.height, box.width)
+
+
+def inside_of(mask: Bool) -> Bool:
+    """(h, w): the mask with its holes filled."""
+    outlines, _ = cv2.findContours(np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros(mask.shape, np.uint8)
+    cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
+    return filled.view(np.bool_)
+
+
+def outline_of(mask: Bool) -> AnyArray:
+    """(n, 1, 2) int32: x and y of the corners of what goes around a mask."""
+    outlines, _ = cv2.findContours(
+        np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    return np.concatenate(outlines)

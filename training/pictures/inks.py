@@ -1,0 +1,107 @@
+"""How much ink is where, seen in other ways than `normalise` does: for shadows, for printed lines, for cards.
+
+Each function makes one map of a picture; `reading` decides what to make of it.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from training.arrays import AnyArray, Bool, Float32, Uint8
+from training.pictures.normalise import FAINT, FULL, share_of_stroke
+
+DIM = np.float32(32)  # grey levels of paper, below which a stroke's share of the light is not told
+STEP = 40.0  # grey levels between a pen and the darkest paper
+LINE = 0.35  # of the picture's side that a printed line has at least
+LINE_WIDTH = 0.022  # of the picture's side that it is thick at most
+DARKER = 0.25  # of a full stroke that a stroke on a line is darker than the line
+
+
+def light_of(grey: Uint8) -> Bool:
+    """(h, w) -> (h, w): the lighter pixels, by Otsu's threshold (1979)."""
+    _, light = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return light.view(np.bool_)
+
+
+def strokes_are_dark(grey: Uint8) -> bool:
+    """Whether what is thin is darker than what is around it, more often than lighter."""
+    window = square(max(5, max(grey.shape) // 12))
+    dark = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, window)
+    light = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, window)
+    return float(cv2.sumElems(dark)[0]) >= float(cv2.sumElems(light)[0])
+
+
+def local_ink(grey: Uint8, window: int, *, dark: bool, least: float) -> Float32 | None:
+    """(h, w) -> (h, w) in 0..1: the ink by the paper around each pixel; None where it takes less than `least` of it.
+
+    The paper is what is left when all that is narrower than `window` is filled (a morphological closing), so the edge
+    of a shadow is paper on both sides.
+    """
+    level = grey if dark else 255 - grey
+    around = cv2.morphologyEx(level, cv2.MORPH_CLOSE, square(window)).astype(np.float32)
+    paper: Float32 = np.maximum(around, DIM) if dark else np.full_like(around, 128)
+    taken = (around - level.astype(np.float32)) / paper
+    strokes = light_of(np.rint(taken * 255).astype(np.uint8))
+    if not strokes.any() or strokes.all():
+        return None
+    stroke = float(np.percentile(taken[strokes], FULL))
+    return share_of_stroke(taken, strokes, stroke) if stroke > least else None
+
+
+def darkest_ink(grey: Uint8, *, dark: bool) -> Float32 | None:
+    """(h, w) -> (h, w) in 0..1: what is darker than the darker half (or lighter); None where that has one level only.
+
+    A pen is darker than shadows, half-tones and rules.
+    """
+    level = grey if dark else 255 - grey
+    lower = level[~light_of(level)]
+    lighter = light_of(lower[:, None])[:, 0]
+    if not lighter.any():
+        return None
+    paper, pen = float(lower[lighter].mean()), float(np.median(lower[~lighter]))
+    if paper - pen < STEP:
+        return None
+    share: Float32 = np.clip((paper - level) / np.float32(paper - pen), 0, 1)
+    return share
+
+
+def without_lines(ink: Float32) -> Float32 | None:
+    """(h, w) ink without long thin lines, level or upright, the strokes that cross them kept; None without a line."""
+    level = _without_rows(ink)
+    upright = _without_rows(np.ascontiguousarray((ink if level is None else level).T))
+    return level if upright is None else np.ascontiguousarray(upright.T)
+
+
+def _without_rows(ink: Float32) -> Float32 | None:
+    drawn = (ink > FAINT).view(np.uint8)
+    height, width = ink.shape
+    long = cv2.morphologyEx(drawn, cv2.MORPH_OPEN, np.ones((1, max(3, round(LINE * width))), np.uint8))
+    most = max(2, round(LINE_WIDTH * height))
+    thick = cv2.morphologyEx(long, cv2.MORPH_OPEN, column(most + 1))
+    line = long.view(np.bool_) & ~grown(thick, column(2 * most + 1))
+    if not line.any():
+        return None
+    near = grown(line, column(3))  # its soft edges
+    wide = grown(drawn.view(np.bool_) & ~near, np.ones((1, 3), np.uint8))
+    reach = most + 2
+    up, down = np.zeros((2, 2 * reach + 1, 1), np.uint8)
+    up[: reach + 1], down[reach:] = 1, 1
+    crossing = grown(wide, up) & grown(wide, down)
+    darker = ink > float(np.median(ink[line])) + DARKER
+    kept: Float32 = np.where(near & ~crossing & ~darker, np.float32(0), ink)
+    return kept
+
+
+def grown(mask: AnyArray, by: Uint8) -> Bool:
+    """(h, w) bool, or 0 and 1 -> the same with all that `by` reaches from what is set."""
+    return cv2.dilate(mask.view(np.uint8), by).view(np.bool_)
+
+
+def square(side: int) -> Uint8:
+    side |= 1  # it has a middle
+    return np.ones((side, side), np.uint8)
+
+
+def column(height: int) -> Uint8:
+    return np.ones((height, 1), np.uint8)
