@@ -68,7 +68,8 @@ def sketched(ink: Float32, draw: Callable[[ImageDraw.ImageDraw], None]) -> Float
     """The ink with something more drawn in it, the darker of the two where they cross."""
     image = Image.new("F", ink.shape[::-1])
     draw(ImageDraw.Draw(image))
-    return np.maximum(ink, np.asarray(image))
+    both: Float32 = np.maximum(ink, np.asarray(image))
+    return both
 
 
 def plain(digit: Uint8, random: np.random.Generator) -> bytes:
