@@ -144,7 +144,8 @@ def best_of(readings: list[Reading], score: float, doubts: Doubts) -> Reading | 
     count, best = min(
         (value * reading.odd, place) for place, (value, reading) in enumerate(zip(scores, readings, strict=True))
     )
-    most = LIKELY if doubts.is_given_up or doubts.odd < HARD else UNLIKELY
+    is_sole = len(readings[best].several) < 2
+    most = UNLIKELY if is_sole and doubts.odd >= HARD and not doubts.is_given_up else LIKELY
     enough = most if doubts.is_given_up else min(most, score * doubts.odd / GAIN)
     return readings[best] if count < enough else None
 
