@@ -46,7 +46,7 @@ HEADS = (
     "right",
     "refused",
     "doubtful",
-    "wrong, no word",
+    "wrong without a word",
     "ms before",
     "ms",
 )
