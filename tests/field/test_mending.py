@@ -146,8 +146,6 @@ def test_a_picture_as_text_is_read_whether_bytes_or_a_string(digits: Uint8, text
 @pytest.mark.parametrize(
     ("data", "name"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
-        (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "AVIF"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (b"P5\n2 2\n255\n0000", "PNM"),
         (b'<?xml version="1.0"?><svg></svg>', "SVG"),

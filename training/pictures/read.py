@@ -4,10 +4,12 @@ It knows Pillow and arrays, and must not know Keras: intake runs without it.
 """
 
 import warnings
+from functools import cache
+from importlib import import_module
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from training.arrays import SIDE, Uint8
 from training.errors import PictureError
@@ -108,21 +110,20 @@ def decode_as_it_is(data: bytes, max_pixels: int) -> Uint8:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_many_pixels("more pixels than any reader accepts", max_pixels) from None
     except UnidentifiedImageError as error:
-        if data.startswith(SIGNATURES):
-            raise damaged("its header is incomplete") from error
         name = other_format(data)
-        raise PictureError(
-            "not_a_picture",
-            f"{'These bytes are not a picture' if name is None else f'This is {name}, which is not read'}. "
-            f"Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.",
-        ) from None
+        if data.startswith(SIGNATURES) or also_read(name):
+            raise damaged("its header is incomplete") from error
+        fault = "These bytes are not a picture" if name is None else f"This is {name}, which is not read"
+        if name == "HEIC" and not has_heif():
+            fault += " here: the workers lack the package pillow-heif (the extra `heic`)"
+        raise PictureError("not_a_picture", f"{fault}. Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.") from None
     except Exception as error:  # Pillow's readers raise any error of their parsers, SyntaxError included
         raise damaged(str(error) or type(error).__name__) from error
 
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """The picture in the bytes, of which only the header is decoded; its limits and depth are checked."""
-    image = Image.open(BytesIO(data), formats=FORMATS)
+    image = Image.open(BytesIO(data), formats=(*FORMATS, *also_read(other_format(data))))
     width, height = image.size
     if width * height > max_pixels:
         raise too_many_pixels(f"{width:,} x {height:,} pixels", max_pixels)
@@ -137,6 +138,26 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         raise too_costly(f"it has {scans:,} scans, and {MAX_SCANS} are decoded at most")
     image.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
     return image
+
+
+def also_read(name: str | None) -> tuple[str, ...]:
+    """The Pillow format of what phones write, where it can be read: AVIF by most builds of Pillow, HEIC by an extra."""
+    if name == "AVIF" and features.check("avif"):
+        return ("AVIF",)
+    if name == "HEIC" and has_heif():
+        return ("HEIF",)
+    return ()
+
+
+@cache
+def has_heif() -> bool:
+    """Whether pillow-heif is installed. It is loaded with the first picture that needs it."""
+    try:
+        pillow_heif = import_module("pillow_heif")
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def bits_per_channel(image: Image.Image, data: bytes) -> int:

@@ -44,7 +44,7 @@ REASONS: dict[Reason, str] = {
     "too_many_pixels": "more than 24 million pixels, by its header: it was not decoded",
     "too_costly": "more work to decode than 5 s of the processor, or than is left for those sent with it",
     "empty": "no bytes",
-    "not_a_picture": "none of PNG, JPEG, BMP, GIF, TIFF and WebP",
+    "not_a_picture": "none of PNG, JPEG, BMP, GIF, TIFF and WebP, or AVIF and HEIC where workers can read them",
     "damaged": "a picture that cannot be decoded to its end",
     "unsupported_depth": "more than 8 bits per channel",
     "blank": "no stroke stands out from the paper",
