@@ -26,7 +26,7 @@ def doubtful(
 ) -> None:
     """List the digits of a job that were stored though they look like nothing their tower was trained on.
 
-    Their pictures were read wrongly, show no digit, or an unusual one: look at them. One in fifty that are read well
+    Their pictures were read wrongly, show no digit, or an unusual one: look at them. One in forty that are read well
     stands here, too. Pixels that were taken as they were sent are not asked about.
 
     \b

@@ -97,7 +97,7 @@ class EmbedJob(_Job):
         """The digits that this job stored though they look like none, by key; with their pixels, if asked for.
 
         Pictures that were made into 28x28 pixels are asked about, not pixels that are taken as they were sent. About
-        one in fifty that are read well is doubtful.
+        one in forty that are read well is doubtful.
         """
         after = ""
         while True:

@@ -124,8 +124,9 @@ def nearest(
     others of its engine that see the same snapshot; fewer where no more are to be had.
     """
     searches = [_Search(query, wanted) for query in queries]
-    answer = partial(_answer, tower=tower, frame=frame, few=_are_few(session, tower, wanted.filters))
-    with _others(session, min(connections, len(searches) // SHARE) - 1) as others:
+    few = _are_few(session, tower, wanted.filters)
+    answer = partial(_answer, tower=tower, frame=frame, few=few)
+    with _others(session, min(connections, len(searches) // SHARE) - 1, few=few) as others:
         if not others:
             answer(session, searches)
         else:
@@ -135,6 +136,8 @@ def nearest(
                 answer(session, searches[::every])
                 for share in shares:
                     share.result()
+    if few:
+        _run(session, _INDEX_ONLY)
     return _described(session, searches, wanted)
 
 
@@ -150,7 +153,7 @@ def _answer(session: Session, searches: Sequence[_Search], *, tower: int, frame:
 
 
 @contextmanager
-def _others(session: Session, count: int) -> Iterator[list[Session]]:
+def _others(session: Session, count: int, *, few: bool) -> Iterator[list[Session]]:
     """So many more transactions in the snapshot of this one, each on a connection of its own, or as many as can be had.
 
     https://www.postgresql.org/docs/current/functions-admin.html, "Snapshot Synchronization Functions".
@@ -162,17 +165,19 @@ def _others(session: Session, count: int) -> Iterator[list[Session]]:
             engine = session.get_bind()
             with suppress(DBAPIError, NoConnection):
                 while isinstance(engine, Engine) and len(others) < count:
-                    others.append(opened.enter_context(_in_snapshot(engine, snapshot)))
+                    others.append(opened.enter_context(_in_snapshot(engine, snapshot, few=few)))
         yield others
 
 
 @contextmanager
-def _in_snapshot(engine: Engine, snapshot: str) -> Iterator[Session]:
+def _in_snapshot(engine: Engine, snapshot: str, *, few: bool) -> Iterator[Session]:
     with engine.connect() as connection, Session(connection) as session:
         driver: Any = connection.connection.driver_connection
         driver.limit, usual = OTHER_LIMIT, driver.limit
         begin(session)
         _run(session, f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+        if few:
+            _run(session, _ANY_INDEX)
         driver.limit = usual
         yield session
 
@@ -227,7 +232,7 @@ def distances_to(query: Array, vectors: Array) -> Array:
 
 
 def _are_few(session: Session, tower: int, filters: Filters) -> bool:
-    """Whether a filter lets so few digits through that comparing those is the fastest."""
+    """Whether a filter lets so few digits through that comparing those is the fastest; any index may be used then."""
     if filters.attributes is not None:
         condition, parameters = filters.of_digits("d")
         matching = f"SELECT FROM digits AS d WHERE {condition}"
@@ -240,8 +245,10 @@ def _are_few(session: Session, tower: int, filters: Filters) -> bool:
     counts = [f"(SELECT count(*) FROM ({rows} LIMIT {FEW + 1}) AS counted)" for rows in (matching, unplaced)]
     _run(session, _ANY_INDEX)
     ((matches, others),) = fetch(session, f"SELECT {', '.join(counts)}", parameters, prepare=True)
-    _run(session, _INDEX_ONLY)
-    return bool(matches <= FEW and others <= FEW)
+    few = bool(matches <= FEW and others <= FEW)
+    if not few:
+        _run(session, _INDEX_ONLY)
+    return few
 
 
 def _prune(session: Session, tower: int, frame: Frame, searches: Sequence[_Search]) -> list[_Search]:
@@ -366,7 +373,8 @@ def _compare(session: Session, tower: int, search: _Search, *, few: bool) -> Non
     filters = search.wanted.filters
     if filters == Filters() or filters.attributes is not None or not _compare_carried(session, tower, search, few=few):
         _compare_from(session, tower, search, *_source(tower, filters, few=few), few=few)
-    _run(session, _INDEX_ONLY)
+    if not few:
+        _run(session, _INDEX_ONLY)
 
 
 def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool) -> bool:
@@ -399,7 +407,8 @@ def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool
         ) AS d ON true
     """
     parameters = [*carried, *described, search.leave_out, vector, _least(search), best, *described]
-    _run(session, _ANY_INDEX if few else _ANY_SCAN)
+    if not few:
+        _run(session, _ANY_SCAN)
     rows = fetch(session, query, [vector, *parameters])
     if not all(passes for *_, passes in rows):
         return False
@@ -427,7 +436,8 @@ def _compare_from(
             SELECT v.vector FROM embeddings AS v WHERE v.tower = {tower} AND v.digit = best.digit OFFSET 0
         ) AS v
     """
-    _run(session, _ANY_INDEX if few else _ANY_SCAN)
+    if not few:
+        _run(session, _ANY_SCAN)
     asked = [vector, *parameters, search.leave_out, vector, _least(search), search.count + SPARE]
     rows = fetch(session, query, asked)
     search.take(*_vectors((row[0], row[3]) for row in rows))

@@ -2,7 +2,7 @@
 
 A contrastive tower puts anything that it is shown beside some class. Two questions tell most of what is no digit, or
 was read wrongly: does its vector lie as near to those of training images as a test image's does, and does its glyph
-look like a training image of the class that the vector lies beside? Each has a limit that 99 of 100 test images keep.
+look like a training image of the class that the vector lies beside? Each has a limit that 98 of 100 test images keep.
 
 The vectors of a class are stood for by centroids. The glyphs of a class are a Gaussian in 14x14 levels, whose variance
 is full along 16 directions and the same along all others: probabilistic principal components, Tipping and Bishop, 1999.
@@ -19,7 +19,7 @@ import numpy as np
 
 from training.arrays import SIDE, AnyArray, Bool, Float32, Int64, Uint8
 
-PASSED = 0.99  # of the test images, by each of the limits
+PASSED = 0.98  # of the test images, by each of the limits
 CENTROIDS = 150  # of a class
 IMAGES = 20  # of a class for each of its centroids, or there are fewer
 AXES = 16
