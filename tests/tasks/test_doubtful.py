@@ -51,10 +51,10 @@ def png(levels: Array) -> bytes:
 
 
 def scrawl() -> Array:
-    """Thick bars down a page: read without a complaint, and no digit."""
-    page = np.full((120, 120), 255, np.uint8)
-    for left in range(20, 100, 16):
-        page[20:100, left : left + 8] = 0
+    """Thick bars down a small page: read without a complaint, and no digit."""
+    page = np.full((40, 40), 255, np.uint8)
+    for left in range(6, 34, 5):
+        page[6:34, left : left + 3] = 0
     return page
 
 
