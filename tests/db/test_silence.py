@@ -29,7 +29,7 @@ def proxy(engine: Engine) -> Iterator[Proxy]:
 
 @pytest.fixture
 def proxied(engine: Engine, proxy: Proxy) -> Iterator[Engine]:
-    url = engine.url.set(host="127.0.0.1", port=proxy.port, query={})
+    url = engine.url.set(host="127.0.0.1", port=proxy.port, query={"connect_timeout": "30"})  # a busy machine
     proxied = connect(url.render_as_string(hide_password=False), statement_limit=LIMIT)
     yield proxied
     proxied.dispose()
