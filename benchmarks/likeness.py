@@ -14,30 +14,21 @@ from pathlib import Path
 import numpy as np
 
 from training.data import mnist
-from training.pictures.likeness import FILE, features
-
-AXES = 16
+from training.pictures.likeness import FILE, Classes, features
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="MNIST, where it is not found by itself")
     data = mnist.load(parser.parse_args().data)
-    means, axes, variances, rest = [], [], [], []
-    for label in range(10):
-        digits = features(data.train_images[data.train_labels == label])
-        variance, directions = np.linalg.eigh(np.cov(digits.T))
-        means.append(digits.mean(axis=0))
-        axes.append(directions[:, -AXES:].T)
-        variances.append(variance[-AXES:])
-        rest.append(variance[:-AXES].mean())
-    scale = np.abs(axes).max(axis=(1, 2), keepdims=True) / 127
+    classes = Classes.fit(features(data.train_images[data.train_labels == label]) for label in range(10))
+    scale = np.abs(classes.axes).max(axis=(1, 2), keepdims=True) / 127
     np.savez_compressed(
         FILE,
-        means=np.rint(np.array(means) * 255).astype(np.uint8),
-        axes=np.rint(np.array(axes) / scale).astype(np.int8),
-        variances=np.array(variances, np.float32),
-        rest=np.array(rest, np.float32),
+        means=np.rint(classes.means * 255).astype(np.uint8),
+        axes=np.rint(classes.axes / scale).astype(np.int8),
+        variances=classes.variances,
+        rest=classes.rest,
     )
 
 

@@ -1,6 +1,7 @@
 """What is stored: listed and read on the lane `query`, relabelled and deleted on `control`, a page at a time.
 
-A message is bounded work, so that others come between two of them. It must not know towers.
+A message is bounded work, so that others come between two of them, but for the list of collections, which counts every
+digit. It must not know towers.
 """
 
 from __future__ import annotations

@@ -275,7 +275,7 @@ class Twinvec:
         return review.project_collection(self._connection, collection=collection, most=most, progress=progress)
 
     def collections(self) -> list[Collection]:
-        """The collections, by name, with how many digits each has."""
+        """The collections, by name, with how many digits each has: all are counted, and many take long."""
         return [Collection.read(each) for each in self._connection.ask(ListCollections())["collections"]]
 
     def digits(

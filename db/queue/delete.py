@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db import locks
-from db.bulk import fetch
+from db.bulk import cursor, fetch
 from db.queue.failures import fail, waiting_for
 from db.tables import Digit, Embedding
 from db.vectors import embeddings
@@ -19,7 +19,7 @@ AT_ONCE = 1_000  # digits that are deleted in one transaction: the workers that 
 
 
 class Deleted(NamedTuple):
-    """What went. vectors: under all towers. pictures: bytes that failures had kept."""
+    """What went. vectors: under all towers. pictures: that failures had kept."""
 
     digits: int
     vectors: int
@@ -58,10 +58,16 @@ def remaining(session: Session, collection: str, keys: Sequence[str] | None) -> 
 
 
 def _forget_pictures(session: Session, collection: str, keys: Sequence[str], *, whole: bool) -> int:
-    """Drop what failures of jobs into the collection kept under these keys, or under any; how many had something."""
-    query = """
-        UPDATE failures AS f SET picture = NULL, label = NULL, attributes = NULL FROM jobs AS j
-        WHERE j.collection = %s AND f.job = j.id AND f.picture IS NOT NULL AND (%s OR f.key = ANY(%s::text[]))
-        RETURNING true
+    """Drop what failures of jobs into the collection kept under these keys, or under any; how many had a picture.
+
+    A label and attributes may stand there without one.
     """
-    return len(fetch(session, query, [collection, whole, list(keys)]))
+    those = "j.collection = %s AND f.job = j.id AND (%s OR f.key = ANY(%s::text[]))"
+    counting = f"SELECT count(*) FROM failures AS f, jobs AS j WHERE {those} AND f.picture IS NOT NULL"
+    ((count,),) = fetch(session, counting, [collection, whole, list(keys)])
+    kept = "num_nonnulls(f.picture, f.label, f.attributes) > 0"
+    nothing = "picture = NULL, label = NULL, attributes = NULL"
+    query = f"UPDATE failures AS f SET {nothing} FROM jobs AS j WHERE {those} AND {kept}"
+    with cursor(session, query) as driver:
+        driver.execute(query, [collection, whole, list(keys)])
+    return int(count)

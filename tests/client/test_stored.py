@@ -136,13 +136,14 @@ def test_a_whole_collection_goes_and_no_other(
 def test_a_deleted_digit_does_not_come_back(tv: Twinvec, runtime: Runtime, towers: tuple[int, int]) -> None:
     """Its batch is being embedded meanwhile: the job ends, with the digit among its failures and no picture kept."""
     job = uuid.uuid4()
-    batch = batch_of(runtime.transact, item("new", 20), item("other", 21), job=job)
+    batch = batch_of(runtime.transact, item("new", 20, 5, {"page": 3}), item("other", 21), job=job)
     lease = claim(runtime.transact, batch)
     assert lease is not None
     assert tv.delete(["new"]).digits == 1
     finish(runtime.transact, lease)
     assert failures(runtime.transact, job) == {"new": "deleted"}
-    assert runtime.transact(lambda session: session.execute(select(Failure.picture)).scalar_one()) is None
+    kept = select(Failure.picture, Failure.label, Failure.attributes)
+    assert runtime.transact(lambda session: tuple(session.execute(kept).one())) == (None, None, None)
     assert counts(runtime.transact, job) == {"accepted": 2, "succeeded": 1, "failed": 1}
     assert [each.key for each in tv.digits(collection="default")] == ["other"]
     for tower in towers:

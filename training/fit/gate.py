@@ -4,27 +4,24 @@ A contrastive tower puts anything that it is shown beside some class. Two questi
 was read wrongly: does its vector lie as near to those of training images as a test image's does, and does its glyph
 look like a training image of the class that the vector lies beside? Each has a limit that 98 of 100 test images keep.
 
-The vectors of a class are stood for by centroids. The glyphs of a class are a Gaussian in 14x14 levels, whose variance
-is full along 16 directions and the same along all others: probabilistic principal components, Tipping and Bishop, 1999.
+The vectors of a class are stood for by centroids, and its glyphs by a Gaussian (`training/pictures/likeness.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from training.arrays import SIDE, AnyArray, Bool, Float32, Int64, Uint8
+from training.arrays import AnyArray, Bool, Float32, Int64, Uint8
+from training.pictures.likeness import Classes, features
 
 PASSED = 0.98  # of the test images, by each of the limits
 CENTROIDS = 150  # of a class
 IMAGES = 20  # of a class for each of its centroids, or there are fewer
-AXES = 16
-HALF = SIDE // 2
-LEAST_VARIANCE = 1e-6  # of levels in 0..1
 ROUNDS = 8  # of k-means
 BLOCK = 128  # of more rows, BLAS makes work for threads, which wait for busy cores
 DIGEST_BYTES = 16
@@ -34,17 +31,13 @@ DIGEST_BYTES = 16
 class Gate:
     """What a tower's training images are like, class by class.
 
-    centroids: (m, d) float32, of their vectors. classes: (m,) int32, the class of each. means: (c, 196), axes:
-    (c, AXES, 196), orthonormal, variances: (c, AXES), rest: (c,) float32, of the square roots of their levels.
-    limits: (2,) float32, the largest distance and the largest unlikeness that pass.
+    centroids: (m, d) float32, of their vectors. beside: (m,) int32, the class of each. classes: what glyphs of them
+    are like. limits: (2,) float32, the largest distance and the largest unlikeness that pass.
     """
 
     centroids: Float32
-    classes: AnyArray
-    means: Float32
-    axes: Float32
-    variances: Float32
-    rest: Float32
+    beside: AnyArray
+    classes: Classes
     limits: Float32
 
     @classmethod
@@ -53,17 +46,10 @@ class Gate:
         names, of = np.unique(labels, return_inverse=True)
         rows = [np.flatnonzero(of == at) for at in range(len(names))]
         centroids = [_centroids(vectors[those]) for those in rows]
-        means, axes, variances, rest = (
-            np.stack(those).astype(np.float32)
-            for those in zip(*(_spread(_levels(images[at])) for at in rows), strict=True)
-        )
         gate = cls(
             centroids=np.concatenate(centroids),
-            classes=np.repeat(np.arange(len(names), dtype=np.int32), [len(each) for each in centroids]),
-            means=means,
-            axes=axes,
-            variances=variances,
-            rest=rest,
+            beside=np.repeat(np.arange(len(names), dtype=np.int32), [len(each) for each in centroids]),
+            classes=Classes.fit(features(images[those]) for those in rows),
             limits=np.full(2, np.inf, np.float32),
         )
         limits = np.quantile(gate.measure(held_out, held_out_vectors), PASSED, axis=1)
@@ -78,7 +64,7 @@ class Gate:
     def measure(self, glyphs: Uint8, vectors: Float32) -> Float32:
         """(2, n): the distance of each vector to the nearest centroid, and the unlikeness of its glyph to that class.
 
-        Unlikeness: the squared distance to the mean, in deviations along each direction, for each of the 196 levels.
+        Unlikeness: as `Classes` has it.
         """
         measured = np.empty((2, len(vectors)), np.float32)
         halves = np.square(self.centroids).sum(axis=1) / 2
@@ -88,23 +74,15 @@ class Gate:
             nearest = scores.argmin(axis=1)
             apart = vectors[rows] - self.centroids[nearest]
             measured[0, rows] = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-            measured[1, rows] = self._unlikeness(_levels(glyphs[rows]), self.classes[nearest])
+            levels, beside = features(glyphs[rows]), self.beside[nearest]
+            for each in np.unique(beside).tolist():
+                measured[1, rows][beside == each] = self.classes.unlikeness(levels[beside == each], each)
         return measured
-
-    def _unlikeness(self, levels: Float32, classes: AnyArray) -> Float32:
-        found = np.empty(len(levels), np.float32)
-        for each in np.unique(classes):
-            rows = np.flatnonzero(classes == each)
-            apart = levels[rows] - self.means[each]
-            along = np.square(apart @ self.axes[each].T)
-            beside = np.maximum(np.einsum("ij,ij->i", apart, apart) - along.sum(axis=1), 0)
-            found[rows] = ((along / self.variances[each]).sum(axis=1) + beside / self.rest[each]) / levels.shape[1]
-        return found
 
     def to_bytes(self) -> bytes:
         """As `from_bytes` reads it."""
-        (m, d), (c, a, p) = self.centroids.shape, self.axes.shape
-        arrays = [getattr(self, field.name) for field in fields(self)]
+        (m, d), (c, a, p) = self.centroids.shape, self.classes.axes.shape
+        arrays = [self.centroids, self.beside, *self.classes, self.limits]
         parts = [array.astype(kind).tobytes() for array, kind in zip(arrays, _KINDS, strict=True)]
         stored = struct.pack("<5i", m, d, c, a, p) + b"".join(parts)
         return hashlib.sha256(stored).digest()[:DIGEST_BYTES] + stored
@@ -119,29 +97,11 @@ class Gate:
         for kind, shape in zip(_KINDS, ((m, d), (m,), (c, p), (c, a, p), (c, a), (c,), (2,)), strict=True):
             arrays.append(np.frombuffer(stored, kind, int(np.prod(shape)), at).reshape(shape).astype(kind[1:]))
             at += arrays[-1].nbytes
-        return cls(*arrays)
+        centroids, beside, *classes, limits = arrays
+        return cls(centroids, beside, Classes(*classes), limits)
 
 
 _KINDS = ("<f4", "<i4", "<f4", "<f4", "<f4", "<f4", "<f4")
-
-
-def _levels(glyphs: Uint8) -> Float32:
-    """(n, 784) in any form -> (n, 196) in 0..1: the square roots of means of 2x2 pixels, whose noise is even."""
-    quarters = glyphs.reshape(-1, HALF, 2, HALF, 2)
-    sums = quarters[:, :, 0, :, 0].astype(np.float32)
-    for down, across in ((0, 1), (1, 0), (1, 1)):
-        sums += quarters[:, :, down, :, across]
-    levels: Float32 = np.sqrt(sums / np.float32(4 * 255)).reshape(-1, HALF * HALF)
-    return levels
-
-
-def _spread(levels: Float32) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
-    """(n, 196) -> their mean (196,), AXES directions of most variance (AXES, 196), it, and the mean of the rest's."""
-    mean = levels.mean(axis=0, dtype=np.float64)
-    apart = levels - mean
-    variances, directions = np.linalg.eigh(apart.T @ apart / len(levels))
-    variances = np.maximum(variances, LEAST_VARIANCE)
-    return mean, directions[:, -AXES:].T, variances[-AXES:], variances[:-AXES].mean()
 
 
 def _centroids(vectors: Float32, seed: int = 0) -> Float32:

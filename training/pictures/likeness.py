@@ -1,6 +1,7 @@
-"""How unlike MNIST's digits a glyph is: what tells a digit from a shadow, a frame or two digits.
+"""How unlike the glyphs of some classes a glyph is: what tells a digit from a shadow, a frame or two digits.
 
-It chooses between readings of one picture, where no tower is at hand. It knows arrays alone.
+Of MNIST's digits it chooses between readings of one picture, where no tower is at hand; a tower's gate (`fit.gate`) has
+the classes that the tower was trained on. It knows arrays alone.
 
 Each class is a Gaussian in 14x14 levels, whose variance is full along 16 directions and the same along all others
 (probabilistic principal components, Tipping and Bishop, 1999). `benchmarks/likeness.py` writes the file from MNIST's
@@ -9,25 +10,44 @@ training digits.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 
-from training.arrays import SIDE, Float32, Uint8
+from training.arrays import SIDE, Float32, Float64, Uint8
 
 FILE = Path(__file__).with_name("likeness.npz")
 HALF = SIDE // 2
+AXES = 16
+LEAST_VARIANCE = 1e-6  # of levels in 0..1
 
 
 class Classes(NamedTuple):
-    """means: (10, 196). axes: (10, 16, 196). variances: (10, 16), along the axes. rest: (10,), along any other."""
+    """Of c classes. means: (c, 196). axes: (c, AXES, 196), orthonormal. variances: (c, AXES), along the axes. rest:
+    (c,), along any other."""
 
     means: Float32
     axes: Float32
     variances: Float32
     rest: Float32
+
+    @classmethod
+    def fit(cls, classes: Iterable[Float32]) -> Classes:
+        """What glyphs are like, class by class. classes: the `features` of each, (n, 196), n at least 1."""
+        parts = zip(*map(_spread, classes), strict=True)
+        return cls(*(np.stack(part).astype(np.float32) for part in parts))
+
+    def unlikeness(self, levels: Float32, which: int | slice = slice(None)) -> Float32:
+        """(n, 196) -> (n,), of one class, or (n, c): the squared distance to the mean in the class's own deviations, a
+        dimension."""
+        apart = levels - self.means[which] if isinstance(which, int) else levels[:, None] - self.means[which]
+        along = np.square(self.axes[which] @ apart[..., None])[..., 0]
+        beside = np.maximum(np.square(apart).sum(axis=-1) - along.sum(axis=-1), 0)
+        found = (along / self.variances[which]).sum(axis=-1) + beside / self.rest[which]
+        return cast(Float32, found / levels.shape[1])
 
 
 @cache
@@ -43,16 +63,23 @@ def unlikeness(glyphs: Uint8) -> Float32:
 
     Half of MNIST's test digits have less than 0.84, 95 % less than 1.8.
     """
-    means, axes, variances, rest = classes()
-    apart = features(glyphs)[:, None] - means  # (n, 10, 196)
-    along = np.square(axes @ apart[..., None])[..., 0]  # (n, 10, 16)
-    beside = np.maximum(np.square(apart).sum(axis=-1) - along.sum(axis=-1), 0)
-    distances = ((along / variances).sum(axis=-1) + beside / rest) / (HALF * HALF)
-    return cast(Float32, distances.min(axis=1))
+    return cast(Float32, classes().unlikeness(features(glyphs)).min(axis=1))
 
 
 def features(glyphs: Uint8) -> Float32:
-    """(n, 28, 28) uint8 -> (n, 196) in 0..1: the square roots of means of 2x2 pixels, whose noise is even."""
-    means = glyphs.reshape(-1, HALF, 2, HALF, 2).mean(axis=(2, 4), dtype=np.float32)
-    roots: Float32 = np.sqrt(means / np.float32(255)).reshape(-1, HALF * HALF)
+    """(n, 784) uint8 in any form -> (n, 196) in 0..1: the square roots of means of 2x2 pixels, whose noise is even."""
+    quarters = glyphs.reshape(-1, HALF, 2, HALF, 2)
+    sums = quarters[:, :, 0, :, 0].astype(np.float32)
+    for down, across in ((0, 1), (1, 0), (1, 1)):
+        sums += quarters[:, :, down, :, across]
+    roots: Float32 = np.sqrt(sums / np.float32(4 * 255)).reshape(-1, HALF * HALF)
     return roots
+
+
+def _spread(levels: Float32) -> tuple[Float64, Float64, Float64, Float64]:
+    """(n, 196) -> their mean (196,), AXES directions of most variance (AXES, 196), it, and the mean of the rest's."""
+    mean = levels.mean(axis=0, dtype=np.float64)
+    apart = levels - mean
+    variances, directions = np.linalg.eigh(apart.T @ apart / max(1, len(levels) - 1))
+    variances = np.maximum(variances, LEAST_VARIANCE)
+    return mean, directions[:, -AXES:].T, variances[-AXES:], variances[:-AXES].mean()
