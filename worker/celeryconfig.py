@@ -38,7 +38,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
             "socket_keepalive_options": keepalive(),
-            "health_check_interval": 25,
+            "health_check_interval": 5,  # a connection that fell silent is dropped after twice that, at the latest
             "max_retries": 2,  # of a connection that publishes; the sweep is the next try
             "interval_start": 0.1,
             "interval_max": 0.5,
@@ -46,7 +46,9 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "result_backend": url,
         "result_backend_transport_options": {**named, "global_keyprefix": prefix},
         "result_expires": 60,
-        "redis_socket_timeout": 5,  # of the answers: with the one above, a caller waits for both at worst
+        "redis_socket_timeout": 3,  # of the answers: with the one above, a caller waits for both at worst
+        "result_backend_always_retry": True,  # over a new connection: the one there was may have fallen silent
+        "result_backend_max_retries": 3,
         "redis_socket_keepalive": Socket.read(broker) is None,  # a socket of this machine has none
         "redis_socket_connect_timeout": 3,
         "task_ignore_result": True,  # but for the tasks that answer

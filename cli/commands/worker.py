@@ -17,6 +17,8 @@ from worker.app import app
 from worker.preflight import backend_faults
 from worker.settings import Settings
 
+SOMEONE_WAITS = {"query", "control"}  # lanes whose answers a caller waits for
+NICENESS = 10  # of a worker without one: where cores are few, it lets the others go first, and takes what they leave
 TASKS = 20  # after which a process that trains is replaced: TensorFlow keeps some 20 MB of each training for good
 
 
@@ -43,6 +45,8 @@ def worker(
     starting.check_broker(broker)
     starting.check_database(database, processes=count)
     starting.check_lanes(broker, settings)
+    if not SOMEONE_WAITS & set(wanted):
+        os.nice(NICENESS)  # of this process and those it starts
     share_gpu()
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task
     # Not by Celery's own command line, which takes options from variables such as APP, BROKER_URL and WORKDIR.

@@ -1,11 +1,12 @@
 """The stack under `twinvec up`, started for real: one at a time, found again, and gone when it is stopped."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,9 @@ def test_one_stack_a_home_and_nothing_is_left_of_it_after_down(stack: Stack) -> 
     assert stack.command("embed", "--no-wait", str(SAMPLE)).returncode == 0
 
     family = stack.processes()
+    own, yielding = os.nice(0), min(os.nice(0) + 10, 19)  # 19: the highest there is
+    niced = {worker: niceness(worker, family) for worker in ("front", "intake", "embedder", "trainer")}
+    assert niced == {"front": {own}, "intake": {yielding}, "embedder": {yielding}, "trainer": {yielding}}
     stack.down()
 
     assert [process for process in family if alive(process)] == []
@@ -52,6 +56,12 @@ def test_what_was_stored_is_there_after_the_next_up_and_down_works_without_a_sup
     assert stack.processes() != []
     stack.down()
     assert stack.processes() == []
+
+
+def niceness(worker: str, family: Sequence[psutil.Process]) -> set[int]:
+    """Of the processes of one worker."""
+    (parent,) = (process for process in family if process.cmdline()[-2:] == ["--name", worker])
+    return {process.nice() for process in (parent, *parent.children(recursive=True))}
 
 
 @pytest.fixture
