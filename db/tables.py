@@ -115,6 +115,19 @@ class Digit(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Judgement(Base):
+    """Of two digits, whether they show the same, as somebody said."""
+
+    __tablename__ = "judgements"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    first: Mapped[int] = mapped_column(BigInteger, ForeignKey("digits.id"))  # the lower id
+    second: Mapped[int] = mapped_column(BigInteger, ForeignKey("digits.id"))
+    same: Mapped[bool]
+    judged_by: Mapped[str | None]  # None: not said
+    judged_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Embedding(Base):
     """A vector under the tower that made it. LIST-partitioned by tower, each partition by ranges of digit ids.
 

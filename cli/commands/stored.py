@@ -80,7 +80,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete digits: their pixels, their vectors under every tower, and what failures kept of their pictures.
+    """Delete digits: their pixels, vectors, judged pairs, and what failures kept of their pictures.
 
     It cannot be undone. What is sent again is stored again. It is verified by a search afterwards.
 
@@ -100,8 +100,8 @@ def delete(
         print_json(asdict(gone))
     else:
         out.print(
-            f"deleted {gone.digits:,} digits, {gone.vectors:,} vectors and {gone.pictures:,} pictures of failures; "
-            f"a search finds {gone.left:,} of them",
+            f"deleted {gone.digits:,} digits, {gone.vectors:,} vectors, {gone.judgements:,} judged pairs and "
+            f"{gone.pictures:,} pictures of failures; a search finds {gone.left:,} of them",
             soft_wrap=True,
         )
     if gone.left:

@@ -323,7 +323,7 @@ class Twinvec:
         return stored.set_attributes(self._connection, attributes, collection=collection)
 
     def delete(self, keys: Iterable[str], *, collection: str = "default") -> Deleted:
-        """Delete digits: pixels, vectors under every tower, and what failures kept of pictures under these keys.
+        """Delete digits: pixels, vectors under every tower, judgements, and what failures kept under these keys.
 
         Some are deleted in one transaction, the next ones in another. It is safe beside running jobs: one that waits
         for such a digit lists it as `deleted`, and nothing brings it back but who sends it again. Verified by a search.

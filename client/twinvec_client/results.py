@@ -67,17 +67,19 @@ class EmbedOutcome:
 class Deleted:
     """What a deletion came to: digits that are gone, their vectors under all towers, pictures that failures had kept.
 
-    left: how many of them a search found afterwards, counted up to 1,000: they were stored again meanwhile.
+    left: how many of them a search found afterwards, counted up to 1,000: they were stored again meanwhile. judgements:
+    of pairs with one of them, which went as well.
     """
 
     digits: int
     vectors: int
     pictures: int
     left: int
+    judgements: int = 0
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Deleted:
-        return cls(**{field.name: answer[field.name] for field in fields(cls)})
+        return cls(**{field.name: answer[field.name] for field in fields(cls) if field.name in answer})
 
     def __add__(self, more: Deleted) -> Deleted:
         sums = [getattr(self, field.name) + getattr(more, field.name) for field in fields(self)]

@@ -1,4 +1,7 @@
-"""Deleting digits: rows, vectors under every tower, and what was kept of their pictures. It must not know callers."""
+"""Deleting digits: rows, vectors under every tower, judgements, and what was kept of their pictures.
+
+It must not know callers.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from sqlalchemy import delete as remove
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db import locks
+from db import judgements, locks
 from db.bulk import cursor, fetch
 from db.queue.failures import fail, waiting_for
 from db.tables import Digit, Embedding
@@ -19,11 +22,12 @@ AT_ONCE = 1_000  # digits that are deleted in one transaction: the workers that 
 
 
 class Deleted(NamedTuple):
-    """What went. vectors: under all towers. pictures: that failures had kept."""
+    """What went. vectors: under all towers. pictures: that failures had kept. judgements: of pairs with one of them."""
 
     digits: int
     vectors: int
     pictures: int
+    judgements: int
 
 
 def delete(session: Session, collection: str, keys: Sequence[str] | None) -> Deleted:
@@ -39,6 +43,7 @@ def delete(session: Session, collection: str, keys: Sequence[str] | None) -> Del
     rows = session.execute(query.with_for_update()).all()
     ids, found = [row.id for row in rows], [row.key for row in rows]
     vectors = session.execute(select(func.count()).where(Embedding.digit == func.any(ids))).scalar_one() if ids else 0
+    judged = judgements.of_digits(session, ids) if ids else 0
     if ids:
         locks.remove_digits(session)
         for job, lost in sorted(waiting_for(session, ids).items()):
@@ -46,7 +51,7 @@ def delete(session: Session, collection: str, keys: Sequence[str] | None) -> Del
         embeddings.delete_vectors(session, ids)
         session.execute(remove(Digit).where(Digit.id == func.any(ids)))
     pictures = _forget_pictures(session, collection, found if keys is None else keys, whole=keys is None and not ids)
-    return Deleted(len(ids), vectors, pictures)
+    return Deleted(len(ids), vectors, pictures, judged)
 
 
 def remaining(session: Session, collection: str, keys: Sequence[str] | None) -> int:

@@ -146,7 +146,7 @@ def test_a_role_without_its_rights_is_told_which(make: Make) -> None:
     assert faults(url, tables=True) == []
     plain = url.set(username="plain")
     granted = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
-    execute(url, f"GRANT {granted} TO plain", "GRANT USAGE ON SEQUENCE digits_id_seq TO plain")
+    execute(url, f"GRANT {granted} TO plain", "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO plain")
     execute(url, "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO plain")
     assert faults(plain, tables=True) == []
     execute(url, "REVOKE SELECT ON digits, jobs FROM plain", "REVOKE USAGE ON SEQUENCE digits_id_seq FROM plain")

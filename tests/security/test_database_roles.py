@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from db import judgements
 from db.engine import connect, transact
+from db.judgements import Said
 from db.preflight import RIGHTS, table_faults
 from db.queue import rescue, retention, trainings
 from db.queue.cancel import cancel_job
@@ -21,7 +23,8 @@ from tests.makers import Ledger
 from tests.security.conftest import as_role, execute
 from tests.security.documented import statements
 
-TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "installation", "alembic_version")
+LEDGER = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements")
+TABLES = (*LEDGER, "installation", "alembic_version")
 
 
 def engine_of(roles: URL, role: str) -> Engine:
@@ -62,7 +65,11 @@ def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
     vector = makers.vector(first, 1)
     found = makers.nearest(ledger, first, vector, k=1)
     assert [neighbour.key for neighbour in found.neighbours] == ["a"]
-    makers.embed(ledger, makers.send(ledger, makers.item("a", 3)))  # replaced
+    said = Said(("default", "a"), ("default", "b"), True)
+    assert ledger(judgements.record, [said, said._replace(same=None), said]) == []
+    ledger(judgements.record, [said._replace(same=False)])
+    makers.embed(ledger, makers.send(ledger, makers.item("a", 3)))  # replaced, and the judgement of it with it
+    assert ledger(judgements.pairs) == []
     makers.send(ledger, makers.item("b", 2, label=7))
     assert [each.key for each in makers.nearest(ledger, first, vector, k=2, label=7).neighbours] == ["b"]
     fills_and_promotes(ledger, "second")

@@ -405,12 +405,13 @@ class Annotated(TypedDict):
 
 
 class Deleted(TypedDict):
-    """digits: that are gone. vectors: of them, under all towers. pictures: that failures had kept. left: how many of
-    the keys or of the collection are stored afterwards, counted up to 1,000."""
+    """digits: that are gone. vectors: of them, under all towers. pictures: that failures had kept. judgements: of pairs
+    with one of them. left: how many of the keys or of the collection are stored afterwards, counted up to 1,000."""
 
     digits: int
     vectors: int
     pictures: int
+    judgements: int
     left: int
 
 

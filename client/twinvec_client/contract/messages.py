@@ -424,8 +424,9 @@ class Annotate(Message, frozen=True, kw_only=True):
 class Delete(Message, frozen=True, kw_only=True):
     """Delete the digits with these keys, or those of a whole collection, some in each message until `left` is 0.
 
-    With a digit go its vectors under every tower and what failures had kept of its picture, in one transaction. A job
-    that waits for it lists it as `deleted`. What is sent again afterwards is stored again.
+    With a digit go its vectors under every tower, the judgements of its pairs and what failures had kept of its
+    picture, in one transaction. A job that waits for it lists it as `deleted`. What is sent again afterwards is stored
+    again.
     """
 
     task = "twinvec.delete"
