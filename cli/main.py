@@ -31,6 +31,8 @@ PANELS = {
         "list": ("cli.commands.listing", "List stored digits."),
         "get": ("cli.commands.stored", "Show stored digits by their keys."),
         "label": ("cli.commands.stored", "Give a stored digit another label."),
+        "judge": ("cli.commands.judge", "Say of pairs of stored digits whether they show the same."),
+        "judgements": ("cli.commands.judge", "List what was said of pairs."),
         "delete": ("cli.commands.stored", "Delete digits, their vectors and what was kept of their pictures."),
         "show": ("cli.commands.show", "Show the 28x28 digit that is made of a picture."),
         "jobs": ("cli.commands.jobs", "List the latest jobs."),

@@ -30,6 +30,7 @@ app = ExplicitApplication(
         "tasks.query",
         "tasks.review",
         "tasks.stored",
+        "tasks.judgements",
         "tasks.jobs",
         "tasks.lifecycle",
         "tasks.probe",

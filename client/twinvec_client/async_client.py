@@ -28,7 +28,9 @@ from twinvec_client.results import (
     Deleted,
     Duplicates,
     JobStatus,
+    Judgement,
     Map,
+    PairToJudge,
     StoredDigit,
     Suspects,
     Tower,
@@ -267,6 +269,47 @@ class AsyncTwinvec:
     @mirrors(Twinvec.delete_collection)
     async def delete_collection(self, collection: str) -> Deleted:
         return await self._run(lambda tv: tv.delete_collection(collection), long=True)
+
+    @mirrors(Twinvec.judge)
+    async def judge(
+        self,
+        one: str,
+        other: str,
+        *,
+        same: bool | None,
+        collection: str = "default",
+        other_collection: str | None = None,
+        by: str | None = None,
+    ) -> None:
+        await self._run(
+            lambda tv: tv.judge(one, other, same=same, collection=collection, other_collection=other_collection, by=by)
+        )
+
+    @mirrors(Twinvec.judge_many)
+    async def judge_many(
+        self,
+        pairs: Iterable[tuple[str, str, bool | None]],
+        *,
+        collection: str = "default",
+        other_collection: str | None = None,
+        by: str | None = None,
+    ) -> list[tuple[str, str]]:
+        return await self._run(
+            lambda tv: tv.judge_many(pairs, collection=collection, other_collection=other_collection, by=by),
+            long=True,
+        )
+
+    @mirrors(Twinvec.judgements)
+    def judgements(self, *, collection: str | None = None) -> AsyncIterator[Judgement]:
+        return self._iterate(lambda tv: tv.judgements(collection=collection))
+
+    @mirrors(Twinvec.pairs_to_judge)
+    async def pairs_to_judge(
+        self, *, collection: str | None = None, limit: int = 20, most: int = 3000, progress: bool = False
+    ) -> list[PairToJudge]:
+        return await self._run(
+            lambda tv: tv.pairs_to_judge(collection=collection, limit=limit, most=most, progress=progress), long=True
+        )
 
     @mirrors(Twinvec.train)
     async def train(

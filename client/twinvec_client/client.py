@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from twinvec_client import review, stored
+from twinvec_client import judging, review, stored
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels
 from twinvec_client.connection import Connection
@@ -49,7 +49,9 @@ from twinvec_client.results import (
     Deleted,
     Duplicates,
     JobStatus,
+    Judgement,
     Map,
+    PairToJudge,
     StoredDigit,
     Suspects,
     Tower,
@@ -336,6 +338,67 @@ class Twinvec:
         """As `delete`, of all digits of a collection."""
         _check_collection(collection)
         return stored.delete_collection(self._connection, collection=collection)
+
+    def judge(
+        self,
+        one: str,
+        other: str,
+        *,
+        same: bool | None,
+        collection: str = "default",
+        other_collection: str | None = None,
+        by: str | None = None,
+    ) -> None:
+        """Say whether two stored digits show the same, by their keys; `same` None takes back what was said of them.
+
+        Trainings learn from it, and no tower goes live that gets it wrong where the one before had it right. It is of
+        the pixels that are stored now, and goes with either digit. other_collection: the other's, where it is not the
+        same. by: who says so, up to 255 characters. Raises UnknownKey, InvalidRequest.
+        """
+        said = [(one, other, same)]
+        if self.judge_many(said, collection=collection, other_collection=other_collection, by=by):
+            places = sorted({collection, other_collection or collection})
+            raise UnknownKey(f"{one!r:.80} and {other!r:.80} are not two digits of {' and '.join(map(repr, places))}")
+
+    def judge_many(
+        self,
+        pairs: Iterable[tuple[str, str, bool | None]],
+        *,
+        collection: str = "default",
+        other_collection: str | None = None,
+        by: str | None = None,
+    ) -> list[tuple[str, str]]:
+        """As `judge`, of (one, other, same) each; the pairs of which a digit is not stored. Raises InvalidRequest."""
+        _check_collection(collection)
+        _check_collection_or_none(other_collection)
+        return judging.judge(
+            self._connection,
+            pairs,
+            collection=collection,
+            other_collection=collection if other_collection is None else other_collection,
+            by=by,
+        )
+
+    def judgements(self, *, collection: str | None = None) -> Iterator[Judgement]:
+        """What was said of pairs, page by page, in the order in which each was first judged.
+
+        collection: of pairs with a digit in this one. Raises InvalidRequest.
+        """
+        _check_collection_or_none(collection)
+        return judging.judgements(self._connection, collection=collection)
+
+    def pairs_to_judge(
+        self, *, collection: str | None = None, limit: int = 20, most: int = 3000, progress: bool = False
+    ) -> list[PairToJudge]:
+        """Pairs that are worth judging, with pixels: near each other with two labels, or about the threshold apart.
+
+        They are looked for among `most` stored digits, always the same ones; pairs that were judged are left out, and a
+        digit is in two at most. Raises NoTower, TowerNotLive, InvalidRequest.
+        """
+        _check_collection_or_none(collection)
+        return judging.propose(
+            self._connection, collection=collection, limit=limit, most=most, towers=self.towers(), progress=progress
+        )
 
     def train(self, *, recipe: str = "default", seed: int = 0, on_finish: Callback | None = None) -> TrainingJob:
         """Start a training on a worker, by a recipe: `notebook`, `quick`, `default` or `conv`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from twinvec_client.contract.answers import (
     Answer,
@@ -14,6 +14,7 @@ from twinvec_client.contract.answers import (
     Duplicate,
     Failure,
     JobStatus,
+    Judgement,
     Match,
     Neighbour,
     StoredDigit,
@@ -34,10 +35,12 @@ __all__ = [
     "EmbedOutcome",
     "Failure",
     "JobStatus",
+    "Judgement",
     "Map",
     "MapPoint",
     "Match",
     "Neighbour",
+    "PairToJudge",
     "StoredDigit",
     "Suspect",
     "Suspects",
@@ -164,3 +167,17 @@ class Map:
     stored: int
     explained: tuple[float, float]
     points: list[MapPoint]
+
+
+@dataclass(frozen=True)
+class PairToJudge:
+    """Two stored digits, with pixels, of which it is worth to say whether they show the same.
+
+    distance: under the live tower. why: they lie near each other and their labels differ, or it is about the tower's
+    threshold.
+    """
+
+    one: StoredDigit
+    other: StoredDigit
+    distance: float
+    why: Literal["labels differ", "near the threshold"]

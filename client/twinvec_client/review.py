@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -88,6 +89,31 @@ def duplicates(
 
 def project_collection(connection: Connection, *, collection: str | None, most: int, progress: bool) -> Map:
     """Two principal components of the vectors of a sample; see `Twinvec.map`."""
+    found = sample(connection, collection=collection, most=most, progress=progress)
+    projected = project(found.vectors)
+    points = zip(found.keys, found.collections, found.labels, projected.places.tolist(), strict=True)
+    return Map(
+        tower=found.tower,
+        stored=found.stored,
+        explained=projected.explained,
+        points=[MapPoint(key, of, label, x, y) for key, of, label, (x, y) in points],
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Stored digits and their vectors under one tower, (n, 128) float32. stored: how many there are in all, about."""
+
+    tower: str
+    stored: int
+    keys: list[str]
+    collections: list[str]
+    labels: list[int | None]
+    vectors: np.ndarray[Any, Any]
+
+
+def sample(connection: Connection, *, collection: str | None, most: int, progress: bool) -> Sample:
+    """About so many digits, always the same ones, or all of them."""
     most = read_integer("most", most, MOST_MAPPED)
     first = connection.ask(
         ListVectors(collection=collection, after=0, limit=1, count=_MANY, tower=None, every=1)
@@ -104,14 +130,13 @@ def project_collection(connection: Connection, *, collection: str | None, most: 
         collections += answer["collections"]
         labels += answer["labels"]
         vectors.append(np.frombuffer(answer["vectors"], "<f4").reshape(-1, DIMENSIONS))
-    every_vector = np.concatenate(vectors) if vectors else np.empty((0, DIMENSIONS), np.float32)
-    projected = project(every_vector)
-    points = zip(keys, collections, labels, projected.places.tolist(), strict=True)
-    return Map(
+    return Sample(
         tower=walk.tower,
         stored=first["total"] or 0,
-        explained=projected.explained,
-        points=[MapPoint(key, of, label, x, y) for key, of, label, (x, y) in points],
+        keys=keys,
+        collections=collections,
+        labels=labels,
+        vectors=np.concatenate(vectors) if vectors else np.empty((0, DIMENSIONS), np.float32),
     )
 
 

@@ -1,5 +1,5 @@
 """What a client calls: a worker that answers."""
 
-from tests.serving import worker
+from tests.serving import tv, worker
 
-__all__ = ["worker"]
+__all__ = ["tv", "worker"]

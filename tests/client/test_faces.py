@@ -16,6 +16,7 @@ NAMES = {
     "Iterator[Failure]": "AsyncIterator[Failure]",
     "Iterator[DoubtfulDigit]": "AsyncIterator[DoubtfulDigit]",
     "Iterator[StoredDigit]": "AsyncIterator[StoredDigit]",
+    "Iterator[Judgement]": "AsyncIterator[Judgement]",
     "EmbedJob | TrainingJob": "AsyncEmbedJob | AsyncTrainingJob",
 }
 METHODS = [

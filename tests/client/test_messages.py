@@ -28,6 +28,7 @@ from twinvec_client.contract.messages import (
     FailuresOf,
     GetDigits,
     Intake,
+    Judge,
     Message,
     Nearest,
     Query,
@@ -114,6 +115,8 @@ def payloads(kind: type[Message]) -> st.SearchStrategy[dict[str, Any]]:
         return st.builds(lambda payload, text: payload | {"attributes": text}, known, contained)
     if kind is Annotate:
         return st.builds(each_has_one, fields(declared))
+    if kind is Judge:
+        return fields(declared).map(lambda said: said | {"others": said["keys"], "same": [None for _ in said["keys"]]})
     if kind is not Intake:
         return fields(declared)
     types = st.lists(st.sampled_from([GLYPH, ENCODED, REFUSED]), max_size=5).map(bytes)
@@ -132,10 +135,12 @@ def example(kind: type[Message]) -> dict[str, Any]:
         "callback": None, "resent": False, "digest": b"d", "total": 0, "first": b"d", "batch": 1, "recipe": "quick",
         "queries": [], "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0, "label": None,
         "max_distance": None, "match": False, "count": 0, "tower": None, "distance": None, "every": 1,
+        "other_collection": "c", "others": ["b"], "same": [None], "by": None,
     }  # fmt: skip
     by_key = {"after": ""}
     some = {"keys": ["a"]}
     own: dict[type, dict[str, Any]] = {
+        Judge: some,
         FailuresOf: by_key,
         DoubtfulOf: by_key,
         Nearest: {"attributes": None},

@@ -1,11 +1,8 @@
 """What is stored: listed, read, relabelled and deleted by a client of a real worker."""
 
 import uuid
-from collections.abc import Iterator
 
 import pytest
-from celery.contrib.testing.worker import start_worker
-from redis import Redis
 from sqlalchemy import func, select
 
 from db.queue.failures import FailedItem
@@ -25,25 +22,7 @@ from tests.makers import (
     vector,
 )
 from twinvec_client import InvalidRequest, Twinvec, UnknownKey
-from worker.app import app
 from worker.runtime import Runtime
-from worker.runtime import runtime as process_runtime
-
-
-@pytest.fixture
-def tv(
-    runtime: Runtime, broker: Redis, broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Twinvec]:
-    """A client, and a worker of the lanes that answer it, in a thread of this process."""
-    monkeypatch.setenv("TWINVEC_DATABASE_URL", database_url)
-    process_runtime.cache_clear()
-    for module in app.conf.include:
-        app.loader.import_task_module(module)
-    app.amqp.queues.select(["query", "control"])
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20):
-        yield Twinvec(broker_url, answer_timeout=30)
-    process_runtime().engine.dispose()
-    process_runtime.cache_clear()
 
 
 @pytest.fixture
@@ -103,8 +82,10 @@ def test_what_is_deleted_leaves_nothing_behind(tv: Twinvec, runtime: Runtime, to
     job = uuid.uuid4()
     kept = FailedItem("a", "blank", "no ink", b"a picture", False, 3, {"page": 9})
     send(runtime.transact, job=job, collection="one", failures=[kept, kept._replace(key="b")])
+    tv.judge_many([("a", "b", True), ("c", "b", False), ("b", "d", False)], collection="one")
     gone = tv.delete(["a", "c", "nothing"], collection="one")
-    assert (gone.digits, gone.vectors, gone.pictures, gone.left) == (2, 4, 1, 0)
+    assert (gone.digits, gone.vectors, gone.pictures, gone.judgements, gone.left) == (2, 4, 1, 2, 0)
+    assert [each.other_key for each in tv.judgements()] == ["d"]
     assert [(each.collection, each.key) for each in tv.digits()] == [
         ("one", "b"),
         ("one", "d"),

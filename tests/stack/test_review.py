@@ -48,8 +48,8 @@ def ask(stack: Stack, *arguments: str) -> Any:
     return json.loads(stack.command(*arguments, "--json").stdout)
 
 
-def on_a_terminal(stack: Stack, *arguments: str, columns: int = 80) -> str:
-    """What the command writes to a terminal so wide."""
+def on_a_terminal(stack: Stack, *arguments: str, columns: int = 80, keys: str = "") -> str:
+    """What the command writes to a terminal so wide. keys: that are pressed, ahead of what asks for them."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     environment = {name: value for name, value in stack.environment.items() if name not in ("COLUMNS", "NO_COLOR")}
@@ -57,6 +57,7 @@ def on_a_terminal(stack: Stack, *arguments: str, columns: int = 80) -> str:
     process = subprocess.Popen(
         command, env=environment | {"TERM": "xterm-256color"}, stdout=theirs, stderr=theirs, stdin=theirs
     )
+    os.write(ours, keys.encode())
     os.close(theirs)
     written = b""
     while True:
@@ -188,3 +189,33 @@ def test_a_collection_of_which_nothing_is_stored_has_no_suspects_and_no_pairs(
 ) -> None:
     assert ask(stack, "suspects", "-c", "none such")["suspects"] == []
     assert ask(stack, "duplicates", "-c", "none such")["pairs"] == []
+
+
+def test_pairs_are_judged_by_single_keys(stack: Stack, stored: dict[str, int]) -> None:
+    """The first of them are one picture under two labels; a key that means nothing is passed over."""
+    keys = "ssu dxq"  # same; same and taken back; skipped; different; quit
+    written = "\n".join(plain(on_a_terminal(stack, "judge", "-c", COLLECTION, "--by", "tester", keys=keys)))
+    assert "labels differ" in written
+    assert "near the threshold" in written
+    assert "2 pairs judged" in written
+    first, second = ask(stack, "judgements", "-c", COLLECTION)
+    assert {first["key"], first["other_key"]} == {"digit 0", WRONG}
+    assert [(each["same"], each["by"]) for each in (first, second)] == [(True, "tester"), (False, "tester")]
+    again = "\n".join(plain(on_a_terminal(stack, "judge", "-c", COLLECTION, "-n", "3", keys="\x1b[D   ")))
+    assert "0 pairs judged" in again, "an arrow key is none of these"
+    shown = stack.command("judge", WRONG, "digit 0", "-c", COLLECTION, "--forget").stdout
+    assert "not judged any more" in shown
+    stack.command("judge", WRONG, "digit 0", "-c", COLLECTION, "--different")
+    assert [each["same"] for each in ask(stack, "judgements", "-c", COLLECTION)] == [False, False]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("digit 1", TWICE), ("digit 1", TWICE, "--same", "--forget"), ("a", "b", "--same")],
+    ids=" ".join,
+)
+def test_what_cannot_be_judged_is_one_sentence(
+    stack: Stack, stored: dict[str, int], arguments: tuple[str, ...]
+) -> None:
+    refused = stack.command("judge", "-c", COLLECTION, *arguments, check=False)
+    assert (refused.returncode in (1, 2), refused.stderr.count("\n")) == (True, 1)

@@ -215,6 +215,19 @@ class Collection(_Record):
 
 
 @dataclass(frozen=True)
+class Judgement(_Record):
+    """Whether two stored digits show the same, as somebody said: who, where that was said, and when (ISO 8601)."""
+
+    key: str
+    collection: str
+    other_key: str
+    other_collection: str
+    same: bool
+    by: str | None
+    at: str
+
+
+@dataclass(frozen=True)
 class DeadBatch(_Record):
     """A batch that is not tried any more: why, after how many attempts, and which worker held it last.
 
@@ -413,6 +426,19 @@ class Deleted(TypedDict):
     pictures: int
     judgements: int
     left: int
+
+
+class Judged(TypedDict):
+    """The positions of the pairs that were left out: a digit of theirs is not stored, or both are the same one."""
+
+    left_out: list[int]
+
+
+class JudgementsPage(TypedDict):
+    """after: where the next page begins; null where there is none."""
+
+    judgements: list[Judgement]
+    after: int | None
 
 
 class Doubtful(TypedDict):

@@ -437,6 +437,43 @@ class Delete(Message, frozen=True, kw_only=True):
     keys: Keys | None
 
 
+class Judge(Message, frozen=True, kw_only=True):
+    """Say of pairs of stored digits whether they show the same, an entry each; nil takes back what was said of one.
+
+    keys: of `collection`; others: of `other_collection`. What is said stands in place of what was said before. by: who
+    says so; nil where that is not said.
+    """
+
+    task = "twinvec.judge"
+    lane = "control"
+    answer = answers.Judged
+
+    collection: Collection
+    other_collection: Collection
+    keys: Keys
+    others: Keys
+    same: list[bool | None]
+    by: Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=_NO_NUL)] | None
+
+    def check(self) -> None:
+        for name in ("others", "same"):
+            if len(getattr(self, name)) != len(self.keys):
+                raise BadMessage(f"{self.task}: {len(getattr(self, name)):,} {name} of {len(self.keys):,} keys")
+
+
+class ListJudgements(Message, frozen=True, kw_only=True):
+    """Read some of what was said of pairs, after the judgement `after` (0 at first), in the order in which each pair
+    was first judged; of pairs with a digit in a collection where that is not nil."""
+
+    task = "twinvec.judgements"
+    lane = "query"
+    answer = answers.JudgementsPage
+
+    collection: Collection | None
+    after: DigitId
+    limit: WalkSize
+
+
 class Receipts(Message, frozen=True, kw_only=True):
     """Which chunks of a job after `after` stand in SQL, and how deep the backlog is."""
 
@@ -596,6 +633,8 @@ MESSAGES: tuple[type[Message], ...] = (
     ListCollections,
     Annotate,
     Delete,
+    Judge,
+    ListJudgements,
     Receipts,
     StatusOf,
     ListJobs,
