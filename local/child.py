@@ -21,7 +21,7 @@ from worker.settings import Settings
 
 # name -> the arguments of `twinvec` that run it
 SERVICES = {
-    "front": ("worker", "--lanes", "query,control", "--name", "front"),
+    "front": ("worker", "--lanes", "query,control,express", "--name", "front"),
     "intake": ("worker", "--lanes", "intake", "--name", "intake"),
     "embedder": ("worker", "--lanes", "embed,backfill", "--name", "embedder"),
     "trainer": ("worker", "--lanes", "train", "--name", "trainer"),

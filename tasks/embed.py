@@ -40,14 +40,14 @@ def backfill_batch(**payload: Any) -> None:
     embed(BackfillBatch.read(payload).batch, runtime())
 
 
-def embed(batch: int, runtime: Runtime) -> None:
-    """Embed a batch if it can be claimed; a small one together with other small ones that are queued.
+def embed(batch: int, runtime: Runtime) -> set[int]:
+    """Embed a batch if it can be claimed; a small one together with other small ones that are queued: which those were.
 
     Their vectors and their new state are one transaction, fenced by their tokens.
     """
     leases = runtime.claim_together(batch)
     if not leases:
-        return
+        return set()
     try:
         with runtime.holding(leases):
             embed_leased(leases, runtime)
@@ -57,6 +57,7 @@ def embed(batch: int, runtime: Runtime) -> None:
     for lease in leases:
         if lease.calls_back:
             announce_job(runtime, lease.job)
+    return {lease.batch for lease in leases}
 
 
 @dataclass(frozen=True)

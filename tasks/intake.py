@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from celery import Task
@@ -21,7 +21,7 @@ from tasks.announce import announce_job
 from tasks.answering import refusal
 from training.errors import PictureError
 from training.pictures.glyphs import Outcome, normalised
-from training.pictures.sandbox import ReadOne, reader
+from training.pictures.sandbox import CHUNK_SECONDS, ReadOne, reader
 from twinvec_client.contract.limits import GLYPH_BYTES, MAX_CHUNK_ITEMS, holds_nul
 from twinvec_client.contract.messages import ENCODED, GLYPH, BadMessage, Intake
 from twinvec_client.contract.packing import unpack
@@ -70,10 +70,29 @@ def accepted(payload: dict[str, Any], redelivered: bool) -> bytes:
 
 
 def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> bytes:
-    """Store a chunk, once; the digest of what was accepted under its number, now or before.
+    """Store a chunk, once, and publish its batch; the digest of what was accepted under its number, now or before.
 
-    What comes a second time may have crashed the process that took it: its pictures are decoded in a sandbox. Raises
-    BadMessage where it holds what a client never sends; nothing is stored then.
+    Raises as `keep` does.
+    """
+    kept = keep(chunk, runtime, redelivered=redelivered)
+    if kept.batch is not None:
+        publish([(kept.batch, JobKind.EMBED)])
+    return kept.digest
+
+
+class Kept(NamedTuple):
+    """What was accepted under a chunk's number, now or before, and the batch that is to be published or embedded."""
+
+    digest: bytes
+    batch: int | None
+
+
+def keep(chunk: Intake, runtime: Runtime, *, redelivered: bool = False, seconds: float = CHUNK_SECONDS) -> Kept:
+    """Store a chunk, once.
+
+    What comes a second time may have crashed the process that took it: its pictures are decoded in a sandbox. seconds:
+    of the processor, for all its pictures. Raises BadMessage where it holds what a client never sends; nothing is
+    stored then.
     """
     most = runtime.settings.job_pictures
     job = check(chunk, most)
@@ -85,9 +104,9 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
     resent = chunk.resent or redelivered
     before = runtime.transact(accepted_as, job, chunk.seq) if resent else None
     if before is not None:
-        return before
+        return Kept(before, None)
     start = time.perf_counter()
-    with reader(chunk.normalise, sandboxed=resent) as read_one:
+    with reader(chunk.normalise, sandboxed=resent, seconds=seconds) as read_one:
         items, failures = read(chunk, read_one)
     decoded = time.perf_counter()
     submission = Submission(
@@ -113,14 +132,12 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
         decoded - start,
         time.perf_counter() - decoded,
     )
-    if batch is not None:
-        publish([(batch, JobKind.EMBED)])
-        notify([job])
-        return chunk.digest
     notify([job])
+    if batch is not None:
+        return Kept(chunk.digest, batch)
     if chunk.callback is not None:
         announce_job(runtime, job)
-    return runtime.transact(accepted_as, job, chunk.seq) or b""
+    return Kept(runtime.transact(accepted_as, job, chunk.seq) or b"", None)
 
 
 def check(chunk: Intake, most: int) -> uuid.UUID:

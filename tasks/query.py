@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from training.fit.vote import VOTERS
 from training.pictures.deadline import Budget
 from training.pictures.glyphs import normalised
 from training.pictures.read import read_picture
+from twinvec_client.contract.limits import MAX_NEIGHBOURS
 from twinvec_client.contract.messages import Nearest, Query
 from worker.app import app
 from worker.runtime import Runtime, runtime
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 TIME_LIMIT = 120  # seconds for a request, after which its process is ended
 PICTURES_SECONDS = 10.0  # of the processor for all pictures of a request: others wait meanwhile
+MOST_QUERIES = 64  # of all look-ups that are answered together
 CONNECTIONS = min(4, os.cpu_count() or 1)  # to the database, that the queries of one request are shared out among
 Vector = np.ndarray[Any, Any]
 
@@ -46,10 +48,22 @@ _CURSOR = re.compile(r"([0-9a-f]{64}):(0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}):([
 @answering
 def nearest(**payload: Any) -> dict[str, Any]:
     request = Nearest.read(payload)
-    return look_up_together(request, joining.take_along(request, runtime()), runtime())
+    return look_up_together(request, joining.take_along(Nearest, alike(request), runtime()), runtime())
 
 
-def look_up_together(request: Nearest, others: Sequence[joining.Waiting], runtime: Runtime) -> dict[str, Any]:
+def alike(first: Nearest) -> Callable[[Nearest], bool]:
+    """Whether a look-up asks as the first one does, for other queries, and can be answered with those before it."""
+    room = min(MOST_QUERIES, MAX_NEIGHBOURS // first.k) - len(first.queries)
+
+    def fits(other: Nearest) -> bool:
+        nonlocal room
+        room -= len(other.queries)
+        return room >= 0 and structs.replace(other, queries=[]) == structs.replace(first, queries=[])
+
+    return fits
+
+
+def look_up_together(request: Nearest, others: Sequence[joining.Waiting[Nearest]], runtime: Runtime) -> dict[str, Any]:
     """The answers to a request; others, which ask as it does, are answered on the way.
 
     Where one of them is refused, each is answered by itself. Raises as `look_up` does.

@@ -27,6 +27,7 @@ app = ExplicitApplication(
     include=[
         "tasks.intake",
         "tasks.embed",
+        "tasks.express",
         "tasks.query",
         "tasks.review",
         "tasks.stored",

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 SET_ASIDE = "set-aside"  # the list's key, without the prefix
 KEPT = 100  # messages in it
 SHOWN = 1000  # characters of each that are kept
-DROPPED_WHERE_REPEATED = ("query",)  # its caller asks again by itself, and the one it ended would end the next
+# Their callers ask again by themselves, and what ended one process would end the next.
+DROPPED_WHERE_REPEATED = ("query", "express")
 
 
 class _Checked:

@@ -17,7 +17,7 @@ from worker.app import app
 from worker.preflight import backend_faults
 from worker.settings import Settings
 
-SOMEONE_WAITS = {"query", "control"}  # lanes whose answers a caller waits for
+SOMEONE_WAITS = {"query", "control", "express"}  # lanes whose answers a caller waits for
 NICENESS = 10  # of a worker without one: where cores are few, it lets the others go first, and takes what they leave
 TASKS = 20  # after which a process that trains is replaced: TensorFlow keeps some 20 MB of each training for good
 

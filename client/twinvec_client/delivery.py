@@ -18,7 +18,7 @@ from twinvec_client import bars
 from twinvec_client.chunks import JobOptions, chunks
 from twinvec_client.connection import Connection
 from twinvec_client.contract.limits import MAX_CHUNK_ITEMS
-from twinvec_client.contract.messages import Intake, Receipts, StatusOf
+from twinvec_client.contract.messages import Express, Intake, Receipts, StatusOf
 from twinvec_client.errors import IdempotencyConflict, InvalidRequest, NoAnswer, PicturesLost
 from twinvec_client.outage import TRANSIENT, Outage
 
@@ -206,7 +206,7 @@ class _Delivery:
         One answer instead of requests for receipts. Raises where there is no broker, or no database behind it.
         """
         try:
-            answer = self.connection.ask(chunk, timeout=self.pace.resend_after)
+            answer = self.connection.ask(Express.of(chunk) or chunk, timeout=self.pace.resend_after)
         except NoAnswer:  # it may have been accepted, or have ended the process that took it
             return False
         except TRANSIENT as error:

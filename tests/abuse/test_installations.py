@@ -23,7 +23,7 @@ from twinvec_client import OtherInstallation, Twinvec
 from worker import installation
 from worker.settings import Settings
 
-LANES = "control,intake"  # of workers that load no TensorFlow
+LANES = "control,express,intake"  # of workers that load no TensorFlow
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from twinvec_client.contract.broker import KEY_PREFIX, LANES
 from worker.transport import KEPT, SET_ASIDE
 
 MANY = 1000  # spoilt messages on each lane
-CREW = {"front": "query,control", "rest": "intake,embed,backfill,train"}
+CREW = {"front": "query,control,express", "rest": "intake,embed,backfill,train"}
 TASKS = {
     "query": "twinvec.nearest", "control": "twinvec.jobs", "intake": "twinvec.intake", "embed": "twinvec.embed",
     "backfill": "twinvec.backfill", "train": "twinvec.train",

@@ -15,7 +15,7 @@ LEASE, SWEEP = 6.0, 0.5  # seconds; a tenth of the defaults, and so is the third
 SETTINGS = {"TWINVEC_LEASE": f"{LEASE:g}", "TWINVEC_SWEEP": f"{SWEEP:g}", "TWINVEC_REPUBLISH_AFTER": "3"}
 LONG: dict[str, Any] = {"rounds": 10, "within": LEASE + SWEEP}
 SHORT: dict[str, Any] = {"rounds": 2, "within": 30.0}  # beside other tests: far below what the broker alone would take
-CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,backfill", "beat": ""}
+CREW = {"front": "query,control,express", "intake": "intake", "embedder": "embed,backfill", "beat": ""}
 
 
 def run(*, rounds: int, within: float) -> Result:

@@ -19,7 +19,7 @@ SHORT: dict[str, Any] = {"good": 960, "bad": 96}
 
 GROWTH = 50 * 2**20  # bytes that the process which decodes may grow by, at any moment
 CHUNK = 256  # pictures
-CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,backfill", "beat": ""}
+CREW = {"front": "query,control,express", "intake": "intake", "embedder": "embed,backfill", "beat": ""}
 SAMPLE = Path(__file__).parents[1] / "data" / "mnist-sample.npz"
 
 

@@ -19,7 +19,7 @@ CRASHES = {1: 9, 3: 24}  # at most, by culprits in a batch of 256: one for each 
 # A crash is noticed when its lease has run out: one split takes about this long.
 SETTINGS = {"TWINVEC_LEASE": "1.5", "TWINVEC_SWEEP": "0.5", "TWINVEC_REPUBLISH_AFTER": "1"}
 CREW = {
-    "front": "query,control",
+    "front": "query,control,express",
     "intake": "intake",
     "embedder-1": "embed,backfill",
     "embedder-2": "embed,backfill",

@@ -25,7 +25,8 @@ class Pooled(Fleet):
     """A fleet whose members reach the database through a pooler. Raises NoPooler where there is none."""
 
     def __init__(self) -> None:
-        super().__init__({**CREW, "front": "query,control,train"})  # no lane is missing: doctor has nothing to say
+        # No lane is missing: doctor has nothing to say.
+        super().__init__({**CREW, "front": "query,control,express,train"})
         self.pooler = Pooler(self.home / "pooler", self.database)
 
     def _start(self) -> None:

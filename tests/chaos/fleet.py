@@ -31,7 +31,7 @@ from tests.chaos.waiting import until
 
 SETTINGS = {"TWINVEC_LEASE": "3", "TWINVEC_SWEEP": "1", "TWINVEC_REPUBLISH_AFTER": "2"}  # faults resolve in seconds
 CREW = {  # member -> the lanes it serves; `beat` is the clock
-    "front": "query,control",
+    "front": "query,control,express",
     "intake": "intake",
     "embedder-1": "embed,backfill",
     "embedder-2": "embed,backfill",

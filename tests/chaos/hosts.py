@@ -25,7 +25,13 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.network import SUBNET, Host, Network
 from tests.chaos.result import Result
 
-CREW = {"front": "query,control", "intake": "intake", "embedder": "embed,backfill", "trainer": "train", "beat": ""}
+CREW = {
+    "front": "query,control,express",
+    "intake": "intake",
+    "embedder": "embed,backfill",
+    "trainer": "train",
+    "beat": "",
+}
 CLIENT = "client"
 PLACES = ("broker", "database", *CREW, CLIENT, OPERATOR)
 CHUNK = 32  # pictures

@@ -41,7 +41,7 @@ from twinvec_client import (
     WorkerError,
 )
 from twinvec_client.connection import Connection
-from twinvec_client.contract.messages import Cancel, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
+from twinvec_client.contract.messages import Cancel, Express, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
 from twinvec_client.delivery import new_job
 from twinvec_client.errors import revive
 from twinvec_client.notices import Follower
@@ -49,6 +49,7 @@ from worker.runtime import Runtime
 
 WORK: dict[type[Message], Callable[[Any, Runtime], dict[str, Any]]] = {
     Intake: lambda chunk, runtime: {"digest": take_in(chunk, runtime)},
+    Express: lambda job, runtime: {"digest": take_in(job, runtime)},
     Receipts: receipts_of,
     FailuresOf: failures_of,
     Cancel: end_job,
@@ -565,7 +566,7 @@ def test_what_is_no_collection_is_refused(runtime: Runtime, collection: Any) -> 
 
 def forget_all(ledger: Ledger) -> None:
     """As a database does that is restored from a backup."""
-    ledger(lambda session: session.execute(text("TRUNCATE jobs, batches, failures, digits")))
+    ledger(lambda session: session.execute(text("TRUNCATE jobs, batches, failures, digits, judgements")))
 
 
 def test_a_client_is_told_of_pictures_that_a_restored_database_has_no_more(

@@ -117,10 +117,11 @@ def payloads(kind: type[Message]) -> st.SearchStrategy[dict[str, Any]]:
         return st.builds(each_has_one, fields(declared))
     if kind is Judge:
         return fields(declared).map(lambda said: said | {"others": said["keys"], "same": [None for _ in said["keys"]]})
-    if kind is not Intake:
+    if not issubclass(kind, Intake):
         return fields(declared)
     types = st.lists(st.sampled_from([GLYPH, ENCODED, REFUSED]), max_size=5).map(bytes)
-    return st.builds(agreeing, fields(declared), types)
+    chunk = st.builds(agreeing, fields(declared), types)
+    return chunk if kind is Intake else chunk.map(lambda job: job | {"seq": 0, "total": len(job["keys"])})
 
 
 def storable(text: str | list[str]) -> bool:

@@ -46,7 +46,7 @@ NO_PRODUCERS: dict[str, Deed] = {
     "see what was set aside": lambda broker: broker.lrange(f"{KEY_PREFIX}set-aside", 0, -1),
     "write to a callback's queue": lambda broker: broker.lpush("orders", "x"),
 }
-WORKERS_LANES = sorted(set(LANES) - {"query", "control", "intake"})
+WORKERS_LANES = sorted(set(LANES) - {"query", "control", "express", "intake"})
 
 
 @pytest.fixture(scope="module", params=["twinvec-worker", "twinvec-producer"])

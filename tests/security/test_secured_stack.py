@@ -165,7 +165,7 @@ def test_no_password_is_said_or_written_whatever_fails(
     broker_tls: Terminator,
     database_tls: Terminator,
 ) -> None:
-    assert secured.command("health", "--lanes", "intake,embed,query,control") == 0
+    assert secured.command("health", "--lanes", "intake,embed,query,control,express") == 0
     command_lines = [word for process in secured.stack.processes() for word in process.cmdline()]
     noted = secured.stack.home / "run.json"
     assert SECRET in noted.read_text()

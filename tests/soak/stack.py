@@ -30,7 +30,7 @@ from worker.runfile import RunFile, run_file
 from worker.settings import Settings
 
 STEADY = {  # name -> lanes
-    "front-2": "query,control",
+    "front-2": "query,control,express",
     "intake-2": "intake",
     "embedder-2": "embed,backfill",
     "trainer-2": "train",

@@ -15,7 +15,7 @@ from tests.soak.stack import Stack
 from tests.soak.tables import judged, markdown
 
 EVERY, KEEP = 5.0, 0.1  # seconds, minutes
-STEADY = {"steady": "query,control,intake,embed,backfill"}
+STEADY = {"steady": "query,control,express,intake,embed,backfill"}
 SETTINGS = {
     "TWINVEC_LEASE": "3",
     "TWINVEC_SWEEP": "1",

@@ -14,7 +14,7 @@ from tests.chaos.pictures import noise
 from tests.makers import MAX_ATTEMPTS, bury, item, send
 from tests.stack.conftest import Stack, make_stack
 
-CREW = {"front": "control,intake", "embedder": "embed,backfill", "beat": ""}
+CREW = {"front": "control,express,intake", "embedder": "embed,backfill", "beat": ""}
 
 
 @pytest.fixture(scope="module")

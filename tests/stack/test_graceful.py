@@ -13,7 +13,7 @@ from tests.chaos.member import Member, send
 from tests.chaos.oracle import judge
 from tests.chaos.pictures import Pictures, digests, noise
 
-CREW = {"front": "control,intake", "beat": ""}
+CREW = {"front": "control,express,intake", "beat": ""}
 LEASE = 60  # seconds: nothing here waits for one to run out
 SHORT_LEASE = 2
 GRACE = 2  # seconds, as `worker_soft_shutdown_timeout`

@@ -27,10 +27,10 @@ SECONDS = 10.0  # that one picture may take in the sandbox
 
 
 @contextmanager
-def reader(normalise: bool, *, sandboxed: bool) -> Iterator[ReadOne]:
-    """The function that reads the pictures of one chunk."""
+def reader(normalise: bool, *, sandboxed: bool, seconds: float = CHUNK_SECONDS) -> Iterator[ReadOne]:
+    """The function that reads the pictures of one chunk, within so many seconds of the processor."""
     if not sandboxed:
-        budget = Budget(CHUNK_SECONDS)
+        budget = Budget(seconds)
 
         def read_here(picture: bytes) -> bytes:
             with budget.spend():
@@ -38,7 +38,7 @@ def reader(normalise: bool, *, sandboxed: bool) -> Iterator[ReadOne]:
 
         yield read_here
         return
-    decoder = Decoder(normalise)
+    decoder = Decoder(normalise, together=seconds)
     try:
         yield decoder.read
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-LANES = ("query", "control", "intake", "embed", "backfill", "train")
+LANES = ("query", "control", "express", "intake", "embed", "backfill", "train")
 
 PREFIX = "twinvec"  # of every key in Redis, with a colon behind it: one ACL pattern covers them all
 KEY_PREFIX = f"{PREFIX}:"

@@ -11,6 +11,8 @@ DIMENSIONS = 128  # of a vector
 MAX_FLOAT32 = 3.4028234663852886e38  # the largest number of a vector
 
 MAX_CHUNK_ITEMS = 4096
+MAX_EXPRESS_ITEMS = 16  # of a job that waits for no bulk job
+MAX_EXPRESS_BYTES = 256 * 1024
 MAX_CHUNK_BYTES = 2 * 1024 * 1024
 MAX_PICTURE_BYTES = 10 * 1024 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # of one message; what is larger is not taken

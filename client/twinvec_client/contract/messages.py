@@ -25,6 +25,8 @@ from twinvec_client.contract.limits import (
     MAX_COUNTED,
     MAX_CURSOR_CHARS,
     MAX_DIGEST_BYTES,
+    MAX_EXPRESS_BYTES,
+    MAX_EXPRESS_ITEMS,
     MAX_FLOAT32,
     MAX_K,
     MAX_KEY_CHARS,
@@ -187,6 +189,38 @@ class Intake(Message, frozen=True, kw_only=True):
 
     def _refuse(self, why: str) -> None:
         raise BadMessage(f"{self.task}: chunk {self.seq} has {why}")
+
+
+class Express(Intake, frozen=True, kw_only=True):
+    """All pictures of a small job, of at most 16 and 256 KiB: they wait for no bulk job.
+
+    Whoever sends it waits for the answer, which comes once the pictures are stored, and as a rule embedded. Where none
+    comes, they are sent again as `Intake`.
+    """
+
+    task = "twinvec.express"
+    lane = "express"
+
+    keys: Annotated[list[Key], Meta(max_length=MAX_EXPRESS_ITEMS)]
+
+    @classmethod
+    def of(cls, chunk: Intake) -> Express | None:
+        """The same pictures; None where they are not all of a small job."""
+        small = len(chunk.keys) <= MAX_EXPRESS_ITEMS and cls._bytes(chunk) <= MAX_EXPRESS_BYTES
+        if not small or chunk.seq or chunk.total != len(chunk.keys) or chunk.resent:
+            return None
+        return cls(**msgspec.structs.asdict(chunk))
+
+    def check(self) -> None:
+        super().check()
+        if self.seq or self.total != len(self.keys):
+            self._refuse(f"{len(self.keys)} keys, and they are not all of its job")
+        if (size := self._bytes(self)) > MAX_EXPRESS_BYTES:
+            self._refuse(f"{size:,} bytes; at most {MAX_EXPRESS_BYTES:,} are taken")
+
+    @staticmethod
+    def _bytes(chunk: Intake) -> int:
+        return len(chunk.glyphs) + sum(map(len, chunk.encoded))
 
 
 class EmbedBatch(Message, frozen=True, kw_only=True):
@@ -617,6 +651,7 @@ class Probe(Message, frozen=True, kw_only=True):
 
 MESSAGES: tuple[type[Message], ...] = (
     Intake,
+    Express,
     EmbedBatch,
     BackfillBatch,
     TrainBatch,
