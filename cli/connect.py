@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+
 import redis
 
 from cli.display.console import masked
@@ -18,6 +20,14 @@ def client() -> Twinvec:
     url = settings.broker()
     check_broker(url)
     return Twinvec(url, prefix=settings.lane_prefix())
+
+
+def who() -> str | None:
+    """Who runs this command, by the name of the account; None where it has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return None
 
 
 def check_broker(url: str) -> None:

@@ -20,13 +20,13 @@ POSTGRES = 14  # the oldest release that will do
 PGVECTOR = "0.8.4"  # older: a buffer overflow (CVE-2026-3172) and damage to HNSW indexes by vacuum
 CLOCKS_APART = 60.0  # seconds
 
-TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements")
+TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints")
 RIGHTS = {  # that a worker needs; docs/security.md grants them
     "SELECT": (*TABLES, "installation", "alembic_version"),
     "INSERT": TABLES,
-    "UPDATE": ("towers", "digits", "jobs", "batches", "failures", "judgements"),
+    "UPDATE": ("towers", "digits", "jobs", "batches", "failures", "judgements", "checkpoints"),
     "UPDATE (label)": ("embeddings",),
-    "DELETE": ("digits", "embeddings", "jobs", "batches", "failures", "judgements"),
+    "DELETE": ("digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints"),
     "USAGE": ("digits_id_seq", "judgements_id_seq"),
     "EXECUTE": ("create_partition(integer)", "drop_partition(integer)"),
 }

@@ -92,6 +92,7 @@ class Tower(Base):
     threshold: Mapped[float]
     frame: Mapped[bytes | None] = mapped_column(deferred=True)  # as `db.vectors.frame` writes it; never changes
     gate: Mapped[bytes | None] = mapped_column(deferred=True)  # as `training.fit.gate` writes it; never changes
+    lineage: Mapped[dict[str, Any] | None]  # what it was trained on, by which versions, who or what started that
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     promoted_at: Mapped[datetime | None]
     retired_at: Mapped[datetime | None]  # or rejected
@@ -161,12 +162,13 @@ class Job(Base):
     tower: Mapped[int | None] = mapped_column(ForeignKey("towers.id"))  # that a backfill embeds under
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
     progress: Mapped[dict[str, Any] | None]  # of a training
-    outcome: Mapped[dict[str, Any] | None]  # of a training
+    outcome: Mapped[dict[str, Any] | None]  # of a training, from when its tower is stored
     message: Mapped[str | None]  # why it failed
     callback: Mapped[dict[str, str] | None]  # the caller's Celery task to call at its end: {"task", "queue"}
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     cancelled_at: Mapped[datetime | None]
-    ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch
+    ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch. A
+    # training that is to promote its tower ends when that is live or rejected
     abandoned_at: Mapped[datetime | None]  # when it ended because no chunk came any more
     called_back_at: Mapped[datetime | None]  # when the callback was called
     callback_errors: Mapped[int] = mapped_column(default=0)  # how often its call failed since the job ended
@@ -174,6 +176,19 @@ class Job(Base):
     callback_retry_at: Mapped[datetime | None]  # it is not called before
     callback_given_up_at: Mapped[datetime | None]  # from then on it is not called
     pruned_at: Mapped[datetime | None]  # from then on no job has this id; what is left of it is being deleted
+
+
+class Checkpoint(Base):
+    """Of a training under way: what it learns from, fixed at its start, and what it goes on from."""
+
+    __tablename__ = "checkpoints"
+
+    job: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    digits: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))  # stored ones, by id
+    labels: Mapped[list[int]] = mapped_column(ARRAY(Integer))  # of these, as they were
+    left_out: Mapped[list[int]] = mapped_column(ARRAY(Integer))  # training images of the data set, by position
+    epoch: Mapped[int] = mapped_column(default=0)  # how many are over
+    state: Mapped[bytes | None] = mapped_column(deferred=True)  # as `training.fit.checkpoints` writes it, then
 
 
 class Batch(Base):

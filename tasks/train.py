@@ -1,11 +1,17 @@
-"""Train a tower and register it, while the job's row shows the progress. It must not know what a recipe does."""
+"""Train a tower and register it, while the job's row shows the progress. It must not know what a recipe does.
+
+What it goes on from after its worker died stands in the ledger, where a worker on any machine finds it.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +27,8 @@ from db.states import JobKind
 from db.vectors import lifecycle
 from db.vectors.frame import Frame, Pruning
 from db.vectors.lifecycle import NewTower
+from tasks.material import Learnt, gather
 from tasks.upkeep import sweep
-from training.data.files import load_configured
 from training.recipes import RECIPES
 from twinvec_client.contract.messages import TrainBatch
 from worker.app import app
@@ -46,7 +52,8 @@ def train_batch(**payload: Any) -> None:
 def train(batch: int, runtime: Runtime) -> None:
     """Train if the batch can be claimed. The tower and the end of its job are one transaction, fenced by the token.
 
-    A training that fails ends its job with the reason; one whose process dies is queued again by the sweep.
+    A training that fails ends its job with the reason; one whose process dies is queued again by the sweep, and goes on
+    from its last whole epoch.
     """
     lease = runtime.claim(batch, JobKind.TRAIN)
     if lease is None:
@@ -55,11 +62,13 @@ def train(batch: int, runtime: Runtime) -> None:
     try:
         with runtime.lease_renewer.renewing(lease):
             start = time.perf_counter()
-            trained = fit(lease, runtime)
+            learnt = gather(lease, runtime)
+            trained = fit(lease, runtime, learnt)
             frame = Frame.fit(trained.vectors)
             pruning = frame.pruning(trained.vectors)
             seconds = {"wait": lease.waited, "train": time.perf_counter() - start}
-            tower = transact_through_outage(runtime.engine, register, lease, trained, frame, pruning, seconds)
+            new = new_tower(trained, frame, pruning, lineage_of(lease, learnt, trained))
+            tower = transact_through_outage(runtime.engine, register, lease, new, seconds)
     except LeaseLost as fenced:
         log.warning("dropped training %s: %s", lease.job, fenced)
     except Exception as error:
@@ -68,7 +77,7 @@ def train(batch: int, runtime: Runtime) -> None:
         with suppress(LeaseLost):  # the job of a cancelled training has ended already
             transact_through_outage(runtime.engine, fail, lease, message)
         notify([lease.job])
-    except BaseException as stopped:  # asked to shut down: another worker starts it over
+    except BaseException as stopped:  # asked to shut down: another worker goes on
         runtime.give_back(lease, stopped)
         raise
     else:
@@ -77,16 +86,15 @@ def train(batch: int, runtime: Runtime) -> None:
         sweep(runtime)  # at once: digits may wait for a tower, and a callback for the end of this job
 
 
-def fit(lease: Lease, runtime: Runtime) -> Trained:
-    """Run the job's recipe on this worker's data. Raises LeaseLost where the job was cancelled."""
+def fit(lease: Lease, runtime: Runtime, learnt: Learnt) -> Trained:
+    """Run the job's recipe. Raises LeaseLost where the job was cancelled."""
     from training.fit.train import train as fit_tower  # noqa: PLC0415  # loads Keras: only the process that trains
 
     settings = runtime.settings
-    data = load_configured(settings.data, settings.mnist, transposed=settings.data_transposed)
     asked_to_stop = Event()
 
     def on_progress(progress: Progress) -> None:
-        shown = asdict(progress) | {"attempt": lease.attempt}  # above 1: its worker died, and it was started over
+        shown = asdict(progress) | {"attempt": lease.attempt}  # above 1: its worker died
         try:
             if transact_once(runtime.engine, report, lease, shown, settings.lease):
                 asked_to_stop.set()
@@ -94,12 +102,20 @@ def fit(lease: Lease, runtime: Runtime) -> Trained:
         except DBAPIError as error:  # a training outlives a database that is down for a while
             log.warning("could not report the progress of training %s: %s", lease.job, first_line(error))
 
+    def on_checkpoint(epoch: int, state: bytes) -> None:
+        try:
+            transact_once(runtime.engine, trainings.keep_state, lease, epoch, state)
+        except DBAPIError as error:  # it goes on; what is kept is older for a while
+            log.warning("could not keep epoch %d of training %s: %s", epoch, lease.job, first_line(error))
+
     return fit_tower(
         RECIPES[lease.parameters["recipe"]],
-        data,
+        learnt.data,
         seed=lease.parameters["seed"],
         on_progress=on_progress,
         should_stop=asked_to_stop.is_set,
+        on_checkpoint=on_checkpoint,
+        checkpoint=runtime.transact(trainings.state, lease.job),
     )
 
 
@@ -113,28 +129,46 @@ def report(session: Session, lease: Lease, progress: dict[str, Any], seconds: fl
     return trainings.report_progress(session, lease.job, progress)
 
 
-def register(
-    session: Session, lease: Lease, trained: Trained, frame: Frame, pruning: Pruning, seconds: dict[str, float]
-) -> dict[str, Any]:
-    """Store the tower, with the frame of its space, and end the job with it. Raises LeaseLost."""
-    close_training(session, lease, seconds)
-    tower = lifecycle.register(
-        session,
-        NewTower(
-            fingerprint=trained.fingerprint,
-            file=trained.file,
-            recipe=trained.recipe,
-            settings=trained.settings,
-            seed=trained.seed,
-            data_digest=trained.data_digest,
-            versions=trained.versions,
-            metrics=trained.metrics | {"search": pruning._asdict()},
-            history=trained.history,
-            threshold=trained.threshold,
-            frame=frame.to_bytes(),
-            gate=trained.gate.to_bytes(),
-        ),
+def lineage_of(lease: Lease, learnt: Learnt, trained: Trained) -> dict[str, Any]:
+    """What a tower comes from, to be stored with it."""
+    asked = lease.parameters
+    return {
+        "data": asked.get("data", "mnist"),
+        "source": learnt.data.source,
+        "digest": trained.data_digest,
+        "mnist_digits": learnt.of_data_set,
+        "stored_labels": learnt.stored,
+        "judged_pairs": 0,
+        "code": version("twinvec"),
+        "libraries": trained.versions,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "started_by": asked.get("started_by"),
+    }
+
+
+def new_tower(trained: Trained, frame: Frame, pruning: Pruning, lineage: dict[str, Any]) -> NewTower:
+    """A tower as it is registered, with the frame of its space."""
+    return NewTower(
+        fingerprint=trained.fingerprint,
+        file=trained.file,
+        recipe=trained.recipe,
+        settings=trained.settings,
+        seed=trained.seed,
+        data_digest=trained.data_digest,
+        versions=trained.versions,
+        metrics=trained.metrics | {"search": pruning._asdict()},
+        history=trained.history,
+        threshold=trained.threshold,
+        frame=frame.to_bytes(),
+        gate=trained.gate.to_bytes(),
+        lineage=lineage,
     )
+
+
+def register(session: Session, lease: Lease, new: NewTower, seconds: dict[str, float]) -> dict[str, Any]:
+    """Store the tower, and note it as what the job has made. Raises LeaseLost."""
+    close_training(session, lease, seconds)
+    tower = lifecycle.register(session, new)
     outcome = {
         "tower": tower.id,
         "fingerprint": tower.fingerprint,
@@ -142,7 +176,7 @@ def register(
         "metrics": tower.metrics,
         "history": tower.history,
     }
-    trainings.end(session, lease.job, outcome=outcome)
+    trainings.made(session, lease.job, outcome)
     return outcome
 
 

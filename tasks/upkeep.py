@@ -18,12 +18,13 @@ from sqlalchemy.orm import Session
 
 from db import locks, sessions
 from db.engine import is_unreachable, transact_once
-from db.queue import abandon, rescue
+from db.queue import abandon, rescue, trainings
 from db.vectors import backfill, lifecycle, partitions, placing
 from tasks.announce import announce
 from twinvec_client.contract.messages import BackfillDue, Sweep
 from worker import throttle
 from worker.app import app
+from worker.notices import notify
 from worker.outbox import depths, publish
 from worker.runtime import Runtime, runtime
 
@@ -51,7 +52,7 @@ def sweep(runtime: Runtime) -> None:
     fails does not stop those after it; what it raised is raised at the end, and at once where the database is away.
     """
     failed: Exception | None = None
-    for step in (end_silent, isolate, end_backfills, promote, repeat, end_abandoned, announce, place, drop_partitions):
+    for step in STEPS:
         try:
             step(runtime)
         except Exception as error:
@@ -97,6 +98,13 @@ def tell_of(decision: lifecycle.Decision) -> None:
         log.info("promoted tower %d (%.12s): no vector is due under it", decision.tower, decision.fingerprint)
     else:
         log.warning("rejected tower %d (%.12s): %s", decision.tower, decision.fingerprint, decision.rejected_because)
+
+
+def end_trainings(runtime: Runtime) -> None:
+    """End the training that waited for its tower to be live or rejected."""
+    if (job := run_exclusively(runtime, trainings.end_promoted)) is not None:
+        log.info("training %s has ended: its tower is a candidate no longer", job)
+        notify([job])
 
 
 def repeat(runtime: Runtime) -> None:
@@ -167,3 +175,17 @@ def queue_backfill(runtime: Runtime) -> None:
     if count := runtime.transact_long(backfill.queue_due):
         log.info("queued %d digits whose vectors are due", count)
         sweep(runtime)
+
+
+STEPS = (
+    end_silent,
+    isolate,
+    end_backfills,
+    promote,
+    end_trainings,
+    repeat,
+    end_abandoned,
+    announce,
+    place,
+    drop_partitions,
+)

@@ -96,7 +96,7 @@ def _schedule(settings: Settings) -> dict[str, Any]:
     every("backfill what is due", 600.0, BackfillDue())
     every("prune", settings.prune, Prune())
     if settings.train_cron is not None:
-        message = RetrainOnSchedule(recipe=settings.train_recipe)
+        message = RetrainOnSchedule(recipe=settings.train_recipe, data=settings.train_data)
         for at, schedule in enumerate(schedules(settings.train_cron)):  # one training at a time, however many ask
             every("retrain" if at == 0 else "retrain, by weekday", schedule, message)
     return entries

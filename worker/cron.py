@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 FIELDS = "minute hour day-of-month month day-of-week"
@@ -21,9 +23,10 @@ _LIMITS = {"minute": (0, 59), "hour": (0, 23), "day-of-month": (1, 31), "month":
 _PART = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d+))?")
 
 
-def schedules(cron: str) -> list[Any]:
+def schedules(cron: str, now: Callable[[], datetime] | None = None) -> list[Any]:
     """Celery's schedules, any of which starts what is scheduled: five fields joined by blanks, or one of `@daily` and
-    its like. 0 and 7 are Sunday; where day and weekday are both limited, either one will do. Raises ValueError.
+    its like. 0 and 7 are Sunday; where day and weekday are both limited, either one will do. now: their clock, if it is
+    not the machine's. Raises ValueError.
     """
     words = _MACROS.get(cron.strip().lower(), cron).split()
     if len(words) != len(_LIMITS):
@@ -32,8 +35,17 @@ def schedules(cron: str) -> list[Any]:
     weekday = {each % 7 for each in weekday}
     every_day, every_weekday = set(range(1, 32)), set(range(7))
     if words[2].startswith("*") or words[4].startswith("*"):
-        return [_crontab(minute, hour, day, month, weekday)]
-    return [_crontab(minute, hour, day, month, every_weekday), _crontab(minute, hour, every_day, month, weekday)]
+        return [_crontab(now, minute, hour, day, month, weekday)]
+    return [
+        _crontab(now, minute, hour, day, month, every_weekday),
+        _crontab(now, minute, hour, every_day, month, weekday),
+    ]
+
+
+def next_at(cron: str, now: datetime) -> datetime:
+    """When it is due next after `now`, which knows its time zone. Raises ValueError."""
+    due: list[datetime] = [now + each.remaining_estimate(now) for each in schedules(cron, lambda: now)]
+    return min(due)
 
 
 def _expand(name: str, field: str) -> set[int]:
@@ -64,8 +76,8 @@ def _number(name: str, word: str) -> int:
     return int(word)
 
 
-def _crontab(*fields: set[int]) -> Any:
+def _crontab(now: Callable[[], datetime] | None, *fields: set[int]) -> Any:
     from celery.schedules import crontab  # noqa: PLC0415  # loads Celery, for who has such a schedule
 
     minute, hour, day, month, weekday = (sorted(field) for field in fields)
-    return crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+    return crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday, nowfun=now)

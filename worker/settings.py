@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.recipes import RECIPES
 from twinvec_client.contract.broker import PREFIX, Sentinels, key_prefix, safe_broker_url, safe_url
+from twinvec_client.contract.states import TrainingData
 from worker.cron import schedules
 from worker.runfile import RunFile, run_file
 
@@ -76,6 +77,11 @@ class Settings(BaseSettings):
         None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`, or `@daily`. Unset: never"
     )
     train_recipe: str = Field("default", description="The recipe of scheduled trainings")
+    train_data: TrainingData = Field(
+        "both",
+        description="What scheduled trainings learn from: `mnist` (or what TWINVEC_DATA names), `stored` digits that "
+        "have a label, or `both`",
+    )
     lease: float = Field(
         60, gt=0, description="Seconds for which a claimed batch belongs to its worker without renewal"
     )

@@ -21,7 +21,7 @@ from cli.display.epochs import follow as follow_training
 from cli.errors import CommandError
 from cli.inputs.ids import find_job, shorten
 from cli.options import JobId, Json, Limit, Normalise
-from twinvec_client import EmbedJob, Failure, JobStatus, TrainingJob, TrainingProgress
+from twinvec_client import EmbedJob, Failure, JobStatus, RetrainingStage, TrainingJob, TrainingProgress
 
 _COLOURS = {
     "finished": "green",
@@ -204,7 +204,9 @@ def _describe(status: JobStatus) -> None:
             "cancelled": f"{status.cancelled:,}",
             "doubtful": f"{status.doubtful:,}",
         }
-    if status.progress and not status.final:
+    if status.stage and not status.final:
+        rows["stage"] = _stage(status.stage)
+    if status.progress and not status.final and not status.outcome:
         rows |= _progress(status.progress)
     if status.outcome:
         rows["tower"] = f"{status.outcome['tower']} ({status.outcome['fingerprint'][:12]})"
@@ -229,8 +231,16 @@ def _progress(at: TrainingProgress) -> dict[str, str]:
     rows |= {escape(name): f"{value:.4f}" for name, value in sorted(at.metrics.items())}
     rows["left"] = f"about {at.remaining:,.0f} s, and the evaluation"
     if at.attempt > 1:
-        rows["attempt"] = f"{at.attempt}: started over after its worker was lost"
+        rows["attempt"] = f"{at.attempt}: another worker went on after one was lost"
     return rows
+
+
+def _stage(at: RetrainingStage) -> str:
+    """How far a retraining is."""
+    if at.total is None:
+        return at.name
+    left = "" if at.remaining is None else f", about {at.remaining:,.0f} s left"
+    return f"{at.name}, {at.done:,} of {at.total:,}{left}"
 
 
 def _state(status: JobStatus) -> str:

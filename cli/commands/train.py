@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.connect import client
+from cli.connect import client, who
 from cli.display.console import out, print_json
 from cli.display.epochs import follow
 from cli.options import Json
@@ -37,7 +37,7 @@ def train(
     """
     if detach and plots is not None:
         raise typer.BadParameter("--plots waits for the tower, and --detach does not: give one of the two")
-    job = client().train(recipe=recipe, seed=seed)
+    job = client().train(recipe=recipe, seed=seed, started_by=who())
     if detach:
         print_json({"job": job.id}) if json else out.print(job.id)
         return

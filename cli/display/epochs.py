@@ -1,4 +1,7 @@
-"""A training's epochs as Keras prints them, from what its status says. It must not know Keras, nor the ledger."""
+"""A training's epochs as Keras prints them, and what follows until its tower is live, from what its status says.
+
+It must not know Keras, nor the ledger.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import IO, Self
 
-from twinvec_client import JobStatus, TrainingJob, TrainingOutcome, TrainingProgress
+from twinvec_client import JobStatus, RetrainingStage, TrainingJob, TrainingOutcome, TrainingProgress
 
 _WIDTH = 20  # characters of the bar
 _BOLD, _GREEN, _GREY, _PLAIN, _CLEAR = "\x1b[1m", "\x1b[32m", "\x1b[37m", "\x1b[0m", "\r\x1b[2K"
+_STAGES = {"backfill": "Backfill", "judging": "Judging"}  # what is printed of those after the last epoch
 _LOOK = 0.2  # seconds; a training says where it is twice a second
 
 
@@ -29,7 +33,8 @@ def follow(job: TrainingJob, stream: IO[str] | None = None) -> TrainingOutcome:
 class Epochs:
     """Fed with statuses, it prints `Epoch 1/5` and one line below it; on a terminal that line moves.
 
-    Elsewhere each epoch's line is printed once, when it is over.
+    Elsewhere each epoch's line is printed once, when it is over. The stages of a retraining after its last epoch are a
+    line each, in the same way.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -37,6 +42,8 @@ class Epochs:
         self._live = stream.isatty()
         self._at: TrainingProgress | None = None  # the progress that was seen last
         self._begun = 0.0  # seconds into the training when this epoch began
+        self._stored = False  # whether the tower was seen to be
+        self._stage = ""  # that was named last
 
     def __enter__(self) -> Self:
         return self
@@ -44,19 +51,37 @@ class Epochs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._live and self._at:
+        if self._live and (self._at or self._stage):
             self._write("\n")
 
     def show(self, status: JobStatus) -> None:
         """Print what is new in a status."""
-        if status.progress:
+        if status.progress and not self._stored:
             self._move_to(status.progress)
-        if status.outcome:
+        if status.outcome and not self._stored:
+            self._stored = True
             self._finish(status.outcome.get("history") or {})
+        if status.stage is not None and status.stage.name in _STAGES:
+            self._reach(status.stage)
+
+    def _reach(self, stage: RetrainingStage) -> None:
+        text = _STAGES[stage.name]
+        if stage.total is not None and (self._live or stage.name != self._stage):
+            text += f": {stage.done:,} of {stage.total:,}" if self._live else f" of {stage.total:,} digits"
+            if stage.remaining is not None and self._live:
+                text += f", about {stage.remaining:,.0f} s left"
+        if stage.name != self._stage and self._stage and self._live:
+            self._write("\n")
+        if self._live:
+            self._write(_CLEAR + text)
+        elif stage.name != self._stage:
+            self._write(text + "\n")
+        self._stage = stage.name
 
     def _move_to(self, progress: TrainingProgress) -> None:
         if self._at and progress.seconds < self._at.seconds:
-            self._write("\nthe worker was lost; another one starts over\n")
+            how = "starts over" if progress.epoch == 1 else f"goes on after epoch {progress.epoch - 1}"
+            self._write(f"\nthe worker was lost; another one {how}\n")
             self._at, self._begun = None, 0.0
         if self._at is None or progress.epoch != self._at.epoch:
             if self._at is not None:

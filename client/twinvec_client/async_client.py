@@ -16,6 +16,7 @@ from twinvec_client.chunks import Attributes, Labels
 from twinvec_client.client import Twinvec
 from twinvec_client.connection import Connection, StoppableConnection
 from twinvec_client.contract.broker import PREFIX
+from twinvec_client.contract.states import TrainingData
 from twinvec_client.delivery import Pace
 from twinvec_client.feed import Feed
 from twinvec_client.job import EmbedJob
@@ -31,6 +32,7 @@ from twinvec_client.results import (
     Judgement,
     Map,
     PairToJudge,
+    Schedule,
     StoredDigit,
     Suspects,
     Tower,
@@ -313,10 +315,34 @@ class AsyncTwinvec:
 
     @mirrors(Twinvec.train)
     async def train(
-        self, *, recipe: str = "default", seed: int = 0, on_finish: Callback | None = None
+        self,
+        *,
+        recipe: str = "default",
+        seed: int = 0,
+        on_finish: Callback | None = None,
+        started_by: str | None = None,
     ) -> AsyncTrainingJob:
-        job = await self._run(lambda tv: tv.train(recipe=recipe, seed=seed, on_finish=on_finish))
+        job = await self._run(lambda tv: tv.train(recipe=recipe, seed=seed, on_finish=on_finish, started_by=started_by))
         return AsyncTrainingJob(self._offload, job.id, self._pace())
+
+    @mirrors(Twinvec.retrain)
+    async def retrain(
+        self,
+        *,
+        data: TrainingData = "both",
+        recipe: str = "default",
+        seed: int | None = None,
+        on_finish: Callback | None = None,
+        started_by: str | None = None,
+    ) -> AsyncTrainingJob:
+        job = await self._run(
+            lambda tv: tv.retrain(data=data, recipe=recipe, seed=seed, on_finish=on_finish, started_by=started_by)
+        )
+        return AsyncTrainingJob(self._offload, job.id, self._pace())
+
+    @mirrors(Twinvec.schedule)
+    async def schedule(self) -> Schedule:
+        return await self._run(lambda tv: tv.schedule())
 
     @mirrors(Twinvec.towers)
     async def towers(self) -> list[Tower]:

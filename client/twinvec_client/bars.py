@@ -58,8 +58,11 @@ class _RichBar(Bar):
         )
 
     def training(self, status: JobStatus) -> None:
-        at = status.progress
-        if at is None:
+        stage, at = status.stage, status.progress
+        if stage is not None and stage.total is not None:
+            self.progress.update(self.task, completed=stage.done, total=stage.total, description="backfill")
+            return
+        if at is None or status.outcome is not None:
             return
         done = (at.epoch - 1) * at.steps + at.step
         metrics = " ".join(f"{name} {value:.4f}" for name, value in at.metrics.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -23,6 +24,7 @@ from twinvec_client.contract.limits import (
     MAX_COLLECTIONS,
     MAX_K,
     MAX_KEY_CHARS,
+    MAX_STARTER_CHARS,
     is_name,
 )
 from twinvec_client.contract.messages import (
@@ -34,9 +36,12 @@ from twinvec_client.contract.messages import (
     Nearest,
     Query,
     Requeue,
+    Retrain,
+    ShowSchedule,
     StartTraining,
     StatusOf,
 )
+from twinvec_client.contract.states import TrainingData
 from twinvec_client.delivery import Pace, deliver, new_job
 from twinvec_client.errors import InvalidRequest, PictureRefused, UnknownJob, UnknownKey
 from twinvec_client.fields import read_distance, read_integer, read_label, write_attributes
@@ -52,6 +57,7 @@ from twinvec_client.results import (
     Judgement,
     Map,
     PairToJudge,
+    Schedule,
     StoredDigit,
     Suspects,
     Tower,
@@ -400,14 +406,49 @@ class Twinvec:
             self._connection, collection=collection, limit=limit, most=most, towers=self.towers(), progress=progress
         )
 
-    def train(self, *, recipe: str = "default", seed: int = 0, on_finish: Callback | None = None) -> TrainingJob:
+    def train(
+        self,
+        *,
+        recipe: str = "default",
+        seed: int = 0,
+        on_finish: Callback | None = None,
+        started_by: str | None = None,
+    ) -> TrainingJob:
         """Start a training on a worker, by a recipe: `notebook`, `quick`, `default` or `conv`.
 
-        on_finish: a Celery task of yours that is told of its end.
+        on_finish: a Celery task of yours that is told of its end. started_by: who asks, to be kept with the tower.
         Raises TrainingRunning while another goes on, InvalidRequest.
         """
-        request = StartTraining(job=new_job(), recipe=recipe, seed=seed, callback=on_finish)
+        request = StartTraining(
+            job=new_job(), recipe=recipe, seed=seed, callback=on_finish, started_by=_starter(started_by)
+        )
         return TrainingJob(self._connection, self._connection.ask(request)["job"], self._pace())
+
+    def retrain(
+        self,
+        *,
+        data: TrainingData = "both",
+        recipe: str = "default",
+        seed: int | None = None,
+        on_finish: Callback | None = None,
+        started_by: str | None = None,
+    ) -> TrainingJob:
+        """Train a tower, embed what is stored under it, and let it go live where it is no worse: one job.
+
+        It ends when the tower is live or rejected; `status().stage` says how far it is. A worker that dies is followed
+        by another, which goes on from the last epoch. data: `mnist`, `stored` digits that have a label, or `both`;
+        those that are held out, to judge towers, are never trained on. seed: drawn where it is None. on_finish,
+        started_by: as of `train`. Raises TrainingRunning while another goes on, InvalidRequest.
+        """
+        drawn = secrets.randbelow(2**32) if seed is None else seed
+        request = Retrain(
+            job=new_job(), recipe=recipe, seed=drawn, data=data, callback=on_finish, started_by=_starter(started_by)
+        )
+        return TrainingJob(self._connection, self._connection.ask(request)["job"], self._pace())
+
+    def schedule(self) -> Schedule:
+        """When towers are retrained by themselves, and what came of it last."""
+        return Schedule.read(self._connection.ask(ShowSchedule())["schedule"])
 
     def towers(self) -> list[Tower]:
         """Every tower that was trained, newest first."""
@@ -475,6 +516,12 @@ class _Filters(NamedTuple):
             "attributes": attributes,
             "max_distance": None if self.max_distance == math.inf else read_distance("max_distance", self.max_distance),
         }
+
+
+def _starter(name: str | None) -> str | None:
+    if name is not None and not is_name(name, MAX_STARTER_CHARS):
+        raise InvalidRequest(f"started_by {name!r:.80}: a string of 1 to {MAX_STARTER_CHARS} characters without NUL")
+    return name
 
 
 def _collections(collection: str | Sequence[str] | None) -> str | list[str] | None:

@@ -133,7 +133,8 @@ class TrainingJob(_Job):
     def stop(self) -> JobStatus:
         """End the training early: the tower is what it has learnt best so far. `cancel` keeps none.
 
-        It stops within seconds; `wait` returns its tower. Raises InvalidRequest before it has begun.
+        It stops within seconds; `wait` returns its tower. Raises InvalidRequest before it has begun, and where a
+        retraining has made its tower.
         """
         return JobStatus.read(self._connection.ask(StopTraining(job=self.id)))
 
@@ -144,7 +145,9 @@ class TrainingJob(_Job):
         progress: bool = False,
         on_status: Callable[[JobStatus], None] | None = None,
     ) -> TrainingOutcome:
-        """Wait until the tower is stored. Raises TrainingFailed, and NotReady after `timeout` seconds.
+        """Wait until the tower is stored, of a retraining until it is live or rejected.
+
+        Raises TrainingFailed where there is no tower, and NotReady after `timeout` seconds.
 
         on_status: called with every status that `follow` gives.
         """

@@ -17,6 +17,8 @@ from twinvec_client.contract.answers import (
     Judgement,
     Match,
     Neighbour,
+    RetrainingStage,
+    Schedule,
     StoredDigit,
     Suspect,
     Tower,
@@ -41,6 +43,8 @@ __all__ = [
     "Match",
     "Neighbour",
     "PairToJudge",
+    "RetrainingStage",
+    "Schedule",
     "StoredDigit",
     "Suspect",
     "Suspects",
@@ -91,7 +95,8 @@ class Deleted:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """The tower that a training made. status: `live`, or `candidate` while older digits are embedded under it.
+    """The tower that a training made. status: `live`, or `candidate` while older digits are embedded under it; of a
+    retraining, which waits for that, `live` or `rejected`.
 
     metrics: measured after training. history: Keras's, by metric, a value an epoch.
     """

@@ -12,14 +12,16 @@ from db.errors import UnknownJob
 from db.queue.dead import close
 from db.queue.failures import waiting_for
 from db.queue.jobs import status
+from db.queue.trainings import forget
 from db.states import EMBEDDED_UNDER, FINAL, OPEN, BatchState, JobKind
 from db.tables import Batch, Digit, Embedding, Job, Tower
+from db.vectors import lifecycle
 
 
 def cancel_job(session: Session, id: uuid.UUID) -> None:
     """Cancel a job: finished batches stay, open ones are cancelled. An ended job is left as it is.
 
-    Raises UnknownJob.
+    The candidate of a training that was to promote it is rejected. Raises UnknownJob.
     """
     row = session.execute(
         select(Job).where(Job.id == id, Job.pruned_at.is_(None)).with_for_update(key_share=True)
@@ -31,6 +33,10 @@ def cancel_job(session: Session, id: uuid.UUID) -> None:
     row.cancelled_at = func.now()
     if row.kind != JobKind.EMBED:
         row.ended_at = func.now()
+    if row.kind == JobKind.TRAIN:
+        forget(session, id)
+        if row.outcome is not None:
+            lifecycle.reject(session, row.outcome["tower"], f"its training {id} was cancelled")
     cancel_open(session, id)
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from db.errors import NotRescuable, UnknownBatch
 from db.queue.callbacks import ANEW
 from db.queue.failures import KEPT_BYTES, OF_DEAD, LedgerReason, fail
+from db.queue.trainings import forget
 from db.states import EMBEDDED_UNDER, BatchState, JobKind
 from db.tables import Batch, Digit, Failure, Job, Tower
 
@@ -108,6 +109,7 @@ def bury(session: Session, batch: Batch, reason: LedgerReason, why: str, *, kept
         fail(session, job.id, batch.digits, reason, why, kept_bytes=kept_bytes)
     else:
         job.message, job.ended_at = f"batch {batch.id}: {why}", func.now()
+        forget(session, job.id)
     batch.failed = (batch.failed or 0) + len(batch.digits)
     batch.message = why
     close(batch, BatchState.DEAD)

@@ -14,6 +14,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
 from db.errors import UnknownJob
+from db.queue import stages
 from db.states import EMBEDDED_UNDER, OPEN, BatchState, JobKind, JobState
 from db.tables import Batch, Digit, Job, Tower
 
@@ -22,7 +23,8 @@ from db.tables import Batch, Digit, Job, Tower
 class JobStatus:
     """Where a job stands at one moment. Counts are of items; `doubtful` of the stored digits that it brought.
 
-    created_at: ISO 8601. seconds: from then to its end, or to now.
+    created_at: ISO 8601. seconds: from then to its end, or to now. stage: of a training that is to promote its tower,
+    as `stages.of` says it.
     """
 
     id: str
@@ -41,6 +43,7 @@ class JobStatus:
     progress: dict[str, Any] | None
     outcome: dict[str, Any] | None
     doubtful: int
+    stage: dict[str, Any] | None = None
 
 
 def status(session: Session, id: uuid.UUID) -> JobStatus:
@@ -99,10 +102,10 @@ def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> li
         .order_by(Job.created_at.desc())
     )
     towers = session.execute(select(func.count()).where(Tower.status.in_(EMBEDDED_UNDER))).scalar_one()
-    return [_status(row, has_tower=bool(towers)) for row in session.execute(query)]
+    return [_status(session, row, has_tower=bool(towers)) for row in session.execute(query).all()]
 
 
-def _status(row: Any, *, has_tower: bool) -> JobStatus:
+def _status(session: Session, row: Any, *, has_tower: bool) -> JobStatus:
     job: Job = row.Job
     return JobStatus(
         id=str(job.id),
@@ -121,6 +124,7 @@ def _status(row: Any, *, has_tower: bool) -> JobStatus:
         progress=job.progress,
         outcome=job.outcome,
         doubtful=row.doubtful,
+        stage=stages.of(session, job),
     )
 
 
@@ -154,4 +158,4 @@ def _other_state(job: Job, row: Any) -> JobState:
         return JobState.CANCELLED
     if job.ended_at is not None:
         return JobState.FAILED if job.message else JobState.FINISHED
-    return JobState.RUNNING if row.leased or row.succeeded else JobState.QUEUED
+    return JobState.RUNNING if row.leased or row.succeeded or job.outcome is not None else JobState.QUEUED

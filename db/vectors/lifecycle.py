@@ -23,7 +23,8 @@ class NewTower:
 
     file: the bytes of the `.keras` file. fingerprint: SHA-256 of its weights, hex. frame: of its space, as
     `db.vectors.frame` writes it; None where there is none, and every query compares all vectors. gate: as
-    `training.fit.gate` writes it; None where there is none, and no digit is doubtful.
+    `training.fit.gate` writes it; None where there is none, and no digit is doubtful. lineage: what it was trained on,
+    by which versions, and who or what started that.
     """
 
     fingerprint: str
@@ -38,6 +39,7 @@ class NewTower:
     threshold: float
     frame: bytes | None = None
     gate: bytes | None = None
+    lineage: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def register(session: Session, tower: NewTower) -> Tower:
                 file_digest=hashlib.sha256(tower.file).digest(),
                 frame=func.coalesce(Tower.frame, tower.frame),  # processes remember the one there was
                 gate=func.coalesce(Tower.gate, tower.gate),
+                lineage=tower.lineage,
             )
         )
         id = known.id

@@ -75,6 +75,12 @@ def searched(session: Session) -> Space:
     )
 
 
+def newest_started_by(session: Session, name: str) -> int | None:
+    """The id of the newest tower that this started, by its lineage."""
+    query = select(Tower.id).where(Tower.lineage["started_by"].astext == name).order_by(Tower.id.desc())
+    return session.execute(query.limit(1)).scalar()
+
+
 def with_file(session: Session, id: int) -> Tower:
     """A tower with its `.keras` file loaded, which is None once it is pruned."""
     return session.execute(select(Tower).where(Tower.id == id).options(undefer(Tower.file))).scalar_one()

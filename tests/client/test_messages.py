@@ -137,6 +137,7 @@ def example(kind: type[Message]) -> dict[str, Any]:
         "queries": [], "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0, "label": None,
         "max_distance": None, "match": False, "count": 0, "tower": None, "distance": None, "every": 1,
         "other_collection": "c", "others": ["b"], "same": [None], "by": None,
+        "data": "both", "started_by": None,
     }  # fmt: skip
     by_key = {"after": ""}
     some = {"keys": ["a"]}
@@ -257,7 +258,8 @@ def test_what_cannot_be_called_back_is_refused_on_both_sides(name: Any) -> None:
 
 
 def test_a_callback_travels_as_the_contract_has_it() -> None:
-    request = StartTraining(job=example(StartTraining)["job"], recipe="quick", seed=0, callback=PublicCallback("a"))
+    request = StartTraining.read(example(StartTraining))
+    request = msgspec.structs.replace(request, callback=PublicCallback("a"))
     assert request.write()["callback"] == {"task": "a", "queue": "celery"}
     assert StartTraining.read(request.write()).callback == Callback("a", "celery")
 

@@ -23,7 +23,7 @@ from tests.makers import Ledger
 from tests.security.conftest import as_role, execute
 from tests.security.documented import statements
 
-LEDGER = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements")
+LEDGER = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints")
 TABLES = (*LEDGER, "installation", "alembic_version")
 
 
@@ -106,8 +106,13 @@ def test_failures_cancels_trainings_and_pruning_run_under_its_role(ledger: Ledge
     ledger(cancel_job, cancelled)
     assert "unwanted" not in makers.stored(ledger, "others")
 
-    training, _ = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
+    training, batch = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
     assert ledger(trainings.report_progress, training, {"epoch": 1}) is False
+    lease = makers.claim(ledger, batch)
+    ledger(trainings.keep_material, lease, digits=[1], labels=[7], left_out=[])
+    ledger(trainings.keep_state, lease, 1, b"after one epoch")
+    assert ledger(trainings.state, training) == b"after one epoch"
+    ledger(trainings.forget, training)
 
     makers.age(ledger, 31)
     assert makers.prune(ledger).jobs >= 1
@@ -137,7 +142,7 @@ def test_the_rights_that_a_start_asks_for_are_those_the_page_grants(worker: Engi
 def test_a_role_that_only_reads_is_told_what_a_worker_needs(reader: Engine) -> None:
     with reader.connect() as connection:
         (fault,) = table_faults(connection)
-    assert fault.found.startswith("the role twinvec_reader lacks DELETE on batches, digits, ")
+    assert fault.found.startswith("the role twinvec_reader lacks DELETE on batches, checkpoints, digits, ")
     assert "SELECT" not in fault.found
 
 

@@ -98,7 +98,9 @@ def test_what_a_dead_worker_held_in_redis_comes_back_under_the_least_rights(
 ) -> None:
     """As kombu leaves a message whose holder dies: noted as unacknowledged, long ago."""
     jobs = len(secured.application.jobs())
-    request = StartTraining(job="00000000-0000-4000-8000-000000000001", recipe="notebook", seed=2, callback=None)
+    request = StartTraining(
+        job="00000000-0000-4000-8000-000000000001", recipe="notebook", seed=2, callback=None, started_by=None
+    )
     elsewhere = sender(secured, prefix=f"{KEY_PREFIX}elsewhere:")
     elsewhere.send_task(request.task, kwargs=request.write(), queue="control")
     popped = admin.rpop(f"{KEY_PREFIX}elsewhere:control")
@@ -137,7 +139,9 @@ def test_pickles_json_and_unknown_tasks_are_set_aside_and_not_run(
     bomb = tmp_path / "went off"
     trainings = sum(job.kind == "train" for job in secured.application.jobs())
     workers = worker_pids(secured)
-    request = StartTraining(job="00000000-0000-4000-8000-000000000002", recipe="notebook", seed=3, callback=None)
+    request = StartTraining(
+        job="00000000-0000-4000-8000-000000000002", recipe="notebook", seed=3, callback=None, started_by=None
+    )
 
     sender(secured, serializer="pickle").send_task(ListJobs.task, args=(Bomb(bomb),), queue="control")
     sender(secured, serializer="json").send_task(request.task, kwargs=request.write(), queue="control")

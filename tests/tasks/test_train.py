@@ -20,19 +20,41 @@ from tasks.answering import InvalidRequest
 from tasks.lifecycle import retrain, start
 from tasks.train import train
 from tests.makers import MAX_ATTEMPTS, expire, fitted, item, rescue, send, status, tower_statuses
+from training.data.mnist import read_npz
 from training.fit.progress import Progress
 from twinvec_client.contract.messages import BadMessage, RetrainOnSchedule, StartTraining
 from worker.runtime import Runtime
 from worker.settings import Settings
 
+SAMPLE = read_npz(Path(__file__).parents[1] / "data" / "mnist-sample.npz")
+
 
 class Room:
-    """Stands where `training.fit.train` does: one epoch, during which something may happen."""
+    """Stands where `training.fit.train` does: one epoch, during which something may happen.
+
+    data, checkpoint: what the last training was given. after: what it keeps after its epoch.
+    """
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[], Any] = lambda: None
+        self.data: Any = None
+        self.checkpoint: bytes | None = None
+        self.after: bytes | None = None
 
-    def train(self, recipe: Any, data: Any, *, seed: int, on_progress: Callable[[Any], None], **_: Any) -> Any:
+    def train(
+        self,
+        recipe: Any,
+        data: Any,
+        *,
+        seed: int,
+        on_progress: Callable[[Any], None],
+        on_checkpoint: Callable[[int, bytes], None],
+        checkpoint: bytes | None,
+        **_: Any,
+    ) -> Any:
+        self.data, self.checkpoint = data, checkpoint
+        if self.after is not None:
+            on_checkpoint(1, self.after)
         on_progress(Progress(1, 1, 1, 2, {"loss": 0.5}, 1.0, 1.0))
         self.meanwhile()
         on_progress(Progress(1, 1, 2, 2, {"loss": 0.1}, 2.0, 0.0))
@@ -41,10 +63,10 @@ class Room:
 
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Room:
-    """The stand-in, and no data to look for."""
+    """The stand-in, and a few digits in the place of MNIST."""
     room = Room()
     monkeypatch.setitem(sys.modules, "training.fit.train", room)
-    monkeypatch.setattr("training.data.mnist.load", lambda path: None)
+    monkeypatch.setattr("training.data.mnist.load", lambda path: SAMPLE)
     return room
 
 
@@ -53,7 +75,7 @@ def started(runtime: Runtime, seed: int = 0) -> tuple[uuid.UUID, int]:
 
 
 def asked(recipe: Any = "notebook", seed: Any = 0, job: str | None = None) -> StartTraining:
-    return StartTraining(job=job or str(uuid.uuid4()), recipe=recipe, seed=seed, callback=None)
+    return StartTraining(job=job or str(uuid.uuid4()), recipe=recipe, seed=seed, callback=None, started_by=None)
 
 
 def test_a_training_registers_its_tower_and_ends_its_job_with_it(runtime: Runtime, room: Room) -> None:
@@ -181,6 +203,6 @@ def test_a_training_that_cannot_be_is_refused(runtime: Runtime, recipe: Any, see
 
 
 def test_the_schedule_leaves_it_where_a_training_is_under_way(runtime: Runtime, broker: Redis) -> None:
-    retrain(RetrainOnSchedule(recipe="notebook"), runtime)
-    retrain(RetrainOnSchedule(recipe="notebook"), runtime)
+    retrain(RetrainOnSchedule(recipe="notebook", data="both"), runtime)
+    retrain(RetrainOnSchedule(recipe="notebook", data="both"), runtime)
     assert broker.llen("twinvec:train") == 1

@@ -1,6 +1,9 @@
 """A training learns, reports how far it is, and gives the same tower for the same seed."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +14,17 @@ from training.fit.progress import Progress
 from training.fit.train import train
 from training.model.embedder import Embedder
 from training.model.storage import fingerprint, load
-from training.recipes import NOTEBOOK, RECIPES
+from training.recipes import DEFAULT, NOTEBOOK, RECIPES
 
+ANOTHER = f"""
+from dataclasses import replace
+from pathlib import Path
+from training.data.mnist import read_npz
+from training.fit.train import train
+from training.recipes import DEFAULT
+sample = read_npz(Path({str(Path(__file__).parents[1] / "data" / "mnist-sample.npz")!r}))
+print(train(replace(DEFAULT, epochs=2), sample, seed=3).fingerprint)
+"""
 SHORT = replace(NOTEBOOK, epochs=2)
 
 pytestmark = pytest.mark.usefixtures("costly")
@@ -50,6 +62,12 @@ def test_the_same_seed_trains_the_same_tower(sample: Dataset) -> None:
     assert first.fingerprint == second.fingerprint
     assert first.history == second.history
     assert first.fingerprint != other.fingerprint
+
+
+def test_another_process_trains_the_same_tower(sample: Dataset) -> None:
+    recipe = replace(DEFAULT, epochs=2)  # as random as a recipe is
+    done = subprocess.run([sys.executable, "-c", ANOTHER], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == train(recipe, sample, seed=3).fingerprint
 
 
 def test_every_epoch_is_reported_and_time_left_runs_out(sample: Dataset) -> None:

@@ -127,7 +127,7 @@ def read_arrays(path: Path, *, transposed: bool | None = None) -> Dataset:
         held = ", ".join(name or "one without a name" for name in arrays) or "no pictures"
         raise DataError(f"{path} holds the sets {held}; train and test, or one that is split, are needed.")
     ((images, labels),) = arrays.values()
-    return _split(images, labels, str(path))
+    return split(images, labels, str(path))
 
 
 def _what(split: str) -> str:
@@ -149,7 +149,7 @@ def read_folders(path: Path) -> Dataset:
         test_images, test_labels = _read_tree(trees["test"])
         arrays = (train_images, train_labels, test_images, test_labels)
         return _labelled(dict(zip(ARRAYS, arrays, strict=True)), str(path))
-    return _split(*_read_tree(path), str(path))
+    return split(*_read_tree(path), str(path))
 
 
 def images_of(images: AnyArray, name: str) -> Uint8:
@@ -203,7 +203,7 @@ def _codes(labels: AnyArray) -> Uint8:
     return places.astype(np.uint8)
 
 
-def _split(images: Uint8, labels: AnyArray, source: str) -> Dataset:
+def split(images: Uint8, labels: AnyArray, source: str) -> Dataset:
     """A data set split class by class, the same way each time: one in TEST_SHARE, at least one, is for the test."""
     if labels.size != len(images):
         raise DataError(f"{source} has {len(images):,} images and {labels.size:,} labels; each image needs its label.")

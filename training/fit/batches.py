@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from training.arrays import Float32, Uint8
+from training.arrays import AnyArray, Float32, Uint8
 from training.backend import keras
 from training.fit.augment import warped, weakened
 from training.fit.pairs import Pairs
@@ -14,7 +15,43 @@ from training.model.siamese import PIXELS, scaled
 from training.recipes import Recipe
 
 
-class PairBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
+class _Shuffled(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
+    """Batches whose order, and all else that is random, is decided by one generator, epoch after epoch.
+
+    order: of the epoch that is under way, or of the next one; rng: None where the order stays.
+    """
+
+    order: AnyArray
+    rng: np.random.Generator | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs_done = 0
+        self._from: dict[str, Any] | None = None
+
+    def go_on(self, *, order: AnyArray, rng: dict[str, Any], epochs_done: int) -> None:
+        """Begin the next epoch from here: Keras shuffles, and may draw a batch or two, before it begins one.
+
+        rng: the state of a bit generator. Raises ValueError where the order is of other data.
+        """
+        if len(order) != len(self.order):
+            raise ValueError(f"an order of {len(order)} for {len(self.order)}")
+        self._from = {"order": order, "rng": rng, "epochs_done": epochs_done}
+
+    def on_epoch_begin(self) -> None:
+        if self._from is not None:
+            self.order, self.epochs_done = self._from["order"].copy(), self._from["epochs_done"]
+            if self.rng is not None:
+                self.rng.bit_generator.state = self._from["rng"]
+            self._from = None
+
+    def on_epoch_end(self) -> None:
+        if self.rng is not None:
+            self.rng.shuffle(self.order)
+        self.epochs_done += 1
+
+
+class PairBatches(_Shuffled):
     """Pairs as ((b, 784), (b, 784)) float32 with (b, 1) float32 `same`.
 
     pixels: (n, 784) float32, gathered batch by batch: 120,000 pairs of them would be 750 MB. rng: shuffles the pairs
@@ -35,17 +72,15 @@ class PairBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no 
         one, other = self.pixels[self.pairs.one[chosen]], self.pixels[self.pairs.other[chosen]]
         return (one, other), self.pairs.same[chosen]
 
-    def on_epoch_end(self) -> None:
-        if self.rng is not None:
-            self.rng.shuffle(self.order)
 
-
-class ImageBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
+class ImageBatches(_Shuffled):
     """Images as (b, 784) float32 in 0..1 with (b, 1) labels, shuffled every epoch, each time with new distortions.
 
     images: (n, 28, 28) uint8. The rest, too few for a batch, is left out until the next shuffle, so that every
     batch has the same shape and the model is compiled once.
     """
+
+    rng: np.random.Generator
 
     def __init__(self, images: Uint8, labels: Uint8, recipe: Recipe, rng: np.random.Generator) -> None:
         super().__init__()
@@ -53,7 +88,6 @@ class ImageBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
         self.recipe, self.rng = recipe, rng
         self.batch_size = min(recipe.batch_size, len(images))
         self.order = rng.permutation(len(images))
-        self.epochs_done = 0
 
     def __len__(self) -> int:
         return len(self.order) // self.batch_size
@@ -61,10 +95,6 @@ class ImageBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
     def __getitem__(self, index: int) -> tuple[Float32, Uint8]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         return self._pixels(self.images[chosen]), self.labels[chosen]
-
-    def on_epoch_end(self) -> None:
-        self.rng.shuffle(self.order)
-        self.epochs_done += 1
 
     def _pixels(self, images: Uint8) -> Float32:
         warp = self.recipe.warp

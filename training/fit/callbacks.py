@@ -15,12 +15,15 @@ REPORT_EVERY = 0.5  # seconds, at most
 
 
 class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Reports how far the training is, and ends it when asked to."""
+    """Reports how far the training is, and ends it when asked to. earlier: seconds that epochs before took."""
 
-    def __init__(self, report: Callable[[Progress], None] | None, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, report: Callable[[Progress], None] | None, should_stop: Callable[[], bool], *, earlier: float = 0.0
+    ) -> None:
         super().__init__()
         self.report, self.should_stop = report, should_stop
-        self.start = self.reported = time.perf_counter()
+        self.reported = time.perf_counter()
+        self.start = self.reported - earlier
         self.epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import platform
 import sys
 import time
@@ -20,6 +22,7 @@ from training.errors import TrainingError
 from training.fit.batches import ImageBatches, PairBatches
 from training.fit.calibration import Calibration, calibrate
 from training.fit.callbacks import Best, Reporter
+from training.fit.checkpoints import Checkpoint, Checkpoints, restore
 from training.fit.evaluation import Evaluation, evaluate, neighbours
 from training.fit.gate import Gate
 from training.fit.pairs import draw_pairs
@@ -31,6 +34,8 @@ from training.model.folding import folded
 from training.model.siamese import Tensor, build_network, build_twins, contrastive_loss, pair_accuracy, scaled
 from training.model.storage import fingerprint, save
 from training.recipes import Recipe
+
+log = logging.getLogger(__name__)
 
 STEPS_PER_EXECUTION = 25  # batches a call of the backend: the same sums, a quarter of the CPU time less
 VALIDATION_BATCH = 1000  # pairs
@@ -75,20 +80,28 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     verbose: int | str = 0,
     should_stop: Callable[[], bool] = lambda: False,
+    on_checkpoint: Callable[[int, bytes], None] | None = None,
+    checkpoint: bytes | None = None,
 ) -> Trained:
     """Train by a recipe, the same way for the same seed, and evaluate on the test images.
 
     on_progress: called at the end of every epoch, and in between at most twice a second; an error that it raises ends
     the training and is raised here. should_stop: called as often; once it is true, no further batch is trained on, and
     the tower is the best so far: that of the epoch with the lowest loss. verbose: as Keras's `fit`, 1 prints a bar an
-    epoch. Raises DataError if nothing can be learnt from the data, for instance if they have only one class, and
-    TrainingError if the weights have become NaN.
+    epoch. on_checkpoint: called after an epoch with how many are over and with what a later call goes on from, given
+    as `checkpoint`; that is not used where it is of another recipe, seed, data or version. Raises DataError if nothing
+    can be learnt from the data, for instance if they have only one class, and TrainingError if the weights have become
+    NaN.
     """
     checked(data)
     start, cpu_start = time.perf_counter(), time.process_time()
     network = build_network(recipe, seed=seed)
     plan = PLANS[recipe.pairs](recipe, network, data, np.random.default_rng(seed))
-    history, kept = _fit(recipe, network, plan, [Reporter(on_progress, should_stop)], verbose)
+    of = {"recipe": asdict(recipe), "seed": seed, "data": data.digest, "versions": versions()}
+    resumed = Resumption(of, _usable(checkpoint, of), on_checkpoint)
+    earlier = (0.0, 0.0) if resumed.kept is None else (resumed.kept.seconds, resumed.kept.cpu_seconds)
+    start, cpu_start = start - earlier[0], cpu_start - earlier[1]
+    history, kept = _fit(recipe, network, plan, partial(Reporter, on_progress, should_stop), resumed, verbose)
     tower = folded(network)
     if not all(np.isfinite(weights).all() for weights in tower.get_weights()):
         raise TrainingError("the training diverged: the tower's weights hold NaN; lower the recipe's learning rate")
@@ -98,6 +111,7 @@ def train(
     evaluation, calibration = measure(vectors, queries, data, threshold=recipe.threshold)
     measured = asdict(evaluation) | {"calibration": None if calibration is None else asdict(calibration)}
     took = {"seconds": seconds, "cpu_seconds": cpu_seconds, "epochs": len(history["loss"])}
+    took |= {} if resumed.kept is None else {"resumed_after_epoch": resumed.kept.epoch}
     return Trained(
         tower=tower,
         file=save(tower),
@@ -142,15 +156,40 @@ def plan_batch_pairs(recipe: Recipe, network: keras.Model, data: Dataset, rng: n
 PLANS = {"drawn": plan_drawn_pairs, "batch": plan_batch_pairs}
 
 
+class Resumption(NamedTuple):
+    """What is trained on what, as a checkpoint says it; the checkpoint to go on from; and who keeps the next ones."""
+
+    of: dict[str, Any]
+    kept: Checkpoint | None
+    keep: Callable[[int, bytes], None] | None
+
+
+def _usable(checkpoint: bytes | None, of: dict[str, Any]) -> Checkpoint | None:
+    """A checkpoint of the same training; None, and a line in the log, where there is none."""
+    if checkpoint is None:
+        return None
+    try:
+        kept = Checkpoint.read(checkpoint)
+    except TrainingError as error:
+        log.warning("began the training anew: %s", error)
+        return None
+    here = json.loads(json.dumps(of))
+    if differing := [name for name in here if kept.of.get(name) != here[name]]:
+        log.warning("began the training anew: its checkpoint is of another %s", " and ".join(differing))
+        return None
+    return kept
+
+
 def _fit(
     recipe: Recipe,
     network: keras.Model,
     plan: TrainingPlan,
-    callbacks: list[Any],
+    reporter: Callable[..., Reporter],
+    resumed: Resumption,
     verbose: int | str,
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """The history, and of a training that was stopped the epoch whose weights were kept."""
-    model, best = plan.model, Best(network)
+    """The history, and of a training that was stopped the epoch whose weights were kept. Raises TrainingError."""
+    model, best, kept = plan.model, Best(network), resumed.kept
     rate = recipe.learning_rate
     if recipe.cosine:
         rate = keras.optimizers.schedules.CosineDecay(rate, recipe.epochs * len(plan.batches))
@@ -161,19 +200,34 @@ def _fit(
         # PyTorch takes one batch at a time.
         steps_per_execution=1 if keras.backend.backend() == "torch" else STEPS_PER_EXECUTION,
     )
-    history = model.fit(
-        plan.batches,
-        validation_data=plan.validation,
-        epochs=recipe.epochs,
-        callbacks=[best, *callbacks],
-        shuffle=False,  # the batches shuffle themselves, by the seed
-        verbose=verbose,
-    ).history
-    kept = {}
+    history: dict[str, list[float]] = {}
+    earlier = (0.0, 0.0)
+    if kept is not None:
+        restore(kept, network, model, plan.batches, best)
+        history, earlier = kept.history, (kept.seconds, kept.cpu_seconds)
+        log.info("went on after epoch %d of %d", kept.epoch, recipe.epochs)
+    callbacks: list[Any] = [best, reporter(earlier=earlier[0])]
+    if resumed.keep is not None:
+        callbacks.append(
+            Checkpoints(resumed.keep, resumed.of, network, plan.batches, best, earlier=earlier, history=history)
+        )
+    begin = 0 if kept is None else kept.epoch
+    if begin < recipe.epochs:
+        new = model.fit(
+            plan.batches,
+            validation_data=plan.validation,
+            epochs=recipe.epochs,
+            initial_epoch=begin,
+            callbacks=callbacks,
+            shuffle=False,  # the batches shuffle themselves, by the seed
+            verbose=verbose,
+        ).history
+        history = {name: [*history.get(name, []), *(float(value) for value in values)] for name, values in new.items()}
+    ended = {}
     if model.stop_training:
         best.restore()
-        kept = {"kept_epoch": best.epoch}
-    return {name: [float(value) for value in values] for name, values in history.items()}, kept
+        ended = {"kept_epoch": best.epoch}
+    return history, ended
 
 
 def measure(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypedDict
 
 from twinvec_client.contract.reasons import Reason
-from twinvec_client.contract.states import FINAL, JobKind, JobState, TowerStatus
+from twinvec_client.contract.states import FINAL, JobKind, JobState, StageName, TowerStatus, TrainingData
 
 _JSON = {"wire": "string: a JSON object"}  # of a field that travels as text: msgpack lacks some of JSON's numbers
 
@@ -249,7 +249,8 @@ class TrainingProgress(_Record):
     """How far a training is.
 
     epoch and step count from 1. metrics: of the epoch so far, by Keras's names. seconds: since its start; remaining:
-    as it goes now, without the evaluation. attempt: above 1, a worker was lost and another one started over.
+    as it goes now, without the evaluation. attempt: above 1, a worker was lost, and another one went on from the last
+    epoch that was kept, or started over.
     """
 
     epoch: int
@@ -263,14 +264,28 @@ class TrainingProgress(_Record):
 
 
 @dataclass(frozen=True)
+class RetrainingStage(_Record):
+    """Where a retraining stands between its start and its end, when its tower is live or rejected.
+
+    tower: that was trained. done, total: stored digits of the backfill. remaining: seconds of it, as it goes now.
+    """
+
+    name: StageName
+    tower: int | None = None
+    done: int | None = None
+    total: int | None = None
+    remaining: float | None = None
+
+
+@dataclass(frozen=True)
 class JobStatus(_Record):
     """Where a job stands, read from SQL at one moment.
 
     Counts are of pictures; they add up to `total` once the state is final, and to `accepted` where it is `abandoned`.
-    `total` is None until the last chunk has arrived. `progress` and `outcome` are a training's. `created_at` is ISO
-    8601; `seconds` runs from the first chunk to the end, or to now. `message` says why it failed, or why its callback
-    could not be called. `doubtful` counts those of the digits it stored that look like none: `EmbedJob.doubtful` lists
-    them.
+    `total` is None until the last chunk has arrived. `progress` and `outcome` are a training's, and `stage` that of a
+    retraining. `created_at` is ISO 8601; `seconds` runs from the first chunk to the end, or to now. `message` says why
+    it failed, why a retraining's tower was rejected, or why its callback could not be called. `doubtful` counts those
+    of the digits it stored that look like none: `EmbedJob.doubtful` lists them.
     """
 
     id: str
@@ -289,11 +304,13 @@ class JobStatus(_Record):
     progress: TrainingProgress | None
     outcome: dict[str, Any] | None
     doubtful: int = 0
+    stage: RetrainingStage | None = None
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:
-        progress = answer["progress"]
-        return super().read({**answer, "progress": progress and TrainingProgress.read(progress)})
+        progress, stage = answer["progress"], answer.get("stage")
+        progress, stage = progress and TrainingProgress.read(progress), stage and RetrainingStage.read(stage)
+        return super().read({**answer, "progress": progress, "stage": stage})
 
     @property
     def final(self) -> bool:
@@ -319,6 +336,22 @@ class Tower(_Record):
     created_at: str
     embedded: int
     due: int
+
+
+@dataclass(frozen=True)
+class Schedule(_Record):
+    """When towers are retrained by themselves, by the settings of the worker that answers.
+
+    cron: five fields in UTC; None: never. next_at: ISO 8601. last_tower: the newest that the schedule has trained.
+    running: the job of the training that is under way, whoever started it.
+    """
+
+    cron: str | None
+    recipe: str
+    data: TrainingData
+    next_at: str | None
+    last_tower: int | None
+    running: str | None
 
 
 class Accepted(TypedDict):
@@ -451,6 +484,10 @@ class DeadBatches(TypedDict):
 
 class Towers(TypedDict):
     towers: list[Tower]
+
+
+class ScheduleOf(TypedDict):
+    schedule: Schedule
 
 
 class Probed(TypedDict):

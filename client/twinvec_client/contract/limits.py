@@ -29,6 +29,7 @@ MAX_DIGEST_BYTES = 64
 MAX_SEED = 2**32 - 1
 MAX_BATCH = 2**63 - 1  # SQL's bigint
 MAX_RECIPE_CHARS = 64
+MAX_STARTER_CHARS = 200  # of who or what started a training
 MAX_K = 1000
 MAX_QUERIES = 1000  # of one `nearest_many`
 MAX_PAGE = 1000  # digits that one message of a walk through the store looks at

@@ -39,9 +39,11 @@ from twinvec_client.contract.limits import (
     MAX_SAMPLING,
     MAX_SEED,
     MAX_SEQ,
+    MAX_STARTER_CHARS,
     is_attributes,
 )
 from twinvec_client.contract.reasons import SenderReason
+from twinvec_client.contract.states import TrainingData
 
 GLYPH, ENCODED, REFUSED = 0, 1, 2  # the types of an item in a chunk
 
@@ -69,6 +71,8 @@ Distance = Annotated[float, Meta(ge=0)]
 Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
 Cursor = Annotated[str, Meta(max_length=MAX_CURSOR_CHARS)]
 Recipe = Annotated[str, Meta(min_length=1, max_length=MAX_RECIPE_CHARS)]
+Seed = Annotated[int, Meta(ge=0, le=MAX_SEED)]
+Starter = Annotated[str, Meta(min_length=1, max_length=MAX_STARTER_CHARS, pattern=_NO_NUL)]
 PageSize = Annotated[int, Meta(ge=0)]
 DigitId = Annotated[int, Meta(ge=0, le=MAX_BATCH)]
 WalkSize = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
@@ -272,12 +276,13 @@ class Prune(Message, frozen=True, kw_only=True):
 
 
 class RetrainOnSchedule(Message, frozen=True, kw_only=True):
-    """Start a training unless one is already under way."""
+    """Start a retraining unless a training is already under way."""
 
     task = "twinvec.retrain_on_schedule"
     lane = "control"
 
     recipe: Recipe
+    data: TrainingData
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -605,7 +610,10 @@ class Requeue(Message, frozen=True, kw_only=True):
 
 
 class StartTraining(Message, frozen=True, kw_only=True):
-    """Open a training, unless one is under way."""
+    """Open a training, unless one is under way. It ends when its tower is stored.
+
+    started_by: who or what asks, as the tower's lineage says it.
+    """
 
     task = "twinvec.start_training"
     lane = "control"
@@ -614,8 +622,36 @@ class StartTraining(Message, frozen=True, kw_only=True):
 
     job: JobId  # drawn by the sender: a request sent twice starts one training
     recipe: Recipe
-    seed: Annotated[int, Meta(ge=0, le=MAX_SEED)]
+    seed: Seed
     callback: Callback | None
+    started_by: Starter | None
+
+
+class Retrain(Message, frozen=True, kw_only=True):
+    """Open a training, unless one is under way, that goes on until its tower is live or rejected.
+
+    started_by: as of `StartTraining`.
+    """
+
+    task = "twinvec.retrain"
+    lane = "control"
+    answer = answers.JobOf
+    refusals = ("TrainingRunning",)
+
+    job: JobId  # drawn by the sender: a request sent twice starts one training
+    recipe: Recipe
+    seed: Seed
+    data: TrainingData
+    callback: Callback | None
+    started_by: Starter | None
+
+
+class ShowSchedule(Message, frozen=True, kw_only=True):
+    """When trainings start by themselves, by the settings of the worker that answers."""
+
+    task = "twinvec.schedule"
+    lane = "control"
+    answer = answers.ScheduleOf
 
 
 class StopTraining(Message, frozen=True, kw_only=True):
@@ -679,6 +715,8 @@ MESSAGES: tuple[type[Message], ...] = (
     ListDead,
     Requeue,
     StartTraining,
+    Retrain,
+    ShowSchedule,
     StopTraining,
     ListTowers,
     Probe,

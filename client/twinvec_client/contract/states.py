@@ -26,6 +26,23 @@ FINAL: Final[frozenset[JobState]] = frozenset(
     {"finished", "finished_with_failures", "failed", "cancelled", "abandoned"}
 )
 
+StageName = Literal[
+    "waiting",  # no worker has begun
+    "training",  # epochs
+    "backfill",  # stored digits are embedded under the tower, which is a candidate
+    "judging",  # they all are, and it is not decided yet
+    "live",  # the end: it was promoted
+    "rejected",  # the end: it was not
+    "previous",  # the end: it was promoted, and another one since
+    "retired",  # the end: as before
+]
+
+TrainingData = Literal[
+    "mnist",  # the data set that the workers' settings name: MNIST, unless they name another
+    "stored",  # stored digits that have a label
+    "both",  # the data set, and stored digits that have a label
+]
+
 TowerStatus = Literal[
     "candidate",  # new digits are embedded under it, and stored ones are backfilled
     "live",  # answers queries
