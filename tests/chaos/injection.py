@@ -57,7 +57,8 @@ class Injection:
         unfinished.rename(unfinished.with_name(point))
 
     def noted(self, what: str) -> list[Note]:
-        """What injections noted: exits at a point by its name, `claims`, `segfault-tower`, `segfault-decoder`."""
+        """What injections noted: exits at a point by its name, `claims`, `epochs-kept`, `segfault-tower`,
+        `segfault-decoder`."""
         with suppress(FileNotFoundError):
             return [Note.read(line) for line in (self._folder / "noted" / what).read_text().splitlines()]
         return []

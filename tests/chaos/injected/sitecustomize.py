@@ -136,6 +136,18 @@ def in_training(module: ModuleType) -> None:
     wrap(module, "sweep", exits(before="training-committed"))  # not yet acknowledged
 
 
+def noting_epochs(keep_state: Callable[..., Any]) -> Callable[..., Any]:
+    def noting(session: Any, lease: Any, epoch: int, state: bytes) -> Any:
+        note("epochs-kept", str(epoch))  # those before this one are committed
+        return keep_state(session, lease, epoch, state)
+
+    return noting
+
+
+def in_trainings(module: ModuleType) -> None:
+    wrap(module, "keep_state", noting_epochs)
+
+
 def in_pictures(module: ModuleType) -> None:
     wrap(module, "read_picture", dying_of)
 
@@ -146,6 +158,7 @@ INJECTIONS = {
     "tasks.embed": in_embed,
     "tasks.intake": in_intake,
     "tasks.train": in_training,
+    "db.queue.trainings": in_trainings,
     "training.pictures.read": in_pictures,
 }
 
