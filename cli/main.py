@@ -45,6 +45,7 @@ PANELS = {
         "train": ("cli.commands.train", "Train a tower and follow its epochs."),
         "retrain": ("cli.commands.retrain", "Train a tower, backfill, judge and promote it, as one job."),
         "schedule": ("cli.commands.retrain", "Show when towers are retrained by themselves."),
+        "report": ("cli.commands.report", "Write a page on a tower, or on two side by side."),
         "towers": ("cli.commands.towers", "List the towers that were trained, or show one."),
         "dead": ("cli.commands.dead", "List the batches that are not tried any more."),
         "requeue": ("cli.commands.dead", "Try dead batches again."),

@@ -17,6 +17,10 @@ Normalise = Annotated[
     bool, typer.Option("--normalise/--no-normalise", help="Make MNIST-like digits of pictures, or only resize them.")
 ]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, its first characters (4 or more), or `last`.")]
+TowerId = Annotated[
+    str,
+    typer.Argument(metavar="TOWER", help="The tower's id, the start of its fingerprint (4 or more), or `last`."),
+]
 Collection = Annotated[str, _COLLECTION]
 AnyCollection = Annotated[str | None, _COLLECTION]  # None: all of them
 Limit = Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many.")]

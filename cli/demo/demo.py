@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import text
 
+from cli.commands.report import write
 from cli.demo import strokes
 from cli.display.console import err, key_values, out, print_json, table
 from cli.display.epochs import follow
@@ -32,8 +33,6 @@ from local.signals import Interrupts
 from training.arrays import Uint8
 from training.data import mnist
 from training.data.dataset import Dataset
-from training.pictures.read import read_picture
-from training.report import plots
 from twinvec_client import Answer, Digit, Tower, TrainingJob, TrainingOutcome, TrainingRunning, Twinvec, TwinvecError
 from worker.runfile import RunFile
 from worker.settings import Settings
@@ -62,9 +61,9 @@ def demo(
     """Show the whole of Twinvec on the real MNIST, and leave it running.
 
     It starts a broker, a database and workers in TWINVEC_HOME, trains a tower on the 60,000 training digits, sends
-    all 70,000 through the client, counts their vectors in SQL, and looks up the neighbours of pictures that no tower
-    has seen. All of that stays there to be used, until `twinvec down`. Run again, it finds its data: the same digits
-    change nothing, and a new tower takes over from the last.
+    all 70,000 through the client, counts their vectors in SQL, looks up the neighbours of pictures that no tower has
+    seen, and writes a report with pictures. All of that stays there to be used, until `twinvec down`. Run again, it
+    finds its data: the same digits change nothing, and a new tower takes over from the last.
 
     \b
     Example:
@@ -151,10 +150,10 @@ class _Demo:
     """The steps, each telling what it did; what they found out is gathered for the table at the end."""
 
     def __init__(self, home: Path, data: Dataset, seed: int | None, screen: Console) -> None:
-        self.settings = Settings(home=home, broker_url=None, database_url=None, prefix=None)
+        self.settings = Settings(home=home, broker_url=None, database_url=None, prefix=None, data=None)
         self.data, self.seed, self.screen = data, seed, screen
         self.tv = Twinvec(self.settings.broker(), prefix=self.settings.lane_prefix())
-        self.logs, self.pictures = home / "logs", home / "pictures"
+        self.logs, self.page = home / "logs", home / "report.html"
         self.found: dict[str, str] = {"data": f"70,000 digits from {data.source}"}
         self.facts: dict[str, Any] = {}
 
@@ -164,14 +163,13 @@ class _Demo:
         tower = self.await_live(outcome)
         self.verify(tower)
         self.vote()
-        self.pictures.mkdir(exist_ok=True)
-        self.look_up(self.pictures / "neighbours.png")
-        plots.training_curve(outcome.history, self.pictures / "training.png")
+        self.look_up()
+        self.report(tower)
         self.facts["seconds"] = time.monotonic() - started
         self.found["all of it"] = f"{self.facts['seconds']:.0f} s"
         self.heading("What happened")
         self.screen.print(key_values(**self.found))
-        self.screen.print(f"\nPictures: {self.pictures}/neighbours.png and training.png", markup=False, soft_wrap=True)
+        self.screen.print(f"\nA report with pictures: {self.page}", markup=False, soft_wrap=True)
 
     def heading(self, line: str) -> None:
         _heading(self.screen, line)
@@ -281,30 +279,28 @@ class _Demo:
         )
         self.screen.print(self.found["look-up"])
 
-    def look_up(self, gallery: Path) -> None:
-        """Neighbours of test digits and of pictures that are not MNIST's at all, as a table and as a gallery."""
+    def look_up(self) -> None:
+        """Neighbours of test digits and of pictures that are not MNIST's at all, as a table."""
         data = self.data
         asked: list[tuple[str, int, Any]] = [
             (f"test/{index:05}", int(data.test_labels[index]), data.test_images[index]) for index in range(QUERIES)
         ]
         asked += [(f"pen on paper: {digit}", digit, strokes.png(digit)) for digit in strokes.DIGITS]
         rows = table("held-out picture", f"{K} nearest training digits: label and distance", "vote")
-        shown = []
         for name, label, picture in asked:
             answer = self.tv.nearest(picture, k=K, collection="mnist-train")
             distances = "   ".join(f"[bold]{each.label}[/] {each.distance:.4f}" for each in answer)
             vote = _winner(answer)
             rows.add_row(name, distances, f"[green]{vote}[/]" if vote == label else f"[red]{vote}, not {label}[/]")
-            glyph = read_picture(picture) if isinstance(picture, bytes) else picture
-            near = [plots.Near(self.stored(each.key), each.label, each.distance) for each in answer]
-            shown.append(plots.Row(glyph, label, near))
         self.screen.print(rows)
-        plots.neighbour_gallery(shown, gallery)
 
-    def stored(self, key: str) -> Uint8:
-        """The training digit that was sent under a key, (28, 28) uint8."""
-        glyph: Uint8 = self.data.train_images[int(key.removeprefix("train/"))]
-        return glyph
+    def report(self, tower: Tower) -> None:
+        """A page on the tower, beside the one that was live before it if there is one."""
+        self.heading("Write a report")
+        before = [each for each in self.tv.towers() if each.status == "previous"]
+        write(self.settings, [str(each.id) for each in (*before[:1], tower)], self.page)
+        self.facts["report"] = self.page
+        self.screen.print(str(self.page), markup=False, soft_wrap=True)
 
 
 def _winner(answer: Answer) -> int | None:

@@ -6,9 +6,10 @@ An id, its first characters where no other begins with them, or `last`. It must 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from cli.errors import CommandError
-from twinvec_client import EmbedJob, Tower, TrainingJob, Twinvec
+from twinvec_client import EmbedJob, TrainingJob, Twinvec
 
 LAST = "last"
 SHORTEST = 4  # characters of an id: fewer are a slip, and `cancel` acts on what it is given
@@ -31,7 +32,20 @@ def shorten(ids: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(short) else list(ids)
 
 
-def find_tower(towers: Sequence[Tower], word: str) -> Tower:
+class Named(Protocol):
+    """A tower, by whatever names it."""
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def find_tower(towers: Sequence[N], word: str) -> N:
     """The tower that is meant, by id or by fingerprint; the towers come newest first. Raises CommandError."""
     by_name = {str(tower.id): tower for tower in towers}
     if word in by_name:

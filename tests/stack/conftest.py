@@ -29,11 +29,13 @@ class Stack:
     environment: dict[str, str]
     noted: dict[str, Any] = field(default_factory=dict)
 
-    def command(self, *arguments: str, check: bool = True, **more: Any) -> "subprocess.CompletedProcess[str]":
+    def command(
+        self, *arguments: str, check: bool = True, environment: dict[str, str] | None = None, **more: Any
+    ) -> "subprocess.CompletedProcess[str]":
         """Run `twinvec` with these arguments."""
         return subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
-            env=self.environment,
+            env=environment or self.environment,
             capture_output=True,
             text=True,
             timeout=180,

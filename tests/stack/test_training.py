@@ -4,31 +4,50 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
 
 from tests.stack.conftest import Stack
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("plots")
+Digits = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def trained(stack: Stack, folder: Path) -> dict[str, Any]:
-    """What `twinvec train --plots` answers."""
-    done = stack.command("train", "--recipe", "quick", "--seed", "7", "--plots", str(folder), "--json")
+def trained(stack: Stack) -> dict[str, Any]:
+    """What `twinvec train` answers."""
+    done = stack.command("train", "--recipe", "quick", "--seed", "7", "--json")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
-def test_the_pictures_of_a_training_are_drawn(trained: dict[str, Any], folder: Path) -> None:
-    assert {"digits", "pairs", "training", "judged", "check"} <= {Path(plot).stem for plot in trained["plots"]}
-    for plot in trained["plots"]:
-        assert Path(plot).parent == folder
-        with Image.open(plot) as picture:
-            assert min(picture.size) > 100
+def test_a_report_is_written_on_one_tower_and_on_two(
+    stack: Stack, tower: dict[str, Any], trained: dict[str, Any], digits: Digits, tmp_path: Path
+) -> None:
+    """On what workers train on; where this machine lacks that, on stored digits with labels, and it says so."""
+    id, before = str(trained["outcome"]["tower"]), str(tower["id"])
+    path = tmp_path / "report.html"
+    written = json.loads(stack.command("report", id, "--to", str(path), "--json").stdout)
+    assert (written["path"], written["towers"], written["left_out"]) == (str(path), [int(id)], [])
+    assert trained["outcome"]["fingerprint"] in path.read_text()
+
+    images, labels = digits
+    pictures = {f"{at}": image for at, image in enumerate(images)}
+    stack.client().embed(
+        pictures, collection="report", labels={f"{at}": int(label) for at, label in enumerate(labels)}
+    ).wait(timeout=60)
+    elsewhere = {**stack.environment, "TWINVEC_DATA": str(tmp_path / "nothing.npz")}
+    done = stack.command("report", before, "last", cwd=tmp_path, environment=elsewhere)
+    beside = (tmp_path / done.stdout.strip()).read_text()
+    assert "not on this machine" in done.stderr
+    assert "stored digits with labels" in beside
+    assert tower["fingerprint"] in beside
+    assert "Judged pairs" in beside
+
+
+@pytest.mark.parametrize("words", [("999",), ("last", "last")], ids=" ".join)
+def test_a_report_on_no_tower_is_refused(stack: Stack, trained: dict[str, Any], words: tuple[str, ...]) -> None:
+    refused = stack.command("report", *words, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
 
 
 def test_a_tower_shows_all_that_was_measured(stack: Stack, trained: dict[str, Any]) -> None:
@@ -61,9 +80,3 @@ def test_a_training_that_ended_is_left_as_it_is(stack: Stack, trained: dict[str,
     assert stopped["state"] == "finished"
     refused = stack.command("stop", "0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1", check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-
-
-def test_plots_and_detach_exclude_each_other(stack: Stack, folder: Path) -> None:
-    refused = stack.command("train", "--detach", "--plots", str(folder), check=False)
-    assert refused.returncode == 2
-    assert "--detach" in refused.stderr

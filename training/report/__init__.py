@@ -1,1 +1,1 @@
-"""Plots of a training. They draw what they are given; they must not know where the tower is stored."""
+"""The report of a tower: measured, drawn and written as one page. It must not know where the tower is stored."""
