@@ -145,7 +145,8 @@ def embedding(fleet: Fleet) -> bool:
 def ended(fleet: Fleet, job: TrainingJob) -> JobStatus:
     query = "SELECT ended_at FROM jobs WHERE id = :id"
     fleet.until(lambda: fleet.ledger.one(query, id=job.id), "the end of the retraining", within=SECONDS)
-    return fleet.until(partial(patiently, job.status), "its status")
+    status: JobStatus = fleet.until(partial(patiently, job.status), "its status")
+    return status
 
 
 def patiently(ask: Any) -> Any:
