@@ -27,7 +27,7 @@ SHORT: dict[str, Any] = {"digits": 600, "points": ("kept",), "rounds": 1}
 DATA = Path(__file__).parents[1] / "data" / "mnist-sample.npz"
 SETTINGS = {"TWINVEC_DATA": str(DATA)}
 CREW = {
-    "front": "query,control",
+    "front": "query,control,express",
     "intake": "intake",
     "embedder-1": "embed,backfill",
     "embedder-2": "embed,backfill",
@@ -35,7 +35,7 @@ CREW = {
     "beat": "",
 }
 SECONDS = 300  # that a step may take
-PATIENCE = 60  # seconds until a query must have been answered, whatever is done meanwhile
+ANSWERED_WITHIN = 60  # seconds for a query, whatever is done meanwhile
 
 
 def run(*, digits: int, points: tuple[str, ...], rounds: int) -> Result:
@@ -145,11 +145,11 @@ def embedding(fleet: Fleet) -> bool:
 def ended(fleet: Fleet, job: TrainingJob) -> JobStatus:
     query = "SELECT ended_at FROM jobs WHERE id = :id"
     fleet.until(lambda: fleet.ledger.one(query, id=job.id), "the end of the retraining", within=SECONDS)
-    status: JobStatus = fleet.until(partial(patiently, job.status), "its status")
+    status: JobStatus = fleet.until(partial(once_more, job.status), "its status")
     return status
 
 
-def patiently(ask: Any) -> Any:
+def once_more(ask: Any) -> Any:
     """What a client is answered; None where it is to ask again."""
     try:
         return ask()
@@ -228,7 +228,7 @@ class Asking(threading.Thread):
 
     def end(self) -> None:
         """Once a query was asked that began after now."""
-        count, deadline = self.count, time.monotonic() + PATIENCE
+        count, deadline = self.count, time.monotonic() + ANSWERED_WITHIN
         while self.is_alive() and self.count < count + 4 and time.monotonic() < deadline:
             time.sleep(0.05)
         self._ending.set()
@@ -243,7 +243,7 @@ class Asking(threading.Thread):
                 break
             except (NoAnswer, BrokerUnavailable, DatabaseUnavailable):
                 tries += 1
-                if time.monotonic() > begun + PATIENCE:
+                if time.monotonic() > begun + ANSWERED_WITHIN:
                     raise
         self.again += tries > 0
         self.longest = max(self.longest, time.monotonic() - begun)
