@@ -32,7 +32,8 @@ Array = np.ndarray[Any, Any]
 
 @app.task(name=EmbedBatch.task, time_limit=TIME_LIMIT)
 def embed_batch(**payload: Any) -> None:
-    embed(EmbedBatch.read(payload).batch, runtime())
+    batch = EmbedBatch.read(payload).batch
+    embed_claimed(runtime().claim_next(batch), runtime())
 
 
 @app.task(name=BackfillBatch.task, time_limit=TIME_LIMIT)
@@ -45,7 +46,11 @@ def embed(batch: int, runtime: Runtime) -> set[int]:
 
     Their vectors and their new state are one transaction, fenced by their tokens.
     """
-    leases = runtime.claim_together(batch)
+    return embed_claimed(runtime.claim_together(batch), runtime)
+
+
+def embed_claimed(leases: Sequence[Lease], runtime: Runtime) -> set[int]:
+    """Embed what was claimed together; the batches' ids."""
     if not leases:
         return set()
     try:

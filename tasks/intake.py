@@ -117,6 +117,7 @@ def keep(chunk: Intake, runtime: Runtime, *, redelivered: bool = False, seconds:
         failures=failures,
         digest=chunk.digest,
         total=chunk.total,
+        priority=chunk.priority,
         first=chunk.first,
         callback=None if chunk.callback is None else chunk.callback.write(),
         seconds={"decode": decoded - start},

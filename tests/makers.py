@@ -129,6 +129,7 @@ def chunk(
     collection: str = "default",
     failures: Iterable[FailedItem] = (),
     open: bool = False,
+    priority: int = 1,
 ) -> Submission:
     """A chunk; the last of its job, with the total of what it holds, unless a `total` is given or more are to come."""
     failures = list(failures)
@@ -141,6 +142,7 @@ def chunk(
         failures=failures,
         digest=hashlib.sha256(repr((items, failures)).encode()).digest(),
         total=None if open else held if total is None else total,
+        priority=priority,
     )
 
 

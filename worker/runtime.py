@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from db.engine import connect, transact, transact_long
 from db.errors import first_line
-from db.queue import leases
+from db.queue import leases, turns
 from db.queue.leases import Lease
 from db.states import JobKind
 from worker.lease_renewal import LeaseRenewer
@@ -45,6 +45,7 @@ class Runtime:
         self.settings = settings
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.engine = connect(settings.require_database(), statement_limit=settings.statement_timeout)
+        self.turns = turns.Turns()
         self.lease_renewer = LeaseRenewer(self._renew, every=settings.lease / 4)
 
     @cached_property
@@ -87,6 +88,18 @@ class Runtime:
         more = partial(leases.claim_more, first=first, worker=self.name, lease=self.settings.lease)
         # In the order of ids, in which a cancel locks a job's batches as well: no deadlock.
         return sorted([first, *self.transact(more)], key=lambda lease: lease.batch)
+
+    def claim_next(self, batch: int) -> list[Lease]:
+        """As `claim_together`, for a message that names a batch of new digits: jobs take turns, whichever it names.
+
+        There is a message for each batch, so each is claimed by one or the other.
+        """
+        waiting = self.transact(turns.oldest, JobKind.EMBED)
+        while (due := self.turns.next(waiting)) is not None:
+            if claimed := self.claim_together(due.batch):
+                return claimed
+            waiting.remove(due)  # another worker was faster, or there is no tower
+        return self.claim_together(batch)
 
     @contextmanager
     def holding(self, leases: Sequence[Lease]) -> Iterator[None]:

@@ -38,6 +38,9 @@ def embed(
         str | None, typer.Option(help="The same key with the same pictures is the same job, however often sent.")
     ] = None,
     normalise: Normalise = True,
+    priority: Annotated[
+        int, typer.Option(min=1, max=100, help="Jobs that wait take turns: one of 2 gets twice as many as one of 1.")
+    ] = 1,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until all are embedded.")] = True,
     json: Json = False,
 ) -> None:
@@ -62,6 +65,7 @@ def embed(
         collection=collection,
         idempotency_key=idempotency_key,
         normalise=normalise,
+        priority=priority,
         progress=not json,
     )
     status = job.status()

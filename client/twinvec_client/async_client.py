@@ -95,6 +95,7 @@ class AsyncTwinvec:
         attributes: Attributes = None,
         idempotency_key: str | None = None,
         normalise: bool = True,
+        priority: int = 1,
         on_finish: Callback | None = None,
         progress: bool = False,
     ) -> AsyncEmbedJob:
@@ -111,6 +112,7 @@ class AsyncTwinvec:
                 attributes=attributes,
                 idempotency_key=idempotency_key,
                 normalise=normalise,
+                priority=priority,
                 on_finish=on_finish,
                 progress=progress,
             )

@@ -65,6 +65,7 @@ class JobOptions:
     """What is said of a job's pictures as a whole.
 
     job: its id, a UUID. labels, attributes: by key. normalise: whether pictures are set as MNIST's digits were.
+    priority: 1 to 100.
     """
 
     job: str
@@ -73,6 +74,7 @@ class JobOptions:
     attributes: Attributes = None
     normalise: bool = True
     callback: Callback | None = None
+    priority: int = 1
 
 
 def chunks(pictures: Any, options: JobOptions, *, most: int = MAX_CHUNK_ITEMS) -> Iterator[Intake]:
@@ -113,6 +115,7 @@ def chunks(pictures: Any, options: JobOptions, *, most: int = MAX_CHUNK_ITEMS) -
             digest=content.digest(),
             total=total if last else None,
             first=first,
+            priority=options.priority,
         )
 
     for key, picture in _items(pictures):

@@ -46,6 +46,7 @@ class Submission:
     failures: list[FailedItem] = field(default_factory=list)
     digest: bytes
     total: int | None
+    priority: int = 1
     first: bytes | None = None  # the digest of the job's first chunk; None: of a version before
     callback: dict[str, Any] | None = None  # the caller's task to call when the job ends: {"task", "queue"}
     seconds: dict[str, float] = field(default_factory=dict)  # spent so far, by stage
@@ -115,7 +116,7 @@ def _open_job(session: Session, chunk: Submission) -> Job:
             id=chunk.job,
             kind=JobKind.EMBED,
             collection=chunk.collection,
-            parameters={} if chunk.first is None else {"first": chunk.first.hex()},
+            parameters=_parameters(chunk),
             callback=chunk.callback,
             receiving=chunk.seq > 0 or not last,
         )
@@ -136,6 +137,12 @@ def _open_job(session: Session, chunk: Submission) -> Job:
         # Or it was abandoned.
         clear(session, chunk.job)
         reopen(session, chunk.job)
+
+
+def _parameters(chunk: Submission) -> dict[str, Any]:
+    """What a job is opened with: its first chunk's digest, and its priority where that is not 1."""
+    first = {} if chunk.first is None else {"first": chunk.first.hex()}
+    return first if chunk.priority == 1 else {**first, "priority": chunk.priority}
 
 
 def _is_other(session: Session, job: Job, chunk: Submission) -> bool:

@@ -566,7 +566,7 @@ def test_what_is_no_collection_is_refused(runtime: Runtime, collection: Any) -> 
 
 def forget_all(ledger: Ledger) -> None:
     """As a database does that is restored from a backup."""
-    ledger(lambda session: session.execute(text("TRUNCATE jobs, batches, failures, digits, judgements")))
+    ledger(lambda session: session.execute(text("TRUNCATE jobs, batches, failures, digits CASCADE")))
 
 
 def test_a_client_is_told_of_pictures_that_a_restored_database_has_no_more(

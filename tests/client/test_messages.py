@@ -136,7 +136,7 @@ def example(kind: type[Message]) -> dict[str, Any]:
         "callback": None, "resent": False, "digest": b"d", "total": 0, "first": b"d", "batch": 1, "recipe": "quick",
         "queries": [], "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0, "label": None,
         "max_distance": None, "match": False, "count": 0, "tower": None, "distance": None, "every": 1,
-        "other_collection": "c", "others": ["b"], "same": [None], "by": None,
+        "priority": 1, "other_collection": "c", "others": ["b"], "same": [None], "by": None,
         "data": "both", "started_by": None,
     }  # fmt: skip
     by_key = {"after": ""}

@@ -46,6 +46,7 @@ def chunk(job: uuid.UUID, *seeds: int, seq: int = 0, total: int | None = None, q
         resent=False,
         digest=b"digest",
         first=b"digest",
+        priority=1,
         total=total,
     )
 

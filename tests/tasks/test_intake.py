@@ -51,6 +51,7 @@ def payload(**changes: Any) -> dict[str, Any]:
         "resent": False,
         "digest": b"digest",
         "first": b"digest",
+        "priority": 1,
         "total": 3,
     }
     return fields | changes

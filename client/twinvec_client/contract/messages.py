@@ -34,6 +34,7 @@ from twinvec_client.contract.limits import (
     MAX_NAME_CHARS,
     MAX_NEIGHBOURS,
     MAX_PAGE,
+    MAX_PRIORITY,
     MAX_QUERIES,
     MAX_RECIPE_CHARS,
     MAX_SAMPLING,
@@ -147,7 +148,8 @@ class Intake(Message, frozen=True, kw_only=True):
     whether it was sent before, and may have crashed the process that took it. digest: of the content, to tell a
     repetition from other pictures under the same idempotency key. total: items of the whole job, on its last chunk
     only. first: the digest of the job's first chunk: where the job was begun with another one, nothing is stored, and
-    neither is a last chunk before one that was accepted.
+    neither is a last chunk before one that was accepted. priority: of the job beside others that wait: of twice the
+    priority it is embedded twice as fast.
     """
 
     task = "twinvec.intake"
@@ -171,6 +173,7 @@ class Intake(Message, frozen=True, kw_only=True):
     digest: Digest
     total: Annotated[int, Meta(ge=0)] | None
     first: Digest
+    priority: Annotated[int, Meta(ge=1, le=MAX_PRIORITY)]
 
     def check(self) -> None:
         count = len(self.keys)
