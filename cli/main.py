@@ -47,6 +47,11 @@ PANELS = {
         "schedule": ("cli.commands.retrain", "Show when towers are retrained by themselves."),
         "report": ("cli.commands.report", "Write a page on a tower, or on two side by side."),
         "towers": ("cli.commands.towers", "List the towers that were trained, or show one."),
+        "backfill": ("cli.commands.backfill", "Show how far stored digits are embedded under a new tower."),
+        "promote": ("cli.commands.promote", "Let a tower go live."),
+        "rollback": ("cli.commands.promote", "Let the tower go live again that was live before."),
+        "retire": ("cli.commands.promote", "Retire a tower that is not live."),
+        "judge-tower": ("cli.commands.promote", "Have the candidate judged anew."),
         "dead": ("cli.commands.dead", "List the batches that are not tried any more."),
         "requeue": ("cli.commands.dead", "Try dead batches again."),
         "cancel": ("cli.commands.jobs", "Cancel what has not begun of a job."),
@@ -109,7 +114,9 @@ def app_for(words: list[str]) -> typer.Typer:
     app.callback()(_options)
     for panel, commands in PANELS.items():
         for name, (module, summary) in commands.items():
-            command: Callable[..., Any] = getattr(import_module(module), name) if name == called else _listed
+            command: Callable[..., Any] = (
+                getattr(import_module(module), name.replace("-", "_")) if name == called else _listed
+            )
             about = _flowing(command.__doc__ or "") if name == called else summary
             app.command(name, help=about, rich_help_panel=panel)(command)
     return app

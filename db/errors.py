@@ -53,6 +53,18 @@ class BadVectors(LedgerError):
         self.tower, self.digits = tower, digits
 
 
+class UnknownTower(LedgerError):
+    """No tower has this id."""
+
+
+class NotPromotable(LedgerError):
+    """The tower cannot go live. The message says why, and what to do."""
+
+
+class NotRetirable(LedgerError):
+    """The live tower cannot be retired. Let another go live first."""
+
+
 class UnknownKey(LedgerError):
     """No digit has this key, or digits of several collections have it."""
 
@@ -62,11 +74,12 @@ class NotEmbedded(LedgerError):
 
 
 class TowerNotLive(LedgerError):
-    """What was sent belongs to the space of a tower that is not live. Look up the picture or the key instead."""
+    """What was sent belongs to the space of a tower that stands no more. Look up the picture or the key instead."""
 
-    def __init__(self, fingerprint: str, live: str) -> None:
+    def __init__(self, fingerprint: str, live: str, status: str | None) -> None:
+        why = {None: "unknown here", "candidate": "a candidate that is still being filled"}.get(status, status)
         super().__init__(
-            f"this belongs to the space of tower {fingerprint:.12}, and tower {live:.12} is live: "
+            f"this belongs to the space of tower {fingerprint:.12}, which is {why}, and tower {live:.12} is live: "
             "look the picture or the key up instead"
         )
 

@@ -21,12 +21,13 @@ PGVECTOR = "0.8.4"  # older: a buffer overflow (CVE-2026-3172) and damage to HNS
 CLOCKS_APART = 60.0  # seconds
 
 TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints")
+WATCHED = ("canaries", "drift", "asked_queries")
 RIGHTS = {  # that a worker needs; docs/security.md grants them
-    "SELECT": (*TABLES, "installation", "alembic_version"),
-    "INSERT": TABLES,
-    "UPDATE": ("towers", "digits", "jobs", "batches", "failures", "judgements", "checkpoints"),
+    "SELECT": (*TABLES, *WATCHED, "installation", "alembic_version"),
+    "INSERT": (*TABLES, *WATCHED),
+    "UPDATE": ("towers", "digits", "jobs", "batches", "failures", "judgements", "checkpoints", "drift"),
     "UPDATE (label)": ("embeddings",),
-    "DELETE": ("digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints"),
+    "DELETE": ("digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", *WATCHED),
     "USAGE": ("digits_id_seq", "judgements_id_seq"),
     "EXECUTE": ("create_partition(integer)", "drop_partition(integer)"),
 }

@@ -9,6 +9,7 @@ class JobKind(StrEnum):
     EMBED = "embed"  # a caller's pictures
     BACKFILL = "backfill"  # stored digits that lack a vector under one tower
     TRAIN = "train"  # a new tower
+    JUDGE = "judge"  # whether the candidate may go live
 
 
 class BatchState(StrEnum):
@@ -47,7 +48,7 @@ class JobState(StrEnum):
 
 
 OPEN = (BatchState.QUEUED, BatchState.LEASED)  # there is still work in the batch
-EMBEDDED_UNDER = (TowerStatus.LIVE, TowerStatus.CANDIDATE)  # new digits get a vector under each of these
+EMBEDDED_UNDER = (TowerStatus.LIVE, TowerStatus.CANDIDATE)  # new digits always get a vector under each of these
 DROPPED = (TowerStatus.RETIRED, TowerStatus.REJECTED)  # vectors of these are not kept
 FINAL = (
     JobState.FINISHED,

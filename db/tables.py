@@ -6,7 +6,7 @@ It must not hold queries.
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -14,6 +14,7 @@ from pgvector.sqlalchemy import Vector
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Date,
     DateTime,
     Dialect,
     Double,
@@ -94,7 +95,12 @@ class Tower(Base):
     gate: Mapped[bytes | None] = mapped_column(deferred=True)  # as `training.fit.gate` writes it; never changes
     lineage: Mapped[dict[str, Any] | None]  # what it was trained on, by which versions, who or what started that
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    promoted_at: Mapped[datetime | None]
+    live_from: Mapped[datetime | None] = mapped_column("promoted_at")  # the last time
+    live_until: Mapped[datetime | None]
+    maintained: Mapped[bool] = mapped_column(default=False)  # of the previous one: new digits get a vector under it
+    rollback_asked_at: Mapped[datetime | None]  # of the previous one: it goes live as soon as it lacks no vector
+    verdict: Mapped[dict[str, Any] | None]  # as `db.vectors.verdict` writes it; None while it is not judged
+    forced_by: Mapped[str | None]  # who asked for it to go live whatever the verdict
     retired_at: Mapped[datetime | None]  # or rejected
 
 
@@ -146,6 +152,42 @@ class Embedding(Base):
     small: Mapped[Any | None] = mapped_column(Vector())
     label: Mapped[int] = mapped_column(default=-1)  # -1: none
     collection_hash: Mapped[int] = mapped_column(default=0)  # `db.vectors.filters.collection_hash`
+
+
+class Canary(Base):
+    """By how much stored vectors differed from what a worker computed of the same pixels."""
+
+    __tablename__ = "canaries"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    tower: Mapped[int]
+    worker: Mapped[str]
+    digits: Mapped[int]
+    worst: Mapped[float | None]  # of any number of any vector; None where one was not finite
+
+
+class Drift(Base):
+    """Of some of the digits of a collection that came on a day, how many were far from all that was stored."""
+
+    __tablename__ = "drift"
+
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    collection: Mapped[str] = mapped_column(primary_key=True)
+    tower: Mapped[int] = mapped_column(primary_key=True)
+    looked_at: Mapped[int]
+    far: Mapped[int]  # farther from their nearest neighbour than the tower's threshold
+    last_digit: Mapped[int] = mapped_column(BigInteger)  # up to which those of the collection were looked at
+
+
+class AskedQuery(Base):
+    """A picture that was looked up while a candidate was filled."""
+
+    __tablename__ = "asked_queries"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    asked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    glyph: Mapped[bytes]  # 28x28 uint8
 
 
 class Job(Base):

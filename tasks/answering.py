@@ -12,12 +12,15 @@ from sqlalchemy.exc import OperationalError
 from db.errors import (
     NotEmbedded,
     NoTower,
+    NotPromotable,
     NotRescuable,
+    NotRetirable,
     TowerNotLive,
     TrainingRunning,
     UnknownBatch,
     UnknownJob,
     UnknownKey,
+    UnknownTower,
     first_line,
 )
 from training.errors import PictureError
@@ -31,12 +34,15 @@ P = ParamSpec("P")
 _REFUSALS = (
     NoTower,
     NotEmbedded,
+    NotPromotable,
     NotRescuable,
+    NotRetirable,
     TowerNotLive,
     TrainingRunning,
     UnknownBatch,
     UnknownJob,
     UnknownKey,
+    UnknownTower,
 )  # the client has errors of these names
 
 

@@ -13,14 +13,16 @@ import numpy as np
 from db.digits import Glyphs, doubt, pixels_of
 from db.errors import BadVectors, LeaseLost, TowersChanged
 from db.queue.finish import Vectors, finish, quarantine
-from db.queue.leases import Lease
-from db.states import JobKind
-from db.vectors import lifecycle
+from db.queue.leases import Lease, give_back
+from db.states import JobKind, TowerStatus
+from db.vectors import lifecycle, towers
 from tasks.announce import announce_job
 from tasks.gating import of_live
+from training.errors import TowerError
 from twinvec_client.contract.messages import BackfillBatch, EmbedBatch
 from worker.app import app
 from worker.notices import notify
+from worker.outbox import publish
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -41,10 +43,11 @@ def backfill_batch(**payload: Any) -> None:
     embed(BackfillBatch.read(payload).batch, runtime())
 
 
-def embed(batch: int, runtime: Runtime) -> set[int]:
+def embed(batch: int, runtime: Runtime, *, loads: bool = True) -> set[int]:
     """Embed a batch if it can be claimed; a small one together with other small ones that are queued: which those were.
 
-    Their vectors and their new state are one transaction, fenced by their tokens.
+    Their vectors and their new state are one transaction, fenced by their tokens. loads: whether this process may wait
+    for a tower that it has to load; else what needs one is left to a worker of the lane `embed`.
     """
     return embed_claimed(runtime.claim_together(batch), runtime)
 
@@ -53,6 +56,9 @@ def embed_claimed(leases: Sequence[Lease], runtime: Runtime) -> set[int]:
     """Embed what was claimed together; the batches' ids."""
     if not leases:
         return set()
+    if not loads and not all([runtime.towers.prepare(tower) for tower in leases[0].towers]):
+        leave(leases, runtime)
+        return {lease.batch for lease in leases}
     try:
         with runtime.holding(leases):
             embed_leased(leases, runtime)
@@ -63,6 +69,14 @@ def embed_claimed(leases: Sequence[Lease], runtime: Runtime) -> set[int]:
         if lease.calls_back:
             announce_job(runtime, lease.job)
     return {lease.batch for lease in leases}
+
+
+def leave(leases: Sequence[Lease], runtime: Runtime) -> None:
+    """Give batches back, for another worker to take at once."""
+    for lease in leases:
+        runtime.transact(give_back, lease)
+    publish([(lease.batch, lease.kind) for lease in leases])
+    log.info("left %d batches to another worker while a tower is loaded", len(leases))
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
     ids = sorted({id for lease in leases for id in lease.digits})
     digits = runtime.transact(pixels_of, ids)
     read = time.perf_counter()
-    vectors = {tower: runtime.towers[tower](digits.pixels) for tower in leases[0].towers}
+    vectors = compute(leases[0].towers, digits.pixels, runtime)
     if leases[0].kind == JobKind.EMBED:
         mark_doubtful(digits, vectors, runtime)
     computed = time.perf_counter()
@@ -107,6 +121,22 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
     )
 
 
+def compute(towers: Sequence[int], pixels: Array, runtime: Runtime) -> Vectors:
+    """Vectors by tower of pixels (n, 784). One that cannot be loaded is given up unless it is live, and left out: new
+    digits must not wait for it. Raises TowerError where the live one cannot be loaded."""
+    vectors: Vectors = {}
+    for tower in towers:
+        try:
+            embed = runtime.towers[tower]
+        except TowerError as error:
+            if not runtime.transact(lifecycle.give_up, tower, f"it cannot be loaded: {error}"):
+                raise
+            log.error("gave tower %d up: it cannot be loaded: %s", tower, error)
+        else:
+            vectors[tower] = embed(pixels)
+    return vectors
+
+
 def mark_doubtful(digits: Glyphs, vectors: Vectors, runtime: Runtime) -> None:
     """Mark those that were made of a picture and that the live tower's gate does not pass.
 
@@ -120,22 +150,23 @@ def mark_doubtful(digits: Glyphs, vectors: Vectors, runtime: Runtime) -> None:
         runtime.transact(doubt, digits.ids[digits.made][doubted].tolist())
 
 
-def store(work: Work, runtime: Runtime) -> int:
+def store(work: Work, runtime: Runtime, lenient: frozenset[int] = frozenset()) -> int:
     """Finish batches, also under a tower that was registered meanwhile; how many digits have their vectors now.
 
-    Where several cannot be finished together, each is finished alone. Raises LeaseLost if there is one, and it is lost.
+    Where several cannot be finished together, each is finished alone. lenient: towers under which some may be missing.
+    Raises LeaseLost if there is one, and it is lost.
     """
     try:
-        return runtime.transact(finish, work.leases, work.digits, work.vectors, work.seconds)
+        return runtime.transact(finish, work.leases, work.digits, work.vectors, work.seconds, lenient=lenient)
     except TowersChanged as change:
-        more = {tower: runtime.towers[tower](work.pixels) for tower in change.missing}
-        return store(replace(work, vectors=work.vectors | more), runtime)
+        more = compute(tuple(change.missing), work.pixels, runtime)
+        return store(replace(work, vectors=work.vectors | more), runtime, lenient)
     except LeaseLost:
         if len(work.leases) == 1:
             raise
     except BadVectors as bad:
         if len(work.leases) == 1:
-            return store_the_rest(work, bad, runtime)
+            return store_the_rest(work, bad, runtime, lenient)
     return store_one_by_one(work, runtime)
 
 
@@ -150,12 +181,15 @@ def store_one_by_one(work: Work, runtime: Runtime) -> int:
     return count
 
 
-def store_the_rest(work: Work, bad: BadVectors, runtime: Runtime) -> int:
-    """Finish without the non-finite vectors. A candidate that computed them is rejected; else their digits are dead."""
+def store_the_rest(work: Work, bad: BadVectors, runtime: Runtime, lenient: frozenset[int]) -> int:
+    """Finish without the non-finite vectors. A candidate that computed them is rejected; under the previous tower new
+    digits may do without; else their digits are dead."""
     (lease,) = work.leases
     log.warning("batch %d: %s", lease.batch, bad)
-    if runtime.transact(lifecycle.reject, bad.tower, str(bad)):
-        return store(work, runtime)
+    if runtime.transact(lifecycle.reject, bad.tower, str(bad), criterion="finite"):
+        return store(work, runtime, lenient)
+    if lease.kind == JobKind.EMBED and runtime.transact(towers.status_of, bad.tower) == TowerStatus.PREVIOUS:
+        return store(work, runtime, lenient | {bad.tower})
     kept = runtime.settings.job_failure_bytes
     rest = runtime.transact(quarantine, lease, bad.digits, "not_finite", str(bad), kept_bytes=kept)
-    return store(work.part(rest, ~np.isin(work.digits, bad.digits)), runtime)
+    return store(work.part(rest, ~np.isin(work.digits, bad.digits)), runtime, lenient)

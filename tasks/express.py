@@ -60,11 +60,14 @@ def take(job: Express, batches: list[int], runtime: Runtime) -> Reply:
 
 
 def embed_all(batches: Sequence[int], runtime: Runtime) -> None:
-    """Embed batches that stand in SQL already: one that is not embedded here is tried again by the sweep."""
+    """Embed batches that stand in SQL already: one that is not embedded here is tried again by the sweep.
+
+    Look-ups are answered here as well: where a tower has to be loaded first, which takes seconds, that is done aside.
+    """
     done: set[int] = set()
     for batch in batches:
         if batch not in done:
             try:
-                done |= embed(batch, runtime)
+                done |= embed(batch, runtime, loads=False)
             except Exception:
                 log.exception("could not embed batch %d, which is accepted and tried again", batch)

@@ -1,23 +1,28 @@
-"""Look up the nearest stored digits, on the lane `query`. It must not write."""
+"""Look up the nearest stored digits, on the lane `query`.
+
+It must not write, but for some of what is asked while a candidate is filled: that one is judged by it.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
+import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import structs
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db import digits
-from db.errors import TowerNotLive, first_line
+from db.errors import first_line
 from db.tables import DIMENSIONS
-from db.vectors import embeddings, search, towers
+from db.vectors import asked, embeddings, search, towers
 from db.vectors.filters import Filters
 from db.vectors.search import Found, Neighbour, Place, Wanted
 from db.vectors.towers import Space
@@ -87,7 +92,8 @@ def look_up_together(request: Nearest, others: Sequence[joining.Waiting[Nearest]
 
 
 def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
-    """Answers in the order of the queries, all under the tower that is live now, from the store of one moment.
+    """Answers in the order of the queries, from the store of one moment: under the tower that is live, or the one that
+    made a vector.
 
     Raises PictureError, NoTower, TowerNotLive, UnknownKey, NotEmbedded, InvalidRequest.
     """
@@ -104,22 +110,65 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
         pictures=request.pictures,
     )
 
-    def find(session: Session) -> tuple[Space, list[Found], list[bool | None], list[list[Neighbour]] | None]:
+    def find(session: Session) -> list[_Answered]:
         search.begin(session)
-        space = towers.searched(session)
-        queries = placed(session, space, request.queries, glyphs, runtime)
-        gate = gating.GATES.of(session, space.tower) if glyphs and request.normalise else None
-        doubts = gating.doubts(gate, glyphs, [query.vector for query in queries])
-        found = search.nearest(session, space.tower, space.frame, queries, wanted, connections=CONNECTIONS)
-        return space, found, doubts, voters(session, space, queries, wanted, found) if request.match else None
+        answered: dict[int, _Answered] = {}
+        for space, places in by_space(session, request.queries):
+            queries = [request.queries[at] for at in places]
+            own = {row: glyphs[at] for row, at in enumerate(places) if at in glyphs}
+            gate = gating.GATES.of(session, space.tower) if own and request.normalise else None
+            vectors = placed(session, space, queries, own, runtime)
+            doubts = gating.doubts(gate, own, [query.vector for query in vectors])
+            found = search.nearest(session, space.tower, space.frame, vectors, wanted, connections=CONNECTIONS)
+            voting = voters(session, space, vectors, wanted, found) if request.match else [None] * len(found)
+            answered |= zip(places, map(_Answered, [space] * len(found), found, doubts, voting), strict=True)
+        return [answered[at] for at in range(len(request.queries))]
 
-    space, found, doubts, voting = runtime.transact(find)
+    found = runtime.transact(find)
     seconds = time.perf_counter() - start
-    matches: list[dict[str, Any] | None] = [None] * len(found)
-    if voting is not None:
-        votes = zip(voting, doubts, strict=True)
-        matches = [matching.match(each, space, doubtful=bool(doubtful))._asdict() for each, doubtful in votes]
-    return {"answers": [answer(space, *each, seconds) for each in zip(found, doubts, matches, strict=True)]}
+    candidate = found[0].space.candidate if found else None
+    if candidate is not None and glyphs:
+        look_ahead(candidate, glyphs, runtime)
+    return {"answers": [answer(each, seconds) for each in found]}
+
+
+def look_ahead(candidate: int, glyphs: dict[int, Vector], runtime: Runtime) -> None:
+    """Have the candidate loaded before it goes live, and keep some of the pictures to judge it by. Raises nothing."""
+    runtime.towers.prepare(candidate)
+    some = [glyph.tobytes() for glyph in glyphs.values() if random.random() < runtime.settings.asked_share]
+    if some:
+        try:
+            runtime.transact(asked.keep, some)
+        except DBAPIError as error:
+            log.info("could not keep what was looked up: %s", first_line(error))
+
+
+class _Answered(NamedTuple):
+    """What was found for one query. voting: the neighbours that vote, where a match is asked for."""
+
+    space: Space
+    found: Found
+    doubtful: bool | None
+    voting: list[Neighbour] | None
+
+
+def by_space(session: Session, queries: Sequence[Query]) -> list[tuple[Space, list[int]]]:
+    """The spaces that the queries are answered in, and the places of those of each: that of the tower which made a
+    vector or the answer that is continued, and the live tower's for all others.
+
+    Raises NoTower, TowerNotLive, InvalidRequest.
+    """
+    live = towers.searched(session)
+    spaces, places = {live.fingerprint: live}, dict[str, list[int]]()
+    for at, query in enumerate(queries):
+        after = tower_of(query.after)
+        named = query.tower or after or live.fingerprint
+        if after not in (None, named):
+            raise InvalidRequest("after: not the `next` of an answer to this vector")
+        if named not in spaces:
+            spaces[named] = towers.searched(session, named)
+        places.setdefault(named, []).append(at)
+    return [(spaces[name], those) for name, those in places.items()]
 
 
 def voters(
@@ -134,10 +183,10 @@ def voters(
     return [each.neighbours for each in nearer]
 
 
-def answer(
-    space: Space, found: Found, doubtful: bool | None, match: dict[str, Any] | None, seconds: float
-) -> dict[str, Any]:
+def answer(answered: _Answered, seconds: float) -> dict[str, Any]:
     """An answer as it is sent."""
+    space, found, doubtful, voting = answered
+    match = None if voting is None else matching.match(voting, space, doubtful=bool(doubtful))._asdict()
     return {
         "tower": space.fingerprint,
         "exact": True,
@@ -153,24 +202,21 @@ def answer(
 
 
 def placed(
-    session: Session, space: Space, asked: Sequence[Query], glyphs: dict[int, Vector], runtime: Runtime
+    session: Session, space: Space, wanted: Sequence[Query], glyphs: dict[int, Vector], runtime: Runtime
 ) -> list[search.Query]:
     """Where each query lies in the space: pictures are embedded, all in one call, and keys are looked up."""
-    for query in asked:
-        if query.tower is not None and query.tower != space.fingerprint:
-            raise TowerNotLive(query.tower, space.fingerprint)
-    after = [read_cursor(space, query.after) for query in asked]
-    vectors = np.empty((len(asked), DIMENSIONS), np.float32)
+    after = [read_cursor(query.after) for query in wanted]
+    vectors = np.empty((len(wanted), DIMENSIONS), np.float32)
     if glyphs:
         vectors[list(glyphs)] = runtime.towers[space.tower](np.stack(list(glyphs.values())))
-    keys = {at: (query.key, _several(query.collection)) for at, query in enumerate(asked) if query.key is not None}
+    keys = {at: (query.key, _several(query.collection)) for at, query in enumerate(wanted) if query.key is not None}
     ids = dict(zip(keys, digits.find_all(session, list(keys.values())), strict=True)) if keys else {}
     if ids:
         vectors[list(ids)] = embeddings.vectors_of(session, space.tower, list(ids.values()))
-    for at, query in enumerate(asked):
+    for at, query in enumerate(wanted):
         if query.vector is not None:
             vectors[at] = query.vector
-    return [search.Query(vectors[at], leave_out=ids.get(at), after=after[at]) for at in range(len(asked))]
+    return [search.Query(vectors[at], leave_out=ids.get(at), after=after[at]) for at in range(len(wanted))]
 
 
 def write_cursor(space: Space, place: Place) -> str:
@@ -178,15 +224,21 @@ def write_cursor(space: Space, place: Place) -> str:
     return f"{space.fingerprint}:{place.distance.hex()}:{place.digit}"
 
 
-def read_cursor(space: Space, cursor: str | None) -> Place | None:
-    """Raises InvalidRequest, and TowerNotLive where it is of another space."""
+def tower_of(cursor: str | None) -> str | None:
+    """The fingerprint of the tower that gave the answer which ended there. Raises InvalidRequest."""
     if cursor is None:
         return None
     parts = _CURSOR.fullmatch(cursor)
     if parts is None:
         raise InvalidRequest("after: not the `next` of an answer")
-    if parts[1] != space.fingerprint:
-        raise TowerNotLive(parts[1], space.fingerprint)
+    return parts[1]
+
+
+def read_cursor(cursor: str | None) -> Place | None:
+    """Raises InvalidRequest."""
+    parts = None if cursor is None else _CURSOR.fullmatch(cursor)
+    if parts is None:
+        return None
     try:
         return Place(float.fromhex(parts[2]), int(parts[3]))
     except OverflowError:

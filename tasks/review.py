@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db.errors import TowerNotLive
 from db.vectors import search, towers, walk
 from db.vectors.search import Found, Wanted
 from db.vectors.towers import Space
@@ -139,9 +138,7 @@ def _under_one_tower(request: Walking, route: Walk, runtime: Runtime, find: Call
 
     def look(session: Session) -> Reply:
         search.begin(session)
-        space = towers.searched(session)
-        if request.tower not in (None, space.fingerprint):
-            raise TowerNotLive(request.tower, space.fingerprint)
+        space = towers.searched(session, request.tower)
         return {"tower": space.fingerprint, "total": total, **find(session, space)}
 
     return runtime.transact(look)

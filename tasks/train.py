@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from db.engine import transact_once, transact_through_outage
 from db.errors import LeaseLost, first_line
 from db.queue import trainings
-from db.queue.finish import close_training
+from db.queue.finish import close_alone
 from db.queue.leases import Lease, renew
 from db.states import JobKind
 from db.vectors import lifecycle
@@ -167,7 +167,7 @@ def new_tower(trained: Trained, frame: Frame, pruning: Pruning, lineage: dict[st
 
 def register(session: Session, lease: Lease, new: NewTower, seconds: dict[str, float]) -> dict[str, Any]:
     """Store the tower, and note it as what the job has made. Raises LeaseLost."""
-    close_training(session, lease, seconds)
+    close_alone(session, lease, seconds)
     tower = lifecycle.register(session, new)
     outcome = {
         "tower": tower.id,
@@ -182,5 +182,5 @@ def register(session: Session, lease: Lease, new: NewTower, seconds: dict[str, f
 
 def fail(session: Session, lease: Lease, message: str) -> None:
     """End the job with why it failed. Raises LeaseLost."""
-    close_training(session, lease, {})
+    close_alone(session, lease, {})
     trainings.end(session, lease.job, message=message)

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from db import locks, sessions
 from db.engine import is_unreachable, transact_once
 from db.queue import abandon, rescue, trainings
+from db.states import JobKind
 from db.vectors import backfill, lifecycle, partitions, placing
 from tasks.announce import announce
 from twinvec_client.contract.messages import BackfillDue, Sweep
@@ -31,6 +32,7 @@ from worker.runtime import Runtime, runtime
 log = logging.getLogger(__name__)
 
 PLACING = 0.5  # seconds of a sweep
+BACKFILLS_AT_ONCE = 8  # batches of a backfill published for each of another kind
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -87,9 +89,19 @@ def end_backfills(runtime: Runtime) -> None:
     run_exclusively(runtime, backfill.end_finished)
 
 
+def judge(runtime: Runtime) -> None:
+    """Have the candidate judged where no vector is due under it."""
+    opened = run_exclusively(runtime, lifecycle.open_judging)
+    if isinstance(opened, lifecycle.Decision):
+        tell_of(opened)
+    elif opened is not None:
+        publish([(opened, JobKind.JUDGE)])
+
+
 def promote(runtime: Runtime) -> None:
-    """Let the candidate go live where no vector is due under it."""
-    if (decision := run_exclusively(runtime, lifecycle.promote_ready)) is not None:
+    """Let the candidate go live where it passed."""
+    auto, maintain = runtime.settings.auto_promote, runtime.settings.maintain_previous
+    if (decision := run_exclusively(runtime, lifecycle.promote_ready, auto=auto, maintain=maintain)) is not None:
         tell_of(decision)
 
 
@@ -100,9 +112,26 @@ def tell_of(decision: lifecycle.Decision) -> None:
         log.warning("rejected tower %d (%.12s): %s", decision.tower, decision.fingerprint, decision.rejected_because)
 
 
+def roll_back(runtime: Runtime) -> None:
+    """Finish a rollback that waited for vectors."""
+    maintain = runtime.settings.maintain_previous
+    decision = run_exclusively(runtime, lifecycle.roll_back_ready, maintain=maintain)
+    if decision is not None and decision.rejected_because is not None:
+        log.warning("gave the rollback to tower %d up: %s", decision.tower, decision.rejected_because)
+    elif decision is not None:
+        log.info("rolled back to tower %d (%.12s): no vector is due under it", decision.tower, decision.fingerprint)
+
+
+def keep_previous(runtime: Runtime) -> None:
+    """Retire the previous tower when its time is over."""
+    days, maintain = runtime.settings.keep_previous, runtime.settings.maintain_previous
+    for tower in run_exclusively(runtime, lifecycle.keep_previous, days=days, maintain=maintain) or []:
+        log.info("retired tower %d: it was live until %g days ago", tower, days)
+
+
 def end_trainings(runtime: Runtime) -> None:
     """End the training that waited for its tower to be live or rejected."""
-    if (job := run_exclusively(runtime, trainings.end_promoted)) is not None:
+    if (job := run_exclusively(runtime, trainings.end_promoted, auto=runtime.settings.auto_promote)) is not None:
         log.info("training %s has ended: its tower is a candidate no longer", job)
         notify([job])
 
@@ -119,7 +148,9 @@ def repeat(runtime: Runtime) -> None:
         log.warning("could not publish: the broker does not answer: %s", error)
         return
     for kind, depth in waiting.items():
-        room = settings.in_flight - depth
+        # Else a backfill, whose batches are small, would wait for the next sweep.
+        most = settings.in_flight * (BACKFILLS_AT_ONCE if kind == JobKind.BACKFILL else 1)
+        room = most - depth
         if room > 0:
             due = run_exclusively(
                 runtime, rescue.take_due, kind, republish_after=settings.republish_after, in_flight=room
@@ -181,7 +212,10 @@ STEPS = (
     end_silent,
     isolate,
     end_backfills,
+    judge,
     promote,
+    roll_back,
+    keep_previous,
     end_trainings,
     repeat,
     end_abandoned,

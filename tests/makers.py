@@ -19,19 +19,20 @@ from sqlalchemy.orm import Session
 
 from db import digits
 from db.queue import finish as finishing
-from db.queue import jobs, leases, retention
+from db.queue import jobs, leases, retention, trainings
 from db.queue import rescue as rescuing
 from db.queue.failures import FailedItem
 from db.queue.intake import Item, Submission, submit
 from db.queue.leases import Lease
 from db.queue.retention import START, Keep, Pruned
 from db.tables import Batch, Digit, Embedding, Failure
-from db.vectors import lifecycle, search, towers
+from db.vectors import backfill, lifecycle, search, towers
 from db.vectors.filters import Filters
 from db.vectors.frame import Frame
 from db.vectors.frames import FRAMES
 from db.vectors.lifecycle import NewTower
 from db.vectors.search import Found, Query, Wanted
+from db.vectors.verdict import Reason, Verdict
 from training.fit.gate import Gate
 
 Array = np.ndarray[Any, Any]
@@ -76,6 +77,10 @@ class PickedPixels:
     def warm_up(self) -> None:
         """Nothing to load."""
 
+    def prepare(self, tower: int) -> bool:
+        """Nothing to load."""
+        return True
+
 
 def vector(tower: int, seed: int) -> Array:
     """The (128,) float32 that `glyph(seed)` has under a stand-in tower."""
@@ -119,6 +124,34 @@ def _frame() -> bytes:
 def register(ledger: Ledger, name: str = "first") -> int:
     """Register a tower; its id."""
     return int(ledger(lambda session: lifecycle.register(session, trained(name)).id))
+
+
+def pass_judging(ledger: Ledger, *, passes: bool = True) -> int | None:
+    """One round of upkeep that opens a judging, and its end; the tower that was judged. passes: whether it passed."""
+    ledger(backfill.end_finished)
+    opened = ledger(lifecycle.open_judging)
+    if not isinstance(opened, int):
+        return None
+    lease = claim(ledger, opened)
+    assert lease is not None
+    (tower,) = lease.towers
+    reasons = [Reason(name="for the test", live=1, candidate=1, tolerance=0, passed=passes, said="it was measured")]
+
+    def close(session: Session) -> None:
+        finishing.close_alone(session, lease, {})
+        trainings.end(session, lease.job)
+        live = towers.live(session).id
+        assert lifecycle.conclude(session, Verdict(candidate=tower, live=live, reasons=reasons, figures={}))
+
+    ledger(close)
+    return tower
+
+
+def promote(ledger: Ledger) -> int | None:
+    """Judge the candidate where it is ready; the tower that went live."""
+    pass_judging(ledger)
+    decision = ledger(lifecycle.promote_ready)
+    return None if decision is None or decision.rejected_because else decision.tower
 
 
 def chunk(
@@ -330,7 +363,7 @@ def age(ledger: Ledger, days: float) -> None:
         "jobs": ("created_at", "ended_at", "cancelled_at", "abandoned_at", "called_back_at"),
         "batches": ("created_at", "finished_at"),
         "failures": ("created_at",),
-        "towers": ("created_at", "promoted_at", "retired_at"),
+        "towers": ("created_at", "promoted_at", "live_until", "retired_at"),
     }
     for table, columns in times.items():
         moved = ", ".join(f"{column} = {column} - interval '{days} days'" for column in columns)

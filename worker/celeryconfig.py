@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from twinvec_client.contract.broker import LANES, SERIALIZER, Socket, keepalive, key_prefix, transport
-from twinvec_client.contract.messages import BackfillDue, Message, Prune, RetrainOnSchedule, Sweep
+from twinvec_client.contract.messages import BackfillDue, Message, Prune, RetrainOnSchedule, Sweep, Watch
 from worker import installation
 from worker.cron import schedules
 from worker.settings import Settings
@@ -31,6 +31,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             **named,
             "global_keyprefix": prefix,
             "owner_key": prefix + installation.KEY,
+            "backfill_share": settings.backfill_share,
             "visibility_timeout": 600,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
@@ -95,6 +96,7 @@ def _schedule(settings: Settings) -> dict[str, Any]:
     every("sweep", settings.sweep, Sweep())
     every("backfill what is due", 600.0, BackfillDue())
     every("prune", settings.prune, Prune())
+    every("watch", settings.watch, Watch())
     if settings.train_cron is not None:
         message = RetrainOnSchedule(recipe=settings.train_recipe, data=settings.train_data)
         for at, schedule in enumerate(schedules(settings.train_cron)):  # one training at a time, however many ask

@@ -13,12 +13,17 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from db.states import JobKind
-from twinvec_client.contract.messages import BackfillBatch, EmbedBatch, TrainBatch
+from twinvec_client.contract.messages import BackfillBatch, EmbedBatch, JudgeBatch, TrainBatch
 from worker.app import app
 
 log = logging.getLogger(__name__)
 
-_MESSAGES = {JobKind.EMBED: EmbedBatch, JobKind.BACKFILL: BackfillBatch, JobKind.TRAIN: TrainBatch}
+_MESSAGES = {
+    JobKind.EMBED: EmbedBatch,
+    JobKind.BACKFILL: BackfillBatch,
+    JobKind.TRAIN: TrainBatch,
+    JobKind.JUDGE: JudgeBatch,
+}
 
 
 def publish(batches: Iterable[tuple[int, JobKind]]) -> None:

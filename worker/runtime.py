@@ -37,6 +37,9 @@ class Towers(Protocol):
     def warm_up(self) -> None:
         """Load every tower that is embedded under now."""
 
+    def prepare(self, id: int, /) -> bool:
+        """Whether a tower is loaded; else it is loaded meanwhile, for it is needed soon. Nothing is raised."""
+
 
 class Runtime:
     """One for each process, made on first use."""

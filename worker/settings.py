@@ -82,6 +82,35 @@ class Settings(BaseSettings):
         description="What scheduled trainings learn from: `mnist` (or what TWINVEC_DATA names), `stored` digits that "
         "have a label, or `both`",
     )
+    judge_tolerance: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="By how much a candidate's pair accuracy, recall@1, recall@10 and MAP@R may be lower than the live "
+        "tower's",
+    )
+    asked_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the pictures looked up while a candidate is filled that are kept, and asked under both "
+        "towers when it is judged",
+    )
+    auto_promote: bool = Field(
+        True, description="`0`: a candidate that passed its judging waits for `twinvec promote`; else it goes live"
+    )
+    maintain_previous: bool = Field(
+        True,
+        description="`0`: new digits get no vector under the previous tower; a rollback then embeds them first",
+    )
+    keep_previous: float = Field(
+        7, gt=0, le=FOR_EVER, description="Days that the tower which was live before can be rolled back to"
+    )
+    watch: float = Field(
+        3600,
+        gt=0,
+        description="Seconds between two looks at the live tower: vectors computed again, new digits far from old ones",
+    )
     lease: float = Field(
         60, gt=0, description="Seconds for which a claimed batch belongs to its worker without renewal"
     )
@@ -90,6 +119,12 @@ class Settings(BaseSettings):
     )
     republish_after: float = Field(
         15, gt=0, description="Seconds after which a queued batch that was not claimed is published again"
+    )
+    backfill_share: float = Field(
+        0.125,
+        gt=0,
+        lt=1,
+        description="Share of an embedding process's time that a backfill gets while new digits wait, which come first",
     )
     in_flight: int = Field(64, ge=1, description="Batches of a kind published and not yet claimed, at most")
     statement_timeout: float = Field(

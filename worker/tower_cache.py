@@ -6,6 +6,7 @@ import gc
 import hashlib
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db.states import EMBEDDED_UNDER
 from db.tables import Tower
 from db.vectors import towers as ledger
+from training.errors import TowerError
 from training.model.embedder import Embedder
 from training.model.storage import fingerprint, load
 
@@ -27,11 +28,11 @@ TRUSTED = 1.0  # seconds; no database is restored from a backup and has trained 
 Transact = Callable[..., Any]  # as `Runtime.transact`
 
 
-class TowerCorrupt(Exception):
+class TowerCorrupt(TowerError):
     """A tower's stored file is not the one that was registered. Restore it from a backup, or train again."""
 
 
-class TowerGone(Exception):
+class TowerGone(TowerError):
     """A retired or rejected tower's file is pruned. Train another; `TWINVEC_KEEP_TOWERS` says how long one is kept."""
 
 
@@ -45,10 +46,12 @@ class TowerCache:
     def __init__(self, transact: Transact, clock: Callable[[], float] = time.monotonic) -> None:
         self._transact, self._clock = transact, clock
         self._loaded = lru_cache(maxsize=KEPT)(self._load)
+        self._prepared: set[int] = set()
+        self._loaded_before: set[int] = set()
         self._known: dict[int, tuple[str, float]] = {}  # by id: the fingerprint, and when it was looked up
 
     def __getitem__(self, id: int) -> Embedder:
-        """Raises TowerCorrupt, TowerGone."""
+        """Raises TowerError: TowerCorrupt, TowerGone, or that its file is not a tower's."""
         return self._loaded(id, self._fingerprint(id))
 
     def _fingerprint(self, id: int) -> str:
@@ -60,10 +63,23 @@ class TowerCache:
         return found
 
     def warm_up(self) -> None:
-        """Load the live tower and the candidate, if they exist."""
-        query = select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER))
+        """Load every tower that is embedded under now."""
+        query = select(Tower.id).where(ledger.is_maintained())
         for id in self._transact(lambda session: session.execute(query).scalars().all()):
             self[id]
+
+    def prepare(self, id: int, /) -> bool:
+        """Whether a tower was loaded before; else it is loaded in a thread, unless that was begun: nothing waits."""
+        if id not in self._prepared and id not in self._loaded_before:
+            self._prepared.add(id)
+            threading.Thread(target=self._prepare, args=(id,), daemon=True).start()
+        return id in self._loaded_before
+
+    def _prepare(self, id: int) -> None:
+        try:
+            self[id]
+        except Exception as error:  # whatever it is, it is raised again where the tower is needed
+            log.warning("could not load tower %d ahead: %s", id, error)
 
     def _load(self, id: int, expected: str) -> Embedder:
         start = time.perf_counter()
@@ -78,5 +94,6 @@ class TowerCache:
             raise TowerCorrupt(f"the weights of tower {id} do not have the fingerprint they were registered with")
         embedder = Embedder(model)
         embedder.warm_up()
+        self._loaded_before.add(id)
         log.info("loaded tower %d (%.12s) in %.1f s", id, tower.fingerprint, time.perf_counter() - start)
         return embedder

@@ -21,6 +21,7 @@ from twinvec_client.contract.broker import LANES
 from worker import installation
 from worker.admission import NotAdmitted, admit
 from worker.settings import Settings
+from worker.sharing import SharedCycle
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,12 @@ SHOWN = 1000  # characters of each that are kept
 DROPPED_WHERE_REPEATED = ("query", "express")
 
 
+_OPTIONS = ("owner_key", "backfill_share")
+
+
 class _Checked:
-    """Mixed into a channel: it delivers what is admitted, sets the rest aside, and mends a lane that is no list."""
+    """Mixed into a channel: it delivers what is admitted, sets the rest aside, and mends a lane that is no list. Its
+    lanes take turns by `SharedCycle`."""
 
     connection: Any
     conn_or_acquire: Any
@@ -41,7 +46,13 @@ class _Checked:
     priority_steps: Any
     _q_for_pri: Any
     _delivering = False
+    _queue_cycle: Any
+    backfill_share = 0.125  # a transport option: of an embedding process's time
     owner_key: str | None = None  # a transport option: where the broker says whose its lanes are; None: nobody asks
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._queue_cycle = SharedCycle(self.backfill_share)
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # of the channel
@@ -129,7 +140,7 @@ def _written(message: Any) -> str:
 class Channel(_Checked, over_redis.Channel):
     """Over one server."""
 
-    from_transport_options = (*over_redis.Channel.from_transport_options, "owner_key")
+    from_transport_options = (*over_redis.Channel.from_transport_options, *_OPTIONS)
 
 
 class Transport(over_redis.Transport):
@@ -141,7 +152,7 @@ class Transport(over_redis.Transport):
 class SentinelChannel(_Checked, over_redis.SentinelChannel):
     """Over the primary that Sentinels name."""
 
-    from_transport_options = (*over_redis.SentinelChannel.from_transport_options, "owner_key")
+    from_transport_options = (*over_redis.SentinelChannel.from_transport_options, *_OPTIONS)
 
 
 class SentinelTransport(over_redis.SentinelTransport):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from cli import exit_codes, surroundings
 from cli.display.console import err, out, show, table
-from cli.doctor import beat, broker, database, lanes, machine, storage
+from cli.doctor import beat, broker, database, lanes, machine, storage, towers
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
 from cli.doctor.installation import installation
 from cli.errors import wrong_settings
@@ -78,6 +78,7 @@ def examine(settings: Settings, wrong: ValidationError | None = None) -> Iterato
             with database.reached(settings.database(), processes=pool_processes(settings)) as (found, connection):
                 yield from found
                 yield from storage.storage(connection, settings)
+                yield from towers.towers(connection, settings)
                 if "broker_url" not in left_out:
                     yield from _lanes(settings, connection)
         elif "broker_url" not in left_out:

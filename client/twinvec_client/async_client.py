@@ -24,6 +24,7 @@ from twinvec_client.mirror import mirrors
 from twinvec_client.offload import Offload
 from twinvec_client.results import (
     Answer,
+    Backfills,
     Collection,
     DeadBatch,
     Deleted,
@@ -36,6 +37,7 @@ from twinvec_client.results import (
     StoredDigit,
     Suspects,
     Tower,
+    TowerChange,
 )
 
 T = TypeVar("T")
@@ -349,6 +351,26 @@ class AsyncTwinvec:
     @mirrors(Twinvec.towers)
     async def towers(self) -> list[Tower]:
         return await self._run(lambda tv: tv.towers())
+
+    @mirrors(Twinvec.backfill)
+    async def backfill(self) -> Backfills:
+        return await self._run(lambda tv: tv.backfill())
+
+    @mirrors(Twinvec.promote)
+    async def promote(self, tower: int, *, force: bool = False) -> TowerChange:
+        return await self._run(lambda tv: tv.promote(tower, force=force))
+
+    @mirrors(Twinvec.rollback)
+    async def rollback(self, *, at_once: bool = False) -> TowerChange:
+        return await self._run(lambda tv: tv.rollback(at_once=at_once))
+
+    @mirrors(Twinvec.retire)
+    async def retire(self, tower: int) -> TowerChange:
+        return await self._run(lambda tv: tv.retire(tower))
+
+    @mirrors(Twinvec.judge_tower)
+    async def judge_tower(self, tower: int) -> TowerChange:
+        return await self._run(lambda tv: tv.judge_tower(tower))
 
     @mirrors(Twinvec.jobs)
     async def jobs(self, *, limit: int = 20) -> list[JobStatus]:

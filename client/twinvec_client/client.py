@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from twinvec_client import judging, review, stored
+from twinvec_client.asker import asker
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels
 from twinvec_client.connection import Connection
@@ -26,30 +27,37 @@ from twinvec_client.contract.limits import (
     MAX_KEY_CHARS,
     MAX_PRIORITY,
     MAX_STARTER_CHARS,
+    MAX_TOWER,
     is_name,
 )
 from twinvec_client.contract.messages import (
     GLYPH,
+    JudgeAgain,
     ListCollections,
     ListDead,
     ListJobs,
     ListTowers,
     Nearest,
+    Promote,
     Query,
     Requeue,
+    Retire,
     Retrain,
+    RollBack,
+    ShowBackfill,
     ShowSchedule,
     StartTraining,
     StatusOf,
 )
 from twinvec_client.contract.states import TrainingData
 from twinvec_client.delivery import Pace, deliver, new_job
-from twinvec_client.errors import InvalidRequest, PictureRefused, UnknownJob, UnknownKey
+from twinvec_client.errors import InvalidRequest, NoTower, PictureRefused, UnknownJob, UnknownKey
 from twinvec_client.fields import read_distance, read_integer, read_label, write_attributes
 from twinvec_client.job import EmbedJob, TrainingJob
 from twinvec_client.pictures import encode
 from twinvec_client.results import (
     Answer,
+    Backfills,
     Collection,
     DeadBatch,
     Deleted,
@@ -62,6 +70,7 @@ from twinvec_client.results import (
     StoredDigit,
     Suspects,
     Tower,
+    TowerChange,
 )
 
 _QUERIES_A_REQUEST = 100
@@ -184,8 +193,9 @@ class Twinvec:
     ) -> Answer:
         """The k nearest stored digits of a picture, of a stored digit (itself left out), or of a 128-d vector.
 
-        tower: the fingerprint of the tower that made the vector; refused where it is not live. after: `next` of an
-        earlier answer to the same query: what follows it.
+        tower: of a vector, the fingerprint of the tower that made it (`Answer.tower`, `Tower.fingerprint`), in whose
+        space it is looked up while that tower stands. after: `next` of an earlier answer to the same query: what
+        follows it, under the same tower.
         collection, label, attributes: search these only: digits of the collection, or one of several, where a key is
         looked up too; of the label; whose attributes contain these. max_distance: none farther. There are always k
         neighbours where so many are stored. pictures: with their pixels. match: with the label that the nearest elect
@@ -242,7 +252,7 @@ class Twinvec:
         collection: look at the labels of this one; the neighbours that vote are of any. limit: how many to return.
         most: digits to look at, in the order in which they were stored; None for all. pictures: with pixels. progress:
         show a bar. It asks for a page at a time, each of a fraction of a second, so that other look-ups come between.
-        Raises NoTower, TowerNotLive (another one went live meanwhile), InvalidRequest.
+        Raises NoTower, TowerNotLive (it was retired meanwhile), InvalidRequest.
         """
         _check_collection_or_none(collection)
         return review.suspects(
@@ -458,6 +468,46 @@ class Twinvec:
         """Every tower that was trained, newest first."""
         return [Tower.read(tower) for tower in self._connection.ask(ListTowers())["towers"]]
 
+    def backfill(self) -> Backfills:
+        """How far stored digits are embedded under the candidate, or another tower that lacks some, with rate and time
+        left; and what it would take under a new tower: how many, how long, how much disk. It starts nothing."""
+        return Backfills.read(self._connection.ask(ShowBackfill()))
+
+    def promote(self, tower: int, *, force: bool = False) -> TowerChange:
+        """Let a tower go live, by its id: the candidate where it passed its judging, or the previous one.
+
+        A retired tower becomes a candidate again: it is backfilled and judged first. force: whatever its verdict says,
+        which is on record then; a rejected tower needs it. No tower goes live under which a digit lacks its vector.
+        Raises UnknownTower, NotPromotable.
+        """
+        return TowerChange.read(self._connection.ask(Promote(tower=_tower(tower), force=bool(force), by=asker())))
+
+    def rollback(self, *, at_once: bool = False) -> TowerChange:
+        """Let the tower that was live before go live again, with its vectors and its threshold.
+
+        Digits that lack a vector under it are embedded first. at_once: it goes live now, and these are not found until
+        they are embedded. Raises NotPromotable where there is none to go back to, NoTower.
+        """
+        live = next((tower.id for tower in self.towers() if tower.status == "live"), None)
+        if live is None:
+            raise NoTower
+        request = RollBack(leaving=live, at_once=bool(at_once), by=asker())
+        return TowerChange.read(self._connection.ask(request))
+
+    def retire(self, tower: int) -> TowerChange:
+        """Retire the previous tower, or reject the candidate, by its id; its vectors are dropped.
+
+        Raises UnknownTower, NotRetirable where it is live.
+        """
+        return TowerChange.read(self._connection.ask(Retire(tower=_tower(tower), by=asker())))
+
+    def judge_tower(self, tower: int) -> TowerChange:
+        """Have the candidate judged, by its id, whether it was before or not: `towers` shows its verdict then.
+
+        Raises UnknownTower, NotPromotable where it is no candidate.
+        """
+        return TowerChange.read(self._connection.ask(JudgeAgain(tower=_tower(tower))))
+
     def jobs(self, *, limit: int = 20) -> list[JobStatus]:
         """The latest jobs, newest first."""
         return [JobStatus.read(job) for job in self._connection.ask(ListJobs(limit=limit))["jobs"]]
@@ -528,6 +578,11 @@ def _starter(name: str | None) -> str | None:
     return name
 
 
+def _tower(id: Any) -> int:
+    """Raises InvalidRequest."""
+    return read_integer("tower", id, MAX_TOWER)
+
+
 def _collections(collection: str | Sequence[str] | None) -> str | list[str] | None:
     """One collection, or a list of several, as it travels."""
     if collection is None or isinstance(collection, str):
@@ -568,8 +623,8 @@ def _query(
 ) -> Query:
     """One of a picture, a key and a vector. Raises InvalidRequest, PictureRefused."""
     _one_of({"picture": picture, "key": key, "vector": vector})
-    if tower is not None and (vector is None or not _FINGERPRINT.fullmatch(str(tower))):
-        raise InvalidRequest("tower: the fingerprint, 64 hexadecimal digits, of the tower that made the vector")
+    if (vector is None) != (tower is None) or (tower is not None and not _FINGERPRINT.fullmatch(str(tower))):
+        raise InvalidRequest("tower: of a vector, the fingerprint, 64 hexadecimal digits, of the tower that made it")
     if after is not None and not isinstance(after, str):
         raise InvalidRequest(f"after is {after!r:.40}: the `next` of an answer")
     if key is not None:

@@ -31,7 +31,7 @@ class NoTower(TwinvecError):
 
 
 class TowerNotLive(TwinvecError):
-    """The vector, or the answer that is to be continued, is of a tower that is not live. Look the picture up again."""
+    """The vector, or the answer to be continued, is of a tower that stands no more. Look the picture up again."""
 
 
 class OtherInstallation(TwinvecError):
@@ -48,6 +48,18 @@ class UnknownBatch(TwinvecError):
 
 class NotRescuable(TwinvecError):
     """This dead batch cannot be queued again. The message says what to do instead."""
+
+
+class UnknownTower(TwinvecError):
+    """No tower has this id."""
+
+
+class NotPromotable(TwinvecError):
+    """The tower cannot go live. The message says why, and what to do."""
+
+
+class NotRetirable(TwinvecError):
+    """The live tower cannot be retired. Let another go live first."""
 
 
 class UnknownKey(TwinvecError):
@@ -101,6 +113,9 @@ _BY_NAME = {
         UnknownBatch,
         UnknownJob,
         UnknownKey,
+        UnknownTower,
+        NotPromotable,
+        NotRetirable,
         NotEmbedded,
         PictureRefused,
         InvalidRequest,

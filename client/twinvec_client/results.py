@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from twinvec_client.contract.answers import (
     Answer,
+    Backfill,
+    BackfillEstimate,
+    Backfills,
     Collection,
     DeadBatch,
     DoubtfulDigit,
@@ -22,12 +25,16 @@ from twinvec_client.contract.answers import (
     StoredDigit,
     Suspect,
     Tower,
+    TowerChange,
     TrainingProgress,
 )
 from twinvec_client.contract.states import JobState, TowerStatus
 
 __all__ = [
     "Answer",
+    "Backfill",
+    "BackfillEstimate",
+    "Backfills",
     "Collection",
     "DeadBatch",
     "Deleted",
@@ -49,6 +56,7 @@ __all__ = [
     "Suspect",
     "Suspects",
     "Tower",
+    "TowerChange",
     "TrainingOutcome",
     "TrainingProgress",
 ]

@@ -14,8 +14,9 @@ from db.errors import NotRescuable, UnknownBatch
 from db.queue.callbacks import ANEW
 from db.queue.failures import KEPT_BYTES, OF_DEAD, LedgerReason, fail
 from db.queue.trainings import forget
-from db.states import EMBEDDED_UNDER, BatchState, JobKind
+from db.states import BatchState, JobKind
 from db.tables import Batch, Digit, Failure, Job, Tower
+from db.vectors.towers import is_maintained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +97,9 @@ def _check(session: Session, id: int, job: Job) -> None:
         raise NotRescuable(f"batch {id} is a training: start another with `twinvec train`")
     if job.cancelled_at is not None:
         raise NotRescuable(f"job {job.id} of batch {id} was cancelled: send its pictures as a new job")
-    if job.kind == JobKind.BACKFILL:
+    if job.tower is not None:
         status = session.execute(select(Tower.status).where(Tower.id == job.tower)).scalar_one()
-        if status not in EMBEDDED_UNDER:
+        if session.execute(select(Tower.id).where(Tower.id == job.tower, is_maintained())).scalar() is None:
             raise NotRescuable(f"batch {id} was to embed under tower {job.tower}, which is {status}")
 
 

@@ -18,7 +18,7 @@ from db.queue.leases import Lease, held, towers_for
 from db.states import BatchState, JobKind
 from db.tables import Batch, Job
 from db.vectors import embeddings
-from db.vectors.filters import described
+from db.vectors.filters import Described, described
 
 Vectors = dict[int, np.ndarray[Any, Any]]  # by tower id, (n, 128) float32
 
@@ -29,11 +29,14 @@ def finish(
     digits: np.ndarray[Any, Any],
     vectors: Vectors,
     seconds: dict[str, float],
+    *,
+    lenient: frozenset[int] = frozenset(),
 ) -> int:
     """Store the vectors of batches and close them, all or nothing; how many digits have a vector now.
 
     leases: of one batch, or of several that were claimed together. digits: (n,) their ids, ascending, in the order of
-    the vectors' rows. seconds: spent by stage. Raises LeaseLost where a lease was lost, TowersChanged where vectors of
+    the vectors' rows. seconds: spent by stage. lenient: towers under which those that are not finite are left out.
+    Raises LeaseLost where a lease was lost, TowersChanged where vectors of
     another tower are needed as well, BadVectors where some are not finite, ValueError where their shape is wrong.
     """
     locks.hold_towers(session)
@@ -43,7 +46,7 @@ def finish(
     needed = set(towers_for(session, job))
     if missing := needed - vectors.keys():
         raise TowersChanged(missing)
-    for tower in needed:
+    for tower in needed - lenient:
         embeddings.check(tower, digits, vectors[tower])
     for lease in leases:
         _close(session, lease, {"wait": lease.waited, **seconds}, embedded=len(lease.digits))
@@ -52,8 +55,11 @@ def finish(
     if len(stored.digits) < len(digits):
         alive = np.isin(digits, stored.digits)
         vectors = {tower: rows[alive] for tower, rows in vectors.items()}
-    for tower in needed:
+    for tower in needed - lenient:
         embeddings.write(session, tower, stored, vectors[tower])
+    for tower in needed & lenient:
+        finite = np.isfinite(vectors[tower]).all(axis=1)
+        embeddings.write(session, tower, Described(*(each[finite] for each in stored)), vectors[tower][finite])
     _count_gone(session, leases, set(stored.digits.tolist()))
     return len(stored.digits)
 
@@ -92,8 +98,8 @@ def quarantine(
     return replace(lease, digits=batch.digits)
 
 
-def close_training(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
-    """Close the batch of a training. Raises LeaseLost."""
+def close_alone(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
+    """Close a batch that has no digits, of a training or of judging. Raises LeaseLost."""
     _close(session, lease, seconds, embedded=0)
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Interval, and_, cast, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from db.states import EMBEDDED_UNDER, BatchState, JobKind
+from db.states import BatchState, JobKind
 from db.tables import Batch, Job, Tower
+from db.vectors.towers import is_maintained
 
 SMALL = 16  # digits of a batch that is claimed together with others
 TOGETHER = 256  # such batches at most
@@ -133,9 +134,9 @@ def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
 
 
 def towers_for(session: Session, job: Job) -> tuple[int, ...]:
-    """The towers a job's digits are embedded under: the live one and the candidate, or the one a backfill names."""
-    query = select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER)).order_by(Tower.id)
-    if job.kind == JobKind.BACKFILL:
+    """The towers a job's digits are embedded under: those that are maintained, or the one that the job names."""
+    query = select(Tower.id).where(is_maintained()).order_by(Tower.id)
+    if job.tower is not None:
         query = query.where(Tower.id == job.tower)
     return tuple(session.execute(query).scalars())
 

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from db.queue.dead import bury, close
 from db.queue.failures import KEPT_BYTES
 from db.queue.leases import interval
-from db.states import EMBEDDED_UNDER, BatchState, JobKind
+from db.states import BatchState, JobKind
 from db.tables import Batch, Job, Tower
+from db.vectors.towers import is_maintained
 
 PARTS = 4  # that a batch which crashes its workers is split into: one culprit of 4,096 digits is found in 10 crashes
 
@@ -87,9 +88,7 @@ def take_due(session: Session, kind: JobKind, *, republish_after: float, in_flig
     ).scalar_one()
     if out >= in_flight:
         return []
-    has_tower = exists(
-        select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER), or_(Job.tower.is_(None), Job.tower == Tower.id))
-    )
+    has_tower = exists(select(Tower.id).where(is_maintained(), or_(Job.tower.is_(None), Job.tower == Tower.id)))
     chosen = (
         select(Batch.id)
         .join(Job, Job.id == Batch.job)

@@ -239,9 +239,9 @@ def _guards_digits() -> ColumnElement[bool]:
 
 
 def _decides_on_candidate() -> ColumnElement[bool]:
-    """Whether it is a backfill of the candidate: whether that one failed decides on the promotion."""
+    """Whether it is a backfill of the candidate, or judged it: whether that failed decides on the promotion."""
     candidates = select(Tower.id).where(Tower.status == TowerStatus.CANDIDATE)
-    return and_(Job.kind == JobKind.BACKFILL, Job.tower.in_(candidates))
+    return and_(Job.kind.in_((JobKind.BACKFILL, JobKind.JUDGE)), Job.tower.in_(candidates))
 
 
 def _delete_failures(session: Session, jobs: Sequence[uuid.UUID], rows: int) -> int:

@@ -18,6 +18,7 @@ from db.errors import LeaseLost, TrainingRunning
 from db.queue.leases import Lease, held
 from db.states import BatchState, JobKind, TowerStatus
 from db.tables import Batch, Checkpoint, Job, Tower
+from db.vectors.verdict import said_against
 
 
 def start(
@@ -140,16 +141,19 @@ def made(session: Session, id: uuid.UUID, outcome: dict[str, Any]) -> None:
         end(session, id, outcome=outcome)
 
 
-def end_promoted(session: Session) -> uuid.UUID | None:
-    """End the training whose tower is a candidate no longer; which one. None where there is none."""
+def end_promoted(session: Session, *, auto: bool = True) -> uuid.UUID | None:
+    """End the training whose tower is a candidate no longer; which one. None where there is none.
+
+    auto: whether a candidate that passed its judging goes live by itself; else the training ends with that.
+    """
     waiting = select(Job).where(Job.kind == JobKind.TRAIN, Job.ended_at.is_(None), Job.outcome.isnot(None))
     job = session.execute(waiting.with_for_update(skip_locked=True)).scalar()
     if job is None or job.outcome is None:
         return None
     tower = session.execute(select(Tower).where(Tower.id == job.outcome["tower"])).scalar_one()
-    if tower.status == TowerStatus.CANDIDATE:
+    if tower.status == TowerStatus.CANDIDATE and (auto or tower.verdict is None):
         return None
-    why = f"tower {tower.id} was rejected: {_why_rejected(session, tower)}"
+    why = f"tower {tower.id} was rejected: {said_against(tower.verdict) or 'no reason was recorded'}"
     end(
         session,
         job.id,
@@ -157,11 +161,6 @@ def end_promoted(session: Session) -> uuid.UUID | None:
         message=why if tower.status == TowerStatus.REJECTED else None,
     )
     return job.id
-
-
-def _why_rejected(session: Session, tower: Tower) -> str:
-    said = select(Job.message).where(Job.tower == tower.id, Job.message.isnot(None)).order_by(Job.created_at.desc())
-    return session.execute(said.limit(1)).scalar() or "no reason was recorded"
 
 
 def end(session: Session, id: uuid.UUID, *, outcome: dict[str, Any] | None = None, message: str | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -13,15 +13,26 @@ from db import locks
 from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Embedding, Job, Tower
 
-BACKFILL_BATCH = 4096  # digits
+RATED = 60  # seconds that a rate is measured over
+MEASURED = 256  # digits of a batch, at least, that tells how long one takes
+LATELY = 20_000  # batches among which it is looked for
+BACKFILL_BATCH = 512  # digits: new ones wait for no more
 
 
 def queue_missing(session: Session, tower: int) -> int:
     """Queue the digits that have a vector under the live tower and none under this one; how many they are."""
-    due = select(Embedding.digit).where(
-        Embedding.tower == select(Tower.id).where(Tower.status == TowerStatus.LIVE).scalar_subquery()
-    )
-    return _queue(session, tower, due.where(~embedded_under(tower, Embedding.digit)))
+    return _queue(session, tower, _missing(session, tower))
+
+
+def count_missing(session: Session, tower: int) -> int:
+    """How many digits have a vector under the live tower and none under this one."""
+    return session.execute(select(func.count()).select_from(_missing(session, tower).subquery())).scalar_one()
+
+
+def _missing(session: Session, tower: int) -> Any:
+    live = session.execute(select(Tower.id).where(Tower.status == TowerStatus.LIVE)).scalar()
+    # Not a subquery: with the two ids at hand the planner reads two partitions and no others.
+    return select(Embedding.digit).where(Embedding.tower == live, ~embedded_under(tower, Embedding.digit))
 
 
 def queue_due(session: Session) -> int:
@@ -105,3 +116,77 @@ def _queue(session: Session, tower: int, digits: Any) -> int:
         ],
     )
     return len(ids)
+
+
+class Progress(NamedTuple):
+    """A backfill that goes on. done: digits that have their vector, were replaced meanwhile, or failed. rate: digits a
+    second in the last minute; None before the first batch. remaining: seconds at that rate."""
+
+    job: str
+    tower: int
+    total: int
+    done: int
+    rate: float | None
+    remaining: float | None
+
+
+def progress(session: Session) -> list[Progress]:
+    """The backfills that go on, the oldest first."""
+    settled = Batch.embedded + Batch.dropped + Batch.failed
+    recent = func.sum(settled).filter(Batch.finished_at > func.now() - text(f"interval '{RATED} seconds'"))
+    age = func.least(RATED, func.extract("epoch", func.now() - Job.created_at))
+    query = (
+        select(Job.id, Job.tower, Job.total, func.sum(settled).label("done"), recent.label("recent"), age.label("age"))
+        .join(Batch, Batch.job == Job.id)
+        .where(Job.kind == JobKind.BACKFILL, Job.ended_at.is_(None))
+        .group_by(Job.id)
+        .order_by(Job.created_at)
+    )
+    return [_progress(row) for row in session.execute(query)]
+
+
+def _progress(row: Any) -> Progress:
+    rate = float(row.recent) / float(row.age) if row.recent and row.age else None
+    remaining = None if rate is None else (row.total - row.done) / rate
+    return Progress(str(row.id), row.tower, row.total, int(row.done), rate, remaining)
+
+
+class Estimate(NamedTuple):
+    """What a backfill of all digits under a new tower would take. digits: that have a vector under the live tower.
+    seconds: None where no work was measured; measured_on: the kind of the job whose batches were. bytes: on disk."""
+
+    digits: int
+    seconds: float | None
+    measured_on: JobKind | None
+    bytes: int
+
+
+def estimate(session: Session) -> Estimate:
+    """For a tower that is to come, by what the live tower takes and the last batches took."""
+    live = session.execute(select(Tower.id).where(Tower.status == TowerStatus.LIVE)).scalar()
+    digits = session.execute(select(func.count()).where(Embedding.tower == live)).scalar_one()
+    tree = "SELECT coalesce(sum(pg_total_relation_size(relid)), 0) FROM pg_partition_tree(to_regclass(:name))"
+    taken = int(session.execute(text(tree), {"name": f"embeddings_{live}"}).scalar_one())
+    for kind in (JobKind.BACKFILL, JobKind.EMBED):
+        each = _seconds_each(session, kind)
+        if each is not None:
+            return Estimate(digits, each * digits, kind, taken)
+    return Estimate(digits, None, None, taken)
+
+
+def _seconds_each(session: Session, kind: JobKind) -> float | None:
+    """Seconds for each digit of the last job of a kind with several batches that were not small, from the end of its
+    first one to that of its last; None where there was none lately."""
+    newest = select(func.max(Batch.id)).scalar_subquery()
+    span = func.extract("epoch", func.max(Batch.finished_at) - func.min(Batch.finished_at))
+    digits = func.sum(Batch.embedded) * (1 - 1.0 / func.count())  # but for the first, whose beginning is not known
+    last = (
+        select(span / digits)
+        .join(Job, Job.id == Batch.job)
+        .where(Job.kind == kind, Batch.state == BatchState.DONE, Batch.embedded >= MEASURED, Batch.id > newest - LATELY)
+        .group_by(Batch.job)
+        .having(func.count() > 1, span > 0)
+        .order_by(func.max(Batch.finished_at).desc())
+    )
+    found = session.execute(last.limit(1)).scalar()
+    return None if found is None else float(found)

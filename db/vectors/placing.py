@@ -8,12 +8,12 @@ from sqlalchemy.orm import Session
 
 from db import locks
 from db.bulk import fetch, sent_vectors
-from db.states import EMBEDDED_UNDER
 from db.tables import Tower
 from db.vectors import embeddings
 from db.vectors.filters import described
 from db.vectors.frame import UNPLACED, Frame
 from db.vectors.frames import FRAMES
+from db.vectors.towers import is_maintained
 
 AT_ONCE = 2_000  # vectors placed in a transaction
 SAMPLE = 20_000  # vectors that a frame is fitted to
@@ -21,12 +21,12 @@ FEWEST = 1_000  # of a smaller store no frame is fitted: all of it is compared i
 
 
 def place_some(session: Session) -> int:
-    """Place some vectors under the live tower or the candidate; how many. A tower without a frame gets one first.
+    """Place some vectors under a tower that is maintained; how many. A tower without a frame gets one first.
 
     They are written anew, in one transaction: a search sees each of them in its old row or in its new one.
     """
     session.execute(text("SET LOCAL enable_seqscan = off"))  # the planner expects none of them, or nothing else
-    for tower in session.execute(select(Tower.id).where(Tower.status.in_(EMBEDDED_UNDER))).scalars().all():
+    for tower in session.execute(select(Tower.id).where(is_maintained())).scalars().all():
         query = f"""
             SELECT digit FROM embeddings
             WHERE tower = {tower} AND cell = {UNPLACED} AND small IS NULL LIMIT {AT_ONCE}

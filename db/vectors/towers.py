@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, undefer
 
 from db.bulk import fetch
-from db.errors import NoTower
+from db.errors import NoTower, TowerNotLive
 from db.states import EMBEDDED_UNDER, TowerStatus
 from db.tables import Digit, Tower
 from db.vectors import embeddings
@@ -17,12 +17,20 @@ from db.vectors.backfill import given_up
 from db.vectors.frame import Frame
 from db.vectors.frames import FRAMES
 
+_STANDING = (TowerStatus.LIVE, TowerStatus.PREVIOUS)
 _NONE_IS_LIVE = "no tower is live yet: train one with `twinvec train`"
+
+
+def is_maintained() -> ColumnElement[bool]:
+    """Whether new digits get a vector under a tower: the live one, the candidate, and a previous one that is kept
+    ready to go live again."""
+    return or_(Tower.status.in_(EMBEDDED_UNDER), and_(Tower.status == TowerStatus.PREVIOUS, Tower.maintained))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TowerStanding:
-    """A tower, and how many vectors are stored under it and due. created_at: ISO 8601."""
+    """A tower, and how many vectors are stored under it and due. verdict: as `db.vectors.verdict` writes it; None where
+    it was not judged. created_at, live_from, live_until (the last time): ISO 8601."""
 
     id: int
     fingerprint: str
@@ -34,6 +42,9 @@ class TowerStanding:
     created_at: str
     embedded: int
     due: int
+    verdict: dict[str, Any] | None
+    live_from: str | None
+    live_until: str | None
 
 
 def live(session: Session) -> Tower:
@@ -46,10 +57,11 @@ def live(session: Session) -> Tower:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """The live tower as a search needs it.
+    """A tower as a search needs it.
 
     frame: None where it has none. threshold: the distance that splits pairs best into same and different. calibration:
-    what else its distances mean, as a training measured it; None where it was trained before that.
+    what else its distances mean, as a training measured it; None where it was trained before that. candidate: the id of
+    the tower that may go live next.
     """
 
     tower: int
@@ -57,21 +69,30 @@ class Space:
     frame: Frame | None
     threshold: float
     calibration: dict[str, Any] | None
+    candidate: int | None = None
 
 
-def searched(session: Session) -> Space:
-    """The space that queries are answered in, the live tower's. Raises NoTower."""
-    columns = f"id, fingerprint, {FRAMES.digest}, threshold, metrics -> 'calibration'"
-    rows = fetch(session, f"SELECT {columns} FROM towers WHERE status = 'live'", prepare=True)
-    if not rows:
+def searched(session: Session, named: str | None = None) -> Space:
+    """The space that queries are answered in: the live tower's, or that of the tower with a fingerprint, while it
+    stands: the previous one, or the candidate once nothing is missing under it. Raises NoTower, TowerNotLive."""
+    columns = f"status, verdict IS NOT NULL, id, fingerprint, {FRAMES.digest}, threshold, metrics -> 'calibration'"
+    query = f"SELECT {columns} FROM towers WHERE status IN ('live', 'candidate') OR fingerprint = %s"
+    rows = {row[3]: row for row in fetch(session, query, (named,), prepare=True)}
+    live = next((row[3] for row in rows.values() if row[0] == TowerStatus.LIVE), None)
+    if live is None:
         raise NoTower(_NONE_IS_LIVE)
-    ((tower, fingerprint, digest, threshold, calibration),) = rows
+    meant = live if named is None else named
+    status, judged, *of_space = rows.get(meant, (None, False))
+    if status not in _STANDING and not (status == TowerStatus.CANDIDATE and judged):
+        raise TowerNotLive(meant, live, status)
+    tower, fingerprint, digest, threshold, calibration = of_space
     return Space(
         tower=tower,
         fingerprint=fingerprint,
         frame=FRAMES.known(session, tower, digest),
         threshold=threshold,
         calibration=calibration,
+        candidate=next((row[2] for row in rows.values() if row[0] == TowerStatus.CANDIDATE), None),
     )
 
 
@@ -86,6 +107,16 @@ def with_file(session: Session, id: int) -> Tower:
     return session.execute(select(Tower).where(Tower.id == id).options(undefer(Tower.file))).scalar_one()
 
 
+def count_vectors(session: Session, id: int) -> int:
+    """How many digits have a vector under a tower."""
+    return embeddings.count(session, id)
+
+
+def status_of(session: Session, id: int) -> TowerStatus:
+    """Where a tower is in its life."""
+    return session.execute(select(Tower.status).where(Tower.id == id)).scalar_one()
+
+
 def fingerprint_of(session: Session, id: int) -> str:
     """What a tower's weights are told by."""
     return session.execute(select(Tower.fingerprint).where(Tower.id == id)).scalar_one()
@@ -96,6 +127,10 @@ def all_of_them(session: Session) -> list[TowerStanding]:
     digits = session.execute(select(func.count()).select_from(Digit)).scalar_one()
     towers = session.execute(select(Tower).order_by(Tower.id.desc())).scalars().all()
     return [_standing(session, tower, digits) for tower in towers]
+
+
+def _is_embedded_under(tower: Tower) -> bool:
+    return tower.status in EMBEDDED_UNDER or tower.maintained
 
 
 def _standing(session: Session, tower: Tower, digits: int) -> TowerStanding:
@@ -110,5 +145,8 @@ def _standing(session: Session, tower: Tower, digits: int) -> TowerStanding:
         threshold=tower.threshold,
         created_at=tower.created_at.isoformat(),
         embedded=embedded,
-        due=digits - embedded - given_up(session, tower.id) if tower.status in EMBEDDED_UNDER else 0,
+        due=digits - embedded - given_up(session, tower.id) if _is_embedded_under(tower) else 0,
+        verdict=tower.verdict,
+        live_from=None if tower.live_from is None else tower.live_from.isoformat(),
+        live_until=None if tower.live_until is None else tower.live_until.isoformat(),
     )

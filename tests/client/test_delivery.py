@@ -20,7 +20,7 @@ from tasks.embed import embed
 from tasks.intake import take_in
 from tasks.jobs import end_job, failures_of, receipts_of
 from tasks.query import look_up
-from tests.makers import Ledger, counts, failures, glyph, register, stored, vector, vectors
+from tests.makers import Ledger, counts, failures, glyph, register, stored, trained, vector, vectors
 from training.pictures import sandbox
 from training.pictures.read import read_picture
 from training.pictures.sandbox import Decoder
@@ -478,11 +478,12 @@ def test_a_search_has_filters_pages_and_many_queries(runtime: Runtime, ledger: L
         client.embed(pictures, labels={key: int(key) % 3 for key in pictures}, attributes=sides, collection=collection)
     direct.work()
     query = vector(tower, 1)
-    everything = client.nearest(vector=query, k=18)
+    name = trained("first").fingerprint
+    everything = client.nearest(vector=query, tower=name, k=18)
     assert (len(everything), everything.compared, everything.next) == (18, 18, None)
 
     def found(**given: Any) -> list[Neighbour]:
-        return client.nearest(vector=query, k=1000, **given).neighbours
+        return client.nearest(vector=query, tower=name, k=1000, **given).neighbours
 
     kept = [each for each in everything if each.collection == "b" and each.label == 1]
     assert found(collection=["b", "none such"], label=1) == kept
@@ -491,7 +492,7 @@ def test_a_search_has_filters_pages_and_many_queries(runtime: Runtime, ledger: L
     near = everything.neighbours[5].distance  # of the second of a pair: each picture stands in both collections
     assert found(max_distance=near) == everything.neighbours[:6]
     first = client.nearest(vector=query, tower=everything.tower, k=7)
-    second = client.nearest(vector=query, k=11, after=first.next)
+    second = client.nearest(vector=query, tower=name, k=11, after=first.next)
     assert [*first, *second] == [*everything]
     assert client.nearest(key="1", collection="a", k=1, pictures=True).neighbours[0].picture is not None
     by_key = client.nearest_many(keys=["1", "2"], collection="a", k=3)
@@ -544,7 +545,7 @@ def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger
     for arguments in wrong:
         with pytest.raises(InvalidRequest):
             client.nearest(**({"picture": picture(1)} | arguments))
-    for tower in ("", "0" * 63, 7):
+    for tower in ("", "0" * 63, 7, None):
         with pytest.raises(InvalidRequest):
             client.nearest(vector=[0.0] * 128, tower=tower)  # type: ignore[arg-type]  # of the wrong type as well
     with pytest.raises(TowerNotLive):
@@ -555,7 +556,7 @@ def test_refusals_of_a_query_are_the_clients_own_errors(runtime: Runtime, ledger
             client.nearest_many(**given)
     for bad in ([0.0] * 127, [float("nan")] * 128, "text", [[1], [2, 3]], ["a"] * 128, 7):
         with pytest.raises(InvalidRequest):
-            client.nearest(vector=bad)
+            client.nearest(vector=bad, tower="0" * 64)
 
 
 @pytest.mark.parametrize("collection", ["", "c" * 129, "nul\0", "\ud800", None, 7])

@@ -29,9 +29,12 @@ from twinvec_client.contract.messages import (
     GetDigits,
     Intake,
     Judge,
+    JudgeAgain,
     Message,
     Nearest,
+    Promote,
     Query,
+    Retire,
     StartTraining,
 )
 from worker import admission
@@ -75,13 +78,13 @@ def fields(declared: inspect.StructType) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def queries(declared: inspect.StructType) -> st.SearchStrategy[dict[str, Any]]:
-    """One of its forms, its collection, tower and place aside."""
+    """One of its forms, its collection and place aside, and the tower but for a vector."""
     forms = [
         st.fixed_dictionaries({field.name: values(field.type).filter(lambda value: value is not None)})
         for field in declared.fields
         if field.name not in ("collection", "tower", "after")
     ]
-    return st.one_of(*forms)
+    return st.one_of(*forms).map(lambda form: form | {"tower": "0" * 64} if "vector" in form else form)
 
 
 def agreeing(chunk: dict[str, Any], types: bytes) -> dict[str, Any]:
@@ -136,8 +139,8 @@ def example(kind: type[Message]) -> dict[str, Any]:
         "callback": None, "resent": False, "digest": b"d", "total": 0, "first": b"d", "batch": 1, "recipe": "quick",
         "queries": [], "k": 5, "after": 0, "limit": 5, "pictures": False, "seed": 0, "label": None,
         "max_distance": None, "match": False, "count": 0, "tower": None, "distance": None, "every": 1,
-        "priority": 1, "other_collection": "c", "others": ["b"], "same": [None], "by": None,
-        "data": "both", "started_by": None,
+        "priority": 1, "other_collection": "c", "others": ["b"], "same": [None], "by": "me",
+        "data": "both", "started_by": None, "leaving": 2, "at_once": False, "force": False,
     }  # fmt: skip
     by_key = {"after": ""}
     some = {"keys": ["a"]}
@@ -149,6 +152,7 @@ def example(kind: type[Message]) -> dict[str, Any]:
         GetDigits: some,
         Annotate: {"keys": ["a"], "labels": [7], "attributes": [None]},
         Delete: some,
+        **{kind: {"tower": 1} for kind in (Promote, Retire, JudgeAgain)},
     }
     return {name: plain[name] for name in kind.__struct_fields__} | own.get(kind, {})
 

@@ -31,6 +31,7 @@ from tests.makers import (
     failures,
     finish,
     item,
+    promote,
     prune,
     register,
     send,
@@ -243,7 +244,7 @@ def test_a_dead_batch_of_a_backfill_guards_digits_under_its_own_tower_alone(ledg
     bury(ledger, ledger(lambda session: session.execute(text("SELECT max(id) FROM batches")).scalar_one()))
     age(ledger, 100)
     assert prune(ledger) == Pruned(jobs=1, batches=1), "the embed job alone: the backfill decides on the candidate"
-    assert ledger(lifecycle.promote_ready).rejected_because is not None
+    assert ledger(lifecycle.open_judging).rejected_because is not None
     assert prune(ledger) == Pruned(jobs=1, batches=1)
     assert ledger(backfill.queue_due) == 0
 
@@ -497,7 +498,7 @@ def test_files_of_retired_and_rejected_towers_go_and_their_figures_stay(ledger: 
     ids = [tower]
     for name in ("second", "third"):
         ids.append(register(ledger, name))
-        ledger(lifecycle.promote_ready)
+        promote(ledger)
     rejected = register(ledger, "rejected")
     ledger(lifecycle.reject, rejected, "for the test")
     candidate = register(ledger, "candidate")
@@ -515,7 +516,7 @@ def test_a_tower_that_was_live_for_long_keeps_its_file_for_its_time(ledger: Ledg
     age(ledger, 1000)
     for name in ("second", "third"):
         register(ledger, name)
-        ledger(lifecycle.promote_ready)
+        promote(ledger)
     assert tower_statuses(ledger)[tower] == "retired"
     assert ledger(prune_files, days=30) == []
 

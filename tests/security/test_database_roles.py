@@ -12,11 +12,11 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from db import judgements
 from db.engine import connect, transact
 from db.judgements import Said
-from db.preflight import RIGHTS, table_faults
+from db.preflight import RIGHTS, WATCHED, table_faults
 from db.queue import rescue, retention, trainings
 from db.queue.cancel import cancel_job
 from db.schema import is_current, migrate
-from db.vectors import backfill, lifecycle, partitions
+from db.vectors import partitions
 from db.vectors.retention import prune_files
 from tests import makers
 from tests.makers import Ledger
@@ -24,7 +24,7 @@ from tests.security.conftest import as_role, execute
 from tests.security.documented import statements
 
 LEDGER = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints")
-TABLES = (*LEDGER, "installation", "alembic_version")
+TABLES = (*LEDGER, *WATCHED, "installation", "alembic_version")
 
 
 def engine_of(roles: URL, role: str) -> Engine:
@@ -74,6 +74,7 @@ def test_the_whole_job_of_a_worker_runs_under_its_role(ledger: Ledger) -> None:
     assert [each.key for each in makers.nearest(ledger, first, vector, k=2, label=7).neighbours] == ["b"]
     fills_and_promotes(ledger, "second")
     fills_and_promotes(ledger, "third")
+    makers.age(ledger, days=0.001)
     (retired,) = ledger(partitions.partitions_to_drop)
     assert retired == first
     ledger(partitions.drop_partition, retired)
@@ -87,8 +88,7 @@ def fills_and_promotes(ledger: Ledger, name: str) -> None:
     for batch, kind in ledger(rescue.take_due, "backfill", republish_after=30, in_flight=9):
         assert kind == "backfill"
         makers.embed(ledger, batch)
-    ledger(backfill.end_finished)
-    assert ledger(lifecycle.promote_ready).tower == tower
+    assert makers.promote(ledger) == tower
     assert set(makers.vectors(ledger, tower)) == {"a", "b"}
 
 
@@ -142,7 +142,7 @@ def test_the_rights_that_a_start_asks_for_are_those_the_page_grants(worker: Engi
 def test_a_role_that_only_reads_is_told_what_a_worker_needs(reader: Engine) -> None:
     with reader.connect() as connection:
         (fault,) = table_faults(connection)
-    assert fault.found.startswith("the role twinvec_reader lacks DELETE on batches, checkpoints, digits, ")
+    assert fault.found.startswith("the role twinvec_reader lacks DELETE on asked_queries, batches, ")
     assert "SELECT" not in fault.found
 
 

@@ -85,6 +85,7 @@ def kept(*, keep: float, abandoned: float) -> dict[str, str]:
         "TWINVEC_KEEP_PICTURES": f"{keep / 2 * MINUTE}",
         "TWINVEC_KEEP_TOWERS": f"{keep * MINUTE}",
         "TWINVEC_ABANDONED_AFTER": f"{abandoned}",
+        "TWINVEC_JUDGE_TOLERANCE": "1",  # each tower goes live: that they change is what is tried
     }
 
 

@@ -169,7 +169,7 @@ def test_neighbours_are_those_that_brute_force_finds(stack: Stack, tower: dict[s
     distances = np.linalg.norm(vectors - query, axis=1)
     expected = [keys[at] for at in np.argsort(distances)[:10]]
 
-    by_vector = tv.nearest(vector=query, k=10, collection="brute")
+    by_vector = tv.nearest(vector=query, tower=tv.nearest(images[0], k=1).tower, k=10, collection="brute")
     assert [neighbour.key for neighbour in by_vector] == expected
     assert [neighbour.distance for neighbour in by_vector] == pytest.approx(sorted(distances)[:10], abs=1e-5)
     by_key = tv.nearest(key=keys[17], k=9, collection="brute")

@@ -101,7 +101,8 @@ def test_a_match_says_which_digit_it_is_and_how_probable_that_is(
 
 
 def test_a_stranger_does_not_match(stack: Stack, stored: dict[str, int]) -> None:
-    far = stack.client().nearest(vector=[1000.0] * 128, collection=COLLECTION, match=True)
+    live = stack.client().nearest(key=next(iter(stored)), collection=COLLECTION).tower
+    far = stack.client().nearest(vector=[1000.0] * 128, tower=live, collection=COLLECTION, match=True)
     assert far.far
     assert far.match is not None
     assert (far.match.matched, far.match.label, far.match.probability) == (False, None, None)

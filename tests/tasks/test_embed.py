@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from redis import Redis
 from sqlalchemy import select, update
 
 from db.queue import dead
@@ -26,6 +27,7 @@ from tests.makers import (
     glyph,
     item,
     picked,
+    promote,
     register,
     rescue,
     row,
@@ -36,6 +38,7 @@ from tests.makers import (
     vector,
     vectors,
 )
+from training.errors import TowerError
 from twinvec_client.contract.messages import Cancel
 from worker.lease_renewal import LeaseRenewer
 from worker.runtime import Runtime
@@ -276,3 +279,58 @@ def test_small_jobs_share_a_call_of_the_tower_and_each_ends_by_itself(runtime: R
         "fine": "finished",
     }
     assert sorted(vectors(runtime.transact, tower)) == ["fine", "good"]
+
+
+class Broken(PickedPixels):
+    """Towers of which one cannot be loaded."""
+
+    def __init__(self, tower: int) -> None:
+        self.tower = tower
+
+    def __getitem__(self, tower: int) -> Callable[[Array], Array]:
+        if tower == self.tower:
+            raise TowerError("its file is none")
+        return super().__getitem__(tower)
+
+
+def test_a_tower_that_cannot_be_loaded_holds_up_new_digits_only_where_it_is_live(runtime: Runtime, tower: int) -> None:
+    second = register(runtime.transact, "second")
+    embed(batch_of(runtime.transact, item("a", 1)), runtime)
+    assert promote(runtime.transact) == second
+    third = register(runtime.transact, "third")
+    for broken, becomes in ((tower, "retired"), (third, "rejected")):
+        runtime.towers = Broken(broken)
+        embed(batch_of(runtime.transact, item(f"beside {broken}", 10 + broken)), runtime)
+        assert tower_statuses(runtime.transact)[broken] == becomes
+    assert len(vectors(runtime.transact, second)) == 3
+    runtime.towers = Broken(second)
+    with pytest.raises(TowerError):
+        embed(batch_of(runtime.transact, item("b", 2)), runtime)
+    assert tower_statuses(runtime.transact)[second] == "live"
+
+
+class Loading(PickedPixels):
+    """Towers of which one is not loaded yet."""
+
+    def __init__(self, tower: int) -> None:
+        self.tower = tower
+
+    def prepare(self, tower: int) -> bool:
+        return tower != self.tower
+
+
+def test_a_process_that_answers_leaves_digits_to_another_while_a_tower_is_loaded(
+    runtime: Runtime, broker: Redis, tower: int
+) -> None:
+    candidate = register(runtime.transact, "newer")
+    runtime.towers = Loading(candidate)
+    batch = batch_of(runtime.transact, item("a", 1))
+    assert embed(batch, runtime, loads=False) == {batch}
+    assert (row(runtime.transact, batch).state, row(runtime.transact, batch).attempt) == ("queued", 0)
+    assert broker.llen("twinvec:embed") == 1
+    embed(batch, runtime)
+    assert "a" in vectors(runtime.transact, candidate)
+    runtime.towers = PickedPixels()
+    second = batch_of(runtime.transact, item("b", 2))
+    embed(second, runtime, loads=False)
+    assert row(runtime.transact, second).state == "done"

@@ -12,13 +12,14 @@ from celery.contrib.testing.worker import start_worker
 from redis import Redis
 
 from tasks import joining, query
-from tests.makers import embed, eventually, item, register, send, vector
+from tests.makers import embed, eventually, item, register, send, trained, vector
 from twinvec_client import OtherInstallation, Twinvec, UnknownKey
 from worker import installation
 from worker.app import app
 from worker.runtime import Runtime, runtime
 from worker.settings import Settings
 
+NAME = trained("first").fingerprint
 KEYS = [f"key {seed}" for seed in range(12)]
 
 
@@ -65,7 +66,7 @@ def nearest_key(answer: Any) -> str:
 
 
 def test_those_that_wait_are_answered_in_one_go(stored: int, broker: Redis, broker_url: str, serve: Any) -> None:
-    calls = [lambda tv, seed=seed: tv.nearest(vector=vector(stored, seed), k=3) for seed in range(12)]
+    calls = [lambda tv, seed=seed: tv.nearest(vector=vector(stored, seed), tower=NAME, k=3) for seed in range(12)]
     with patch.object(query, "look_up", wraps=query.look_up) as looked_up:
         found = asked_at_once(broker_url, broker, serve, calls)
     assert [nearest_key(answer) for answer in found] == KEYS
@@ -83,7 +84,7 @@ def test_one_that_means_another_installation_is_refused_and_the_others_are_told_
     stored: int, broker: Redis, broker_url: str, serve: Any
 ) -> None:
     def ask(tv: Twinvec) -> str | None:
-        tv.nearest(vector=vector(stored, 1), k=3)
+        tv.nearest(vector=vector(stored, 1), tower=NAME, k=3)
         return tv._connection.installation
 
     elsewhere = Twinvec(broker_url, installation=str(uuid.uuid4()))
@@ -94,7 +95,7 @@ def test_one_that_means_another_installation_is_refused_and_the_others_are_told_
 
 
 def test_what_asks_otherwise_stays_where_it_was(stored: int, broker: Redis, broker_url: str, serve: Any) -> None:
-    calls: list[Any] = [lambda tv, k=k: tv.nearest(vector=vector(stored, 1), k=k) for k in (1, 2, 3)]
+    calls: list[Any] = [lambda tv, k=k: tv.nearest(vector=vector(stored, 1), tower=NAME, k=k) for k in (1, 2, 3)]
     calls += [lambda tv: tv.suspects(limit=1)]
     *answers, suspects = asked_at_once(broker_url, broker, serve, calls)
     assert [len(answer.neighbours) for answer in answers] == [1, 2, 3]
@@ -108,7 +109,7 @@ def test_nothing_is_lost_while_many_ask(stored: int, broker: Redis, broker_url: 
     def ask(seed: int) -> int:
         tv, count = Twinvec(broker_url, answer_timeout=30), 0
         while not stop.is_set() or not count:
-            assert nearest_key(tv.nearest(vector=vector(stored, seed), k=1 + seed % 2)) == KEYS[seed]
+            assert nearest_key(tv.nearest(vector=vector(stored, seed), tower=NAME, k=1 + seed % 2)) == KEYS[seed]
             count += 1
         return count
 

@@ -11,11 +11,14 @@ import msgpack
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 from db.errors import NotEmbedded, NoTower, TowerNotLive, UnknownKey
+from db.tables import Batch
+from db.vectors import lifecycle, towers
 from tasks.answering import InvalidRequest
 from tasks.query import look_up
-from tests.makers import embed, glyph, item, picked, register, send, vector
+from tests.makers import embed, glyph, item, pass_judging, picked, promote, register, send, trained, vector
 from training.errors import PictureError
 from twinvec_client.contract.limits import MAX_K, MAX_QUERIES
 from twinvec_client.contract.messages import BadMessage, Nearest
@@ -36,6 +39,9 @@ def tower(runtime: Runtime) -> int:
 
 def ask(runtime: Runtime, *queries: Any, **given: Any) -> list[dict[str, Any]]:
     """As a message that came over the wire."""
+    for query in queries:
+        if isinstance(query, dict) and "vector" in query:
+            query.setdefault("tower", runtime.transact(towers.live).fingerprint)
     plain = {"k": 5, "match": False, "pictures": False, "normalise": False}
     filters = dict.fromkeys(("collection", "label", "attributes", "max_distance"))
     payload = {"queries": list(queries), **plain, **filters, **given}
@@ -152,12 +158,66 @@ def test_a_vector_and_a_place_belong_to_their_tower(runtime: Runtime, tower: int
     live = answer["tower"]
     named = {"vector": vector(tower, 1).tolist(), "tower": live}
     assert ask(runtime, named, k=1)[0]["neighbours"] == answer["neighbours"]
-    for other in ({"tower": "0" * 64}, {"after": answer["next"].replace(live, "0" * 64)}):
+    gone = answer["next"].replace(live, "0" * 64)
+    for other in (
+        named | {"tower": "0" * 64},
+        named | {"tower": "0" * 64, "after": gone},
+        {"key": "key 1", "after": gone},
+    ):
         with pytest.raises(TowerNotLive, match="000000000000"):
-            ask(runtime, named | other)
+            ask(runtime, other)
+    with pytest.raises(InvalidRequest, match="this vector"):
+        ask(runtime, named | {"after": gone})
     for place in ("", "last", f"{live}:nan:1", f"{live}:0x1.0p+1", answer["next"] + "0" * 20):
         with pytest.raises(InvalidRequest, match="after"):
             ask(runtime, named | {"after": place})
+
+
+@pytest.fixture
+def previous(runtime: Runtime, tower: int) -> int:
+    """The tower, with another one live in its place."""
+    register(runtime.transact, "newer")
+    for batch in runtime.transact(lambda session: session.execute(select(Batch.id).where(Batch.state == "queued"))):
+        embed(runtime.transact, batch.id)
+    assert promote(runtime.transact)
+    return tower
+
+
+def test_a_vector_of_the_previous_tower_is_looked_up_in_its_own_space(runtime: Runtime, previous: int) -> None:
+    before = runtime.transact(towers.fingerprint_of, previous)
+    own = {"vector": vector(previous, 100).tolist(), "tower": before}
+    answers = ask(runtime, own, {"glyph": glyph(100)}, own, k=3)
+    live = runtime.transact(towers.live)
+    assert [answer["tower"] for answer in answers] == [before, live.fingerprint, before]
+    for answer, tower in zip(answers, (previous, live.id, previous), strict=True):
+        assert keys(answer) == [key for key, _ in brute_force(vector(tower, 100), tower)[:3]]
+
+
+def test_an_answer_is_continued_under_its_tower_when_another_went_live(runtime: Runtime, previous: int) -> None:
+    before = runtime.transact(towers.fingerprint_of, previous)
+    (first,) = ask(runtime, {"vector": vector(previous, 100).tolist(), "tower": before}, k=3)
+    (second,) = ask(runtime, {"glyph": glyph(100), "after": first["next"]}, k=3)
+    assert second["tower"] == before
+    assert [*keys(first), *keys(second)] == [key for key, _ in brute_force(vector(previous, 100), previous)[:6]]
+
+
+def test_a_vector_of_a_tower_that_left_is_refused_by_both_names(runtime: Runtime, previous: int) -> None:
+    before, live = runtime.transact(towers.fingerprint_of, previous), runtime.transact(towers.live).fingerprint
+    runtime.transact(lifecycle.retire, previous, by="me")
+    with pytest.raises(TowerNotLive, match=rf"{before[:12]}, which is retired, and tower {live[:12]}"):
+        ask(runtime, {"vector": [0.0] * 128, "tower": before})
+
+
+def test_a_candidate_answers_when_nothing_is_missing_under_it(runtime: Runtime, tower: int) -> None:
+    newer = register(runtime.transact, "newer")
+    named = {"vector": vector(newer, 100).tolist(), "tower": runtime.transact(towers.fingerprint_of, newer)}
+    with pytest.raises(TowerNotLive, match="still being filled"):
+        ask(runtime, named)
+    for batch in runtime.transact(lambda session: session.execute(select(Batch.id).where(Batch.state == "queued"))):
+        embed(runtime.transact, batch.id)
+    pass_judging(runtime.transact)
+    (answer,) = ask(runtime, named, k=3)
+    assert keys(answer) == [key for key, _ in brute_force(vector(newer, 100), newer)[:3]]
 
 
 def test_neighbours_come_with_their_pixels_where_asked(runtime: Runtime, tower: int) -> None:
@@ -193,14 +253,15 @@ from tasks.query import look_up
 from twinvec_client.contract.messages import Nearest
 from worker.runtime import runtime
 filters = dict.fromkeys(("collection", "label", "attributes", "max_distance"))
-queries = [{"key": "key 4"}, {"vector": [0.0] * 128}]
+queries = [{"key": "key 4"}, {"vector": [0.0] * 128, "tower": sys.argv[1]}]
 plain = {"k": 1, "match": False, "pictures": False, "normalise": False}
 answers = look_up(Nearest.read({"queries": queries, **plain, **filters}), runtime())["answers"]
 assert all(len(answer["neighbours"]) == 1 for answer in answers)
 assert not {"keras", "tensorflow"} & set(sys.modules)
 """
     url = runtime.engine.url.render_as_string(hide_password=False)
-    ran = subprocess.run([sys.executable, "-c", script], env={**os.environ, "TWINVEC_DATABASE_URL": url}, check=False)
+    command = [sys.executable, "-c", script, trained("first").fingerprint]
+    ran = subprocess.run(command, env={**os.environ, "TWINVEC_DATABASE_URL": url}, check=False)
     assert ran.returncode == 0
 
 

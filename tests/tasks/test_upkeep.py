@@ -10,6 +10,7 @@ from db import locks
 from db.vectors import lifecycle, partitions
 from tasks import upkeep
 from tasks.embed import embed
+from tasks.judging import judge
 from tasks.upkeep import queue_backfill, sweep
 from tests.makers import (
     age,
@@ -41,6 +42,7 @@ def work(runtime: Runtime) -> None:
     """Embed all there is."""
     for batch in queued(runtime):
         embed(batch, runtime)
+        judge(batch, runtime)
 
 
 def depths(broker: Redis) -> dict[str, int]:
@@ -60,7 +62,7 @@ def test_a_step_that_fails_does_not_stop_those_after_it(
     batch_of(runtime.transact, item("a", 1))
     runtime.transact(lambda session: session.execute(text("UPDATE batches SET published_at = NULL")))
 
-    def broken(_: object) -> None:
+    def broken(_: object, **__: object) -> None:
         raise ArithmeticError("no tower is ready")
 
     monkeypatch.setattr(lifecycle, "promote_ready", broken)
@@ -134,7 +136,12 @@ def test_a_tower_is_filled_promoted_and_its_grandparent_dropped(runtime: Runtime
         assert tower_statuses(runtime.transact)[generations[-1]] == "candidate"
         work(runtime)
         sweep(runtime)
+        assert depths(broker)["backfill"] == 2, "it is to be judged"
+        work(runtime)
         assert tower_statuses(runtime.transact)[generations[-1]] == "live"
+    assert runtime.transact(partitions.partitions_to_drop) == []
+    age(runtime.transact, days=0.001)
+    sweep(runtime)
     assert [tower_statuses(runtime.transact)[each] for each in generations] == ["retired", "previous", "live"]
     assert [len(vectors(runtime.transact, each)) for each in generations] == [0, 5, 5]
     assert runtime.transact(partitions.partitions_to_drop) == []
@@ -144,6 +151,7 @@ def test_vectors_in_use_are_dropped_by_a_later_sweep(runtime: Runtime, tower: in
     embed(batch_of(runtime.transact, item("a", 1)), runtime)
     register(runtime.transact, "second")
     register(runtime.transact, "third")
+    age(runtime.transact, days=0.001)
     with runtime.engine.connect() as reader:
         reader.execute(text("SELECT count(*) FROM embeddings"))
         sweep(runtime)

@@ -4,16 +4,19 @@ import gc
 import hashlib
 import weakref
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
 
 import pytest
 from sqlalchemy import update
 
 from db.tables import Tower
-from tests.makers import Ledger, register
+from tests.makers import Ledger, eventually, register
 from training.model.folding import folded
 from training.model.siamese import build_network
 from training.model.storage import fingerprint, save
 from training.recipes import NOTEBOOK
+from worker import tower_cache
 from worker.tower_cache import KEPT, TowerCache
 
 
@@ -40,3 +43,29 @@ def test_towers_that_were_put_out_are_freed(ledger: Ledger, no_collector: None) 
     held = [each() is not None for each in loaded]
     assert held[-KEPT:] == [True] * KEPT
     assert sum(held) <= KEPT + 1  # the last to be put out goes with the next load
+
+
+def test_a_tower_is_loaded_ahead_once(ledger: Ledger) -> None:
+    towers, loads = TowerCache(ledger), list[int]()
+    tower = registered(ledger, 0)
+    load = towers._load
+
+    def counted(id: int, expected: str) -> Any:
+        loads.append(id)
+        return load(id, expected)
+
+    towers._loaded = lru_cache(maxsize=KEPT)(counted)
+    for _ in range(3):
+        towers.prepare(tower)
+    eventually(lambda: towers._loaded.cache_info().currsize == 1, "it is loaded")
+    towers[tower]
+    assert loads == [tower]
+
+
+def test_a_tower_that_cannot_be_loaded_ahead_costs_nobody_anything(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[str]()
+    monkeypatch.setattr(tower_cache.log, "warning", lambda sentence, *_: said.append(sentence))
+    TowerCache(ledger).prepare(register(ledger))  # its file is none
+    eventually(lambda: said == ["could not load tower %d ahead: %s"], "it is logged")

@@ -324,7 +324,12 @@ class JobStatus(_Record):
 
 @dataclass(frozen=True)
 class Tower(_Record):
-    """A trained tower. `embedded` counts the vectors stored under it, `due` those that are still to come."""
+    """A trained tower. `embedded` counts the vectors stored under it, `due` those that are still to come.
+
+    verdict: what came of judging it against the live one: `passed`, and `reasons`, each with its `name`, the figures of
+    `live` and `candidate`, the `tolerance`, whether it `passed`, and what is `said`; None where it was not judged.
+    live_from, live_until: when it was live the last time. Times are ISO 8601.
+    """
 
     id: int
     fingerprint: str
@@ -336,6 +341,65 @@ class Tower(_Record):
     created_at: str
     embedded: int
     due: int
+    verdict: dict[str, Any] | None = None
+    live_from: str | None = None
+    live_until: str | None = None
+
+
+@dataclass(frozen=True)
+class Backfill(_Record):
+    """Stored digits that are embedded under a tower, by its id. done: of `total` digits, those that are settled.
+
+    rate: digits a second in the last minute; remaining: seconds at that rate. Both are None before the first is done.
+    """
+
+    job: str
+    tower: int
+    total: int
+    done: int
+    rate: float | None
+    remaining: float | None
+
+
+@dataclass(frozen=True)
+class BackfillEstimate(_Record):
+    """What it would take to embed all digits under a new tower, as the live one and the last batches show.
+
+    seconds: None where no batches were measured lately; measured_on: the kind of the job whose batches were. bytes: on
+    the database's disk.
+    """
+
+    digits: int
+    seconds: float | None
+    measured_on: JobKind | None
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Backfills(_Record):
+    """The backfills that go on, the oldest first, and what one under a new tower would take."""
+
+    running: list[Backfill]
+    estimate: BackfillEstimate
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        running = [Backfill.read(each) for each in answer["running"]]
+        return super().read({"running": running, "estimate": BackfillEstimate.read(answer["estimate"])})
+
+
+@dataclass(frozen=True)
+class TowerChange(_Record):
+    """What became of a request about a tower. status: of it now. missing: digits that lack a vector under it.
+
+    said: why it is not what was asked for yet, and what happens instead; None where it is.
+    """
+
+    tower: int
+    fingerprint: str
+    status: TowerStatus
+    missing: int
+    said: str | None
 
 
 @dataclass(frozen=True)

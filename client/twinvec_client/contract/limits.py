@@ -27,6 +27,7 @@ MAX_NAME_CHARS = 255  # of a callback's task and queue
 MAX_SEQ = 2**31 - 1  # chunks of a job; SQL's integer holds their count
 MAX_DIGEST_BYTES = 64
 MAX_PRIORITY = 100
+MAX_TOWER = 2**31 - 1  # of a tower's id
 MAX_SEED = 2**32 - 1
 MAX_BATCH = 2**63 - 1  # SQL's bigint
 MAX_RECIPE_CHARS = 64

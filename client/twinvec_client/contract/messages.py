@@ -41,6 +41,7 @@ from twinvec_client.contract.limits import (
     MAX_SEED,
     MAX_SEQ,
     MAX_STARTER_CHARS,
+    MAX_TOWER,
     is_attributes,
 )
 from twinvec_client.contract.reasons import SenderReason
@@ -71,6 +72,8 @@ Filter = Annotated[str, Meta(min_length=1, max_length=MAX_COLLECTION_CHARS)] | C
 Distance = Annotated[float, Meta(ge=0)]
 Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
 Cursor = Annotated[str, Meta(max_length=MAX_CURSOR_CHARS)]
+TowerId = Annotated[int, Meta(ge=1, le=MAX_TOWER)]
+Asker = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=_NO_NUL)]
 Recipe = Annotated[str, Meta(min_length=1, max_length=MAX_RECIPE_CHARS)]
 Seed = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 Starter = Annotated[str, Meta(min_length=1, max_length=MAX_STARTER_CHARS, pattern=_NO_NUL)]
@@ -257,6 +260,22 @@ class TrainBatch(Message, frozen=True, kw_only=True):
     batch: BatchId
 
 
+class JudgeBatch(Message, frozen=True, kw_only=True):
+    """As `EmbedBatch`, of judging whether the candidate may go live."""
+
+    task = "twinvec.judge_candidate"
+    lane = "backfill"
+
+    batch: BatchId
+
+
+class Watch(Message, frozen=True, kw_only=True):
+    """Compute some stored vectors again, and look how far new digits are from what is stored."""
+
+    task = "twinvec.watch"
+    lane = "backfill"
+
+
 class Sweep(Message, frozen=True, kw_only=True):
     """Put expired leases back, publish what is queued, promote what is ready."""
 
@@ -291,8 +310,9 @@ class RetrainOnSchedule(Message, frozen=True, kw_only=True):
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One of a picture (`glyph` or `encoded`), a stored digit (`key`, in `collection` if given) and a vector.
 
-    collection: as in `Nearest`. tower: the fingerprint of the tower that made the vector; refused where another is
-    live. after: `next` of an answer to the same query: the neighbours that follow those of that answer.
+    collection: as in `Nearest`. tower: of a vector, the fingerprint of the tower that made it, in whose space it is
+    looked up; refused where that stands no more: it is neither live nor was so just before, nor a complete candidate.
+    after: `next` of an answer to the same query: the neighbours that follow those of that answer, under its tower.
     """
 
     glyph: Glyph | None = None  # taken as it is
@@ -305,7 +325,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Nearest(Message, frozen=True, kw_only=True):
-    """Look up the k nearest stored digits of each query, exactly, under the tower that is live.
+    """Look up the k nearest stored digits of each query, exactly, under the tower that is live, or a vector's own.
 
     collection, label and attributes limit what is searched, and each is nil where it does not: digits of this
     collection, or one of these, each without NUL; of this label; whose attributes contain these (a JSON object as text,
@@ -336,8 +356,8 @@ class Nearest(Message, frozen=True, kw_only=True):
             given = (query.glyph, query.encoded, query.key, query.vector)
             if sum(each is not None for each in given) != 1:
                 raise BadMessage(f"{self.task}: queries[{at}] is not one of a glyph, an encoded, a key and a vector")
-            if query.tower is not None and query.vector is None:
-                raise BadMessage(f"{self.task}: queries[{at}] names a tower without a vector of it")
+            if (query.tower is None) != (query.vector is None):
+                raise BadMessage(f"{self.task}: queries[{at}] has not both a vector and the tower that made it")
             self._check_filter(query.collection)
         self._check_filter(self.collection)
         if self.attributes is not None and not is_attributes(self.attributes):
@@ -367,7 +387,7 @@ class FindSuspects(Walk, frozen=True, kw_only=True):
     A digit is a suspect where its neighbours, itself left out, elect another label than its own, and the nearest is
     within the tower's threshold. Looked at are the digits with a label after the digit `after` (0 at first), in the
     order of their ids, of one collection or of all; at most `limit`, and fewer where they take long. Neighbours are of
-    any collection. tower: the fingerprint of the tower that answered before; refused where another is live. count:
+    any collection. tower: the fingerprint of the tower that answered before; refused where it stands no more. count:
     how far to count what is to be looked at in all; 0 does not.
     """
 
@@ -676,6 +696,72 @@ class ListTowers(Message, frozen=True, kw_only=True):
     answer = answers.Towers
 
 
+class ShowBackfill(Message, frozen=True, kw_only=True):
+    """How far the backfills are that go on, and what one of all digits under a new tower would take."""
+
+    task = "twinvec.show_backfill"
+    lane = "control"
+    answer = answers.Backfills
+
+
+class Promote(Message, frozen=True, kw_only=True):
+    """Let a tower go live: the candidate where it passed its judging, or the previous one, as `RollBack` does.
+
+    A retired tower becomes a candidate again, is backfilled and judged. force: whatever the verdict says, which a
+    rejected tower needs; who forced it stands in the verdict then. None goes live that lacks a vector. by: who asks.
+    """
+
+    task = "twinvec.promote"
+    lane = "control"
+    answer = answers.TowerChange
+    refusals = ("UnknownTower", "NotPromotable")
+
+    tower: TowerId
+    force: bool
+    by: Asker
+
+
+class RollBack(Message, frozen=True, kw_only=True):
+    """Let the tower that was live before go live again, with its vectors and its threshold.
+
+    Digits that lack a vector under it are embedded first, and it goes live when none is missing; with at_once it goes
+    live now, and these are found when they are embedded. leaving: the tower that is live, as the sender knows, so that
+    the same message again does not turn back. by: who asks.
+    """
+
+    task = "twinvec.roll_back"
+    lane = "control"
+    answer = answers.TowerChange
+    refusals = ("NotPromotable",)
+
+    leaving: TowerId
+    at_once: bool
+    by: Asker
+
+
+class Retire(Message, frozen=True, kw_only=True):
+    """Retire the previous tower, or reject the candidate; its vectors are dropped. The live one is refused."""
+
+    task = "twinvec.retire"
+    lane = "control"
+    answer = answers.TowerChange
+    refusals = ("UnknownTower", "NotRetirable")
+
+    tower: TowerId
+    by: Asker
+
+
+class JudgeAgain(Message, frozen=True, kw_only=True):
+    """Have the candidate judged, whether it was before or not."""
+
+    task = "twinvec.judge_again"
+    lane = "control"
+    answer = answers.TowerChange
+    refusals = ("UnknownTower", "NotPromotable")
+
+    tower: TowerId
+
+
 class Probe(Message, frozen=True, kw_only=True):
     """Show that a lane works: its worker reads from the database, and embeds a glyph where that is its work.
 
@@ -694,6 +780,8 @@ MESSAGES: tuple[type[Message], ...] = (
     EmbedBatch,
     BackfillBatch,
     TrainBatch,
+    JudgeBatch,
+    Watch,
     Sweep,
     BackfillDue,
     Prune,
@@ -722,6 +810,11 @@ MESSAGES: tuple[type[Message], ...] = (
     ShowSchedule,
     StopTraining,
     ListTowers,
+    ShowBackfill,
+    Promote,
+    RollBack,
+    Retire,
+    JudgeAgain,
     Probe,
 )
 

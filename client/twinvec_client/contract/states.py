@@ -8,6 +8,7 @@ JobKind = Literal[
     "embed",  # pictures of a caller's
     "backfill",  # stored digits that lack a vector under one tower
     "train",  # a new tower
+    "judge",  # whether the candidate may go live
 ]
 
 JobState = Literal[
