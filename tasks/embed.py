@@ -49,11 +49,11 @@ def embed(batch: int, runtime: Runtime, *, loads: bool = True) -> set[int]:
     Their vectors and their new state are one transaction, fenced by their tokens. loads: whether this process may wait
     for a tower that it has to load; else what needs one is left to a worker of the lane `embed`.
     """
-    return embed_claimed(runtime.claim_together(batch), runtime)
+    return embed_claimed(runtime.claim_together(batch), runtime, loads=loads)
 
 
-def embed_claimed(leases: Sequence[Lease], runtime: Runtime) -> set[int]:
-    """Embed what was claimed together; the batches' ids."""
+def embed_claimed(leases: Sequence[Lease], runtime: Runtime, *, loads: bool = True) -> set[int]:
+    """As `embed`, what was claimed already."""
     if not leases:
         return set()
     if not loads and not all([runtime.towers.prepare(tower) for tower in leases[0].towers]):
