@@ -1,4 +1,4 @@
-"""Labelled digits as examples to learn from, a page at a time; those that are held out never. It must not know a model.
+"""Labelled digits and judged pairs to learn from; what is held out never. It must not know a model.
 
 What is held out is the picture: where one digit with it is, every other one and every image of a data set is as well.
 """
@@ -18,12 +18,17 @@ from db.holdout import held_out
 PAGE = 20_000  # rows that a page reads: a tenth of a second
 SHARES = 2**20  # that digits are in, by a hash of their ids
 
-_HELD = str(
-    held_out(literal_column("key")).compile(
+
+def _held(column: str) -> str:
+    """Whether the digit whose key stands in a column is held out, if it has a label; as text."""
+    expression = held_out(literal_column(column)).compile(
         dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]  # SQLAlchemy's, without types
         compile_kwargs={"literal_binds": True},
     )
-)
+    return str(expression)
+
+
+_HELD = _held("key")
 
 
 class Page(NamedTuple):
@@ -65,6 +70,30 @@ def count(session: Session, *, after: int) -> tuple[int, int | None]:
     upto = _end(session, after)
     query = f"SELECT count(*) FROM digits WHERE id > %s AND id <= %s AND label IS NOT NULL AND NOT {_HELD}"
     return fetch(session, query, [after, 2**63 - 1 if upto is None else upto])[0][0], upto
+
+
+class Judged(NamedTuple):
+    """pairs: (2p,) int64, two digits for each. digests: (2p,) of their pixels, SHA-256. same: (p,) bool."""
+
+    pairs: np.ndarray[Any, Any]
+    digests: list[bytes]
+    same: np.ndarray[Any, Any]
+
+
+def judged(session: Session, *, most: int) -> Judged:
+    """The newest judged pairs, in the order of their ids, none with a digit that is held out."""
+    query = f"""
+        SELECT a.id, a.sha256, b.id, b.sha256, same FROM judgements
+        JOIN digits a ON a.id = first JOIN digits b ON b.id = second
+        WHERE NOT (a.label IS NOT NULL AND {_held("a.key")}) AND NOT (b.label IS NOT NULL AND {_held("b.key")})
+        ORDER BY judgements.id DESC LIMIT %s
+    """
+    rows = fetch(session, query, [most])[::-1]
+    return Judged(
+        pairs=np.array([[row[0], row[2]] for row in rows], np.int64).reshape(-1),
+        digests=[bytes(each) for row in rows for each in (row[1], row[3])],
+        same=np.array([row[4] for row in rows], np.bool_),
+    )
 
 
 def _end(session: Session, after: int) -> int | None:

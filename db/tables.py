@@ -14,6 +14,7 @@ from pgvector.sqlalchemy import Vector
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     Date,
     DateTime,
     Dialect,
@@ -229,6 +230,8 @@ class Checkpoint(Base):
     digits: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))  # stored ones, by id
     labels: Mapped[list[int]] = mapped_column(ARRAY(Integer))  # of these, as they were
     left_out: Mapped[list[int]] = mapped_column(ARRAY(Integer))  # training images of the data set, by position
+    pairs: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))  # judged ones: two digits for each
+    same: Mapped[list[bool]] = mapped_column(ARRAY(Boolean))  # of each pair
     epoch: Mapped[int] = mapped_column(default=0)  # how many are over
     state: Mapped[bytes | None] = mapped_column(deferred=True)  # as `training.fit.checkpoints` writes it, then
 

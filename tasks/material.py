@@ -1,4 +1,4 @@
-"""What a training learns from: the data set that the settings name, stored digits with labels, or both.
+"""What a training learns from: the data set that the settings name, stored digits and judged pairs, or all of these.
 
 It is chosen once, at the training's start, and fixed in the ledger: one that goes on after its worker died learns from
 the same. It must not know a network.
@@ -17,27 +17,32 @@ from db.queue.leases import Lease
 from training.arrays import Int64, Uint8
 from training.data.dataset import Dataset
 from training.data.files import load_configured
-from training.data.mixing import Material, choose, digests_of, mixed
+from training.data.mixing import Material, Stored, choose, digests_of, mixed
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 MOST = 200_000  # stored digits of one training, evenly drawn from more: 157 MB of pixels, and twice that while mixed
+MOST_PAIRS = 20_000  # judged ones, the newest
 PAGE = 4096  # digits whose pixels are read at a time
+
+NOTHING = Stored(np.empty(0, np.int64), np.empty(0, np.int64), [], np.empty(0, np.int64), [], np.empty(0, np.bool_))
 
 
 class Learnt(NamedTuple):
-    """The images that a training learns from, and how many of them are whose."""
+    """The images that a training learns from, and how many of them are whose, and how many pairs were judged."""
 
     data: Dataset
     of_data_set: int
     stored: int
+    judged: int
 
 
 def gather(lease: Lease, runtime: Runtime) -> Learnt:
-    """What a training learns from, of at most MOST stored digits. Raises DataError, LeaseLost.
+    """What a training learns from, of at most MOST stored digits and MOST_PAIRS judged pairs.
 
-    Memory: the data set, 784 bytes for each stored digit, and both once more while they are mixed.
+    Memory: the data set, 784 bytes for each stored digit, twice that for each pair, and all once more while it is
+    mixed. Raises DataError, LeaseLost.
     """
     kind = lease.parameters.get("data", "mnist")  # a training that a version before opened says nothing
     settings = runtime.settings
@@ -54,7 +59,7 @@ def gather(lease: Lease, runtime: Runtime) -> Learnt:
     if pixels is None:
         raise ValueError("stored digits were deleted while they were read: start the training again")
     count = 0 if data is None else len(data.train_images) - len(material.left_out)
-    return Learnt(mixed(material, pixels, data), count, len(material.digits))
+    return Learnt(mixed(material, *pixels, data), count, len(material.digits), len(material.same))
 
 
 def fixed(lease: Lease, runtime: Runtime) -> Material | None:
@@ -62,19 +67,27 @@ def fixed(lease: Lease, runtime: Runtime) -> Material | None:
     row = runtime.transact(trainings.material, lease.job)
     if row is None:
         return None
-    return Material(*(np.array(each, np.int64) for each in (row.digits, row.labels, row.left_out)))
+    ids = (np.array(each, np.int64) for each in (row.digits, row.labels, row.left_out, row.pairs))
+    return Material(*ids, np.array(row.same, np.bool_))
 
 
-def pixels_of(material: Material, runtime: Runtime) -> Uint8 | None:
-    """(n, 784) uint8 of the stored digits; None where some were deleted: they are to be learnt from no more."""
-    pixels: Uint8 = np.empty((len(material.digits), digits.PIXELS), np.uint8)
-    for start in range(0, len(pixels), PAGE):
-        ids = material.digits[start : start + PAGE].tolist()
-        found = runtime.transact(digits.pixels_of, ids)
-        if len(found.ids) < len(ids):
-            log.warning("%d digits that a training learns from were deleted", len(ids) - len(found.ids))
+def pixels_of(material: Material, runtime: Runtime) -> tuple[Uint8, Uint8] | None:
+    """(n, 784) uint8 of the stored digits and (2p, 784) of the pairs; None where some were deleted: they are to be
+    learnt from no more.
+    """
+    read = [_pixels_of(material.digits, runtime), _pixels_of(material.pairs, runtime)]
+    return None if read[0] is None or read[1] is None else (read[0], read[1])
+
+
+def _pixels_of(ids: Int64, runtime: Runtime) -> Uint8 | None:
+    pixels: Uint8 = np.empty((len(ids), digits.PIXELS), np.uint8)
+    for start in range(0, len(ids), PAGE):
+        page, places = np.unique(ids[start : start + PAGE], return_inverse=True)
+        found = runtime.transact(digits.pixels_of, page.tolist())
+        if len(found.ids) < len(page):
+            log.warning("%d digits that a training learns from were deleted", len(page) - len(found.ids))
             return None
-        pixels[start : start + PAGE] = found.pixels
+        pixels[start : start + PAGE] = found.pixels[places]
     return pixels
 
 
@@ -83,20 +96,29 @@ def chosen(data: Dataset | None, runtime: Runtime, *, stored: bool) -> Material:
 
     What is remembered of those that are held out is bounded by what they are compared with.
     """
-    ids, labels, hashes = labelled(runtime) if stored else (np.empty(0, np.int64), np.empty(0, np.int64), [])
-    compared = {*hashes, *(digests_of(data.train_images) if data is not None else ())}
+    candidates = NOTHING
+    if stored:
+        judged = runtime.transact(examples.judged, most=MOST_PAIRS)
+        candidates = Stored(*labelled_digits(runtime), judged.pairs, judged.digests, judged.same)
+    compared = {*candidates.digests, *candidates.pair_digests}
+    compared |= set(digests_of(data.train_images)) if data is not None else set()
     held: set[bytes] = set()
     after: int | None = 0
     while after is not None:
         page = runtime.transact(examples.page, after=after, share=0)
         held |= page.held & compared
         after = page.upto
-    material = choose(ids, labels, hashes, held=held, data=data)
-    log.info("learn from %d stored digits and leave out %d images", len(material.digits), len(material.left_out))
+    material = choose(candidates, held=held, data=data)
+    log.info(
+        "learn from %d stored digits and %d judged pairs, and leave out %d images",
+        len(material.digits),
+        len(material.same),
+        len(material.left_out),
+    )
     return material
 
 
-def labelled(runtime: Runtime) -> tuple[Int64, Int64, list[bytes]]:
+def labelled_digits(runtime: Runtime) -> tuple[Int64, Int64, list[bytes]]:
     """(n,) ids, (n,) labels and the SHA-256 of the pixels of stored digits to learn from, n about MOST at most."""
     total = 0
     after: int | None = 0

@@ -138,7 +138,7 @@ def lineage_of(lease: Lease, learnt: Learnt, trained: Trained) -> dict[str, Any]
         "digest": trained.data_digest,
         "mnist_digits": learnt.of_data_set,
         "stored_labels": learnt.stored,
-        "judged_pairs": 0,
+        "judged_pairs": learnt.judged,
         "code": version("twinvec"),
         "libraries": trained.versions,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",

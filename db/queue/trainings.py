@@ -92,13 +92,14 @@ def forget_stop(session: Session, id: uuid.UUID) -> None:
     )
 
 
-def keep_material(
-    session: Session, lease: Lease, *, digits: Sequence[int], labels: Sequence[int], left_out: Sequence[int]
-) -> None:
-    """Fix what a training learns from, so that it goes on with the same; it starts over. Raises LeaseLost."""
+def keep_material(session: Session, lease: Lease, **material: Sequence[int] | Sequence[bool]) -> None:
+    """Fix what a training learns from, so that it goes on with the same; it starts over. Raises LeaseLost.
+
+    material: digits, labels, left_out, pairs and same, as `Checkpoint` has them.
+    """
     _require(session, lease)
     forget(session, lease.job)
-    session.add(Checkpoint(job=lease.job, digits=list(digits), labels=list(labels), left_out=list(left_out)))
+    session.add(Checkpoint(job=lease.job, **material))
 
 
 def material(session: Session, id: uuid.UUID) -> Checkpoint | None:

@@ -48,6 +48,8 @@ def run(*, digits: int, points: tuple[str, ...], rounds: int) -> Result:
         asking, watching = Asking(fleet.application, before), Watching(fleet, digits)
         share = Share(digits)
         bulk = fleet.application.embedding(meanwhile, collection="bulk", pace=share.wait)
+        for point in points:
+            fleet.injection.arm(f"training-{point}", 1)
         job = one_of_two(fleet, result)
         for at, point in enumerate(points):
             share.grow((at + 1) / len(points) / 2)
@@ -101,12 +103,11 @@ def one_of_two(fleet: Fleet, result: Result) -> TrainingJob:
 
 
 def kill_training(fleet: Fleet, point: str) -> None:
-    """Let the trainer die at a point; `kept`: with an epoch or more in the ledger."""
+    """Wait until the trainer has died at a point; kill it at `kept`, when an epoch or more are in the ledger."""
     if point == "kept":
         fleet.until(lambda: len(fleet.injection.noted("epochs-kept")) > 1, "two epochs", within=SECONDS)
         fleet.faults.kill("trainer")
     else:
-        fleet.injection.arm(f"training-{point}", 1)
         fleet.until(partial(fleet.injection.noted, f"training-{point}"), f"a death at {point}", within=SECONDS)
 
 

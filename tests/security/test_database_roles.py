@@ -109,7 +109,7 @@ def test_failures_cancels_trainings_and_pruning_run_under_its_role(ledger: Ledge
     training, batch = ledger(trainings.start, uuid.uuid4(), recipe="notebook", seed=0)
     assert ledger(trainings.report_progress, training, {"epoch": 1}) is False
     lease = makers.claim(ledger, batch)
-    ledger(trainings.keep_material, lease, digits=[1], labels=[7], left_out=[])
+    ledger(trainings.keep_material, lease, digits=[1], labels=[7], left_out=[], pairs=[], same=[])
     ledger(trainings.keep_state, lease, 1, b"after one epoch")
     assert ledger(trainings.state, training) == b"after one epoch"
     ledger(trainings.forget, training)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
-from db import digits, examples
+from db import digits, examples, judgements
 from db.errors import LeaseLost, TrainingRunning
 from db.holdout import held_out
+from db.judgements import Said
 from db.queue import delete, trainings
 from db.queue.cancel import cancel_job
 from db.tables import Batch, Checkpoint, Digit, Job, Tower
@@ -135,6 +136,30 @@ def test_the_label_of_a_stored_digit_counts_where_mnist_has_its_pixels(runtime: 
     send(runtime.transact, item(key, 0, label=other)._replace(pixels=image))
     train(opened(runtime)[1], runtime)
     assert learnt(room.data)[image] == other
+
+
+def test_judged_pairs_are_learnt_from_but_those_with_a_digit_that_is_held_out(runtime: Runtime, room: Room) -> None:
+    register(runtime.transact)
+    store_labelled(runtime)
+    judging = held(runtime)
+    free = [key for key in KEYS if key not in judging]
+
+    def say(one: str, other: str, same: bool) -> None:
+        assert runtime.transact(judgements.record, [Said(("default", one), ("default", other), same)]) == []
+
+    say(free[3], "unlabelled", True)
+    say(free[1], free[0], False)
+    say(free[5], next(iter(judging)), True)
+    job, batch = opened(runtime)
+    train(batch, runtime)
+    said = room.data.judged
+    twins = [(KEYS.index(free[3]), 99), (KEYS.index(free[0]), KEYS.index(free[1]))]
+    found = [{one.tobytes(), other.tobytes()} for one, other in zip(said.one, said.other, strict=True)]
+    assert found == [{glyph(one), glyph(other)} for one, other in twins]
+    assert said.same.tolist() == [True, False]
+    tower = status(runtime.transact, job)["outcome"]["tower"]
+    query = select(Tower.lineage["judged_pairs"].astext).where(Tower.id == tower)
+    assert runtime.transact(lambda session: session.execute(query).scalar_one()) == "2"
 
 
 def test_stored_digits_alone_are_split_for_the_test(runtime: Runtime, room: Room) -> None:
@@ -290,7 +315,7 @@ def test_a_worker_that_lost_its_lease_keeps_nothing(runtime: Runtime, room: Room
     job, batch = opened(runtime)
     lease = runtime.claim(batch)
     assert lease is not None
-    runtime.transact(trainings.keep_material, lease, digits=[], labels=[], left_out=[])
+    runtime.transact(trainings.keep_material, lease, digits=[], labels=[], left_out=[], pairs=[], same=[])
     runtime.transact(trainings.keep_state, lease, 1, b"mine")
     runtime.transact(lambda session: session.execute(update(Batch).values(token=uuid.uuid4())))
     with pytest.raises(LeaseLost):

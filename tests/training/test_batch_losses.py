@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.model.all_pairs import AllDistances, all_pairs_accuracy, all_pairs_loss
+from training.model.all_pairs import AllDistances, all_pairs_accuracy, all_pairs_loss, judged_codes, related_pairs
 
 
 def loss_of(
@@ -74,6 +74,22 @@ def test_accuracy_weighs_same_and_different_alike() -> None:
     distances = np.array([[0, 0.1, 0.4], [0.1, 0, 0.9], [0.4, 0.9, 0]], np.float32)
     found = all_pairs_accuracy(np.array([[7], [7], [8]], np.float32), distances, threshold=0.5)
     assert float(found) == pytest.approx((1 + 0.5) / 2)
+
+
+def test_what_was_said_of_a_pair_relates_its_two_images_alone() -> None:
+    labels = np.concatenate([[[7], [7], [8]], judged_codes(np.array([True, False]))]).astype(np.int32)
+    same, different = (keras.ops.convert_to_numpy(each) for each in related_pairs(labels, "float32", judged=True))
+    apart, together = np.zeros((7, 7)), np.eye(7)
+    together[:2, :2] = together[3:5, 3:5] = 1
+    apart[2, :2] = apart[:2, 2] = apart[5, 6] = apart[6, 5] = 1
+    np.testing.assert_array_equal(same, together)
+    np.testing.assert_array_equal(different, apart)
+
+
+def test_without_judged_pairs_nothing_is_counted_otherwise() -> None:
+    labels = np.array([[7], [7], [8], [0]], np.int32)
+    for plain, judged in zip(*(related_pairs(labels, "float32", judged=each) for each in (False, True)), strict=True):
+        np.testing.assert_array_equal(plain, judged)
 
 
 def test_distances_are_of_all_to_all() -> None:

@@ -5,16 +5,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from training.data.dataset import Dataset
+from training.data.dataset import Dataset, JudgedImages
 from training.errors import DataError, TrainingError
 from training.fit.progress import Progress
 from training.fit.train import train
 from training.model.embedder import Embedder
 from training.model.storage import fingerprint, load
-from training.recipes import DEFAULT, NOTEBOOK, RECIPES
+from training.recipes import DEFAULT, NOTEBOOK, RECIPES, Recipe
 
 ANOTHER = f"""
 from dataclasses import replace
@@ -114,3 +115,19 @@ def test_a_training_that_diverges_makes_no_tower(sample: Dataset) -> None:
     wild = replace(SHORT, learning_rate=1e30)
     with pytest.raises(TrainingError, match="diverged"):
         train(wild, sample, seed=0)
+
+
+@pytest.mark.parametrize("recipe", [replace(NOTEBOOK, epochs=3), replace(RECIPES["quick"], epochs=20)])
+def test_judged_pairs_are_learnt_from(sample: Dataset, recipe: Recipe) -> None:
+    """Of digits that a training without them tells apart, it is said that they show the same."""
+    ones, sevens = (sample.train_images[sample.train_labels == label][:20] for label in (1, 7))
+    said = replace(sample, judged=JudgedImages(ones, sevens, np.ones(20, np.bool_)))
+    assert said.digest != sample.digest
+    without, with_them = (_apart(train(recipe, data, seed=0).tower, ones, sevens) for data in (sample, said))
+    assert with_them < 0.8 * without
+
+
+def _apart(tower: keras.Model, one: np.ndarray, other: np.ndarray) -> float:
+    """The mean distance of pairs of images."""
+    embedder = Embedder(tower)
+    return float(np.linalg.norm(embedder(one) - embedder(other), axis=1).mean())

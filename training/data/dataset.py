@@ -6,16 +6,25 @@ It must not know where they come from.
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 
-from training.arrays import Uint8
+from training.arrays import AnyArray, Bool, Uint8
 from training.errors import DataError
+
+
+class JudgedImages(NamedTuple):
+    """Pairs of images, (p, 28, 28) uint8 each, and whether they show the same, (p,) bool, as somebody said."""
+
+    one: Uint8
+    other: Uint8
+    same: Bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Images (n, 28, 28) uint8, labels (n,) uint8, and where they came from.
+    """Images (n, 28, 28) uint8, labels (n,) uint8, and where they came from; pairs to learn from beside them, if any.
 
     Raises DataError if shapes, dtypes or counts do not fit together.
     """
@@ -25,6 +34,7 @@ class Dataset:
     test_images: Uint8
     test_labels: Uint8
     source: str
+    judged: JudgedImages | None = None
 
     def __post_init__(self) -> None:
         check("training", self.train_images, self.train_labels)
@@ -32,9 +42,10 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all four arrays, hex: the same for the same digits and labels in the same order."""
+        """SHA-256 of all arrays, hex: the same for the same digits, labels and pairs in the same order."""
         digest = sha256()
-        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+        arrays: tuple[AnyArray, ...] = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+        for array in (*arrays, *(self.judged or ())):
             digest.update(f"{array.shape};".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

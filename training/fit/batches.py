@@ -9,10 +9,14 @@ import numpy as np
 
 from training.arrays import AnyArray, Float32, Uint8
 from training.backend import keras
+from training.data.dataset import JudgedImages
 from training.fit.augment import warped, weakened
 from training.fit.pairs import Pairs
+from training.model.all_pairs import judged_codes
 from training.model.siamese import PIXELS, scaled
 from training.recipes import Recipe
+
+JUDGED = 16  # pairs in a batch of images: a few thousand times each, of some dozens, in a training by `default`
 
 
 class _Shuffled(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
@@ -77,13 +81,22 @@ class ImageBatches(_Shuffled):
     """Images as (b, 784) float32 in 0..1 with (b, 1) labels, shuffled every epoch, each time with new distortions.
 
     images: (n, 28, 28) uint8. The rest, too few for a batch, is left out until the next shuffle, so that every
-    batch has the same shape and the model is compiled once.
+    batch has the same shape and the model is compiled once. judged: pairs, of which some are drawn for every batch and
+    follow its images, with the labels of `judged_codes`.
     """
 
     rng: np.random.Generator
 
-    def __init__(self, images: Uint8, labels: Uint8, recipe: Recipe, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        images: Uint8,
+        labels: Uint8,
+        recipe: Recipe,
+        rng: np.random.Generator,
+        judged: JudgedImages | None = None,
+    ) -> None:
         super().__init__()
+        self.judged = judged
         self.images, self.labels = images.reshape(-1, PIXELS), labels.reshape(-1, 1)
         self.recipe, self.rng = recipe, rng
         self.batch_size = min(recipe.batch_size, len(images))
@@ -92,9 +105,15 @@ class ImageBatches(_Shuffled):
     def __len__(self) -> int:
         return len(self.order) // self.batch_size
 
-    def __getitem__(self, index: int) -> tuple[Float32, Uint8]:
+    def __getitem__(self, index: int) -> tuple[Float32, AnyArray]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self._pixels(self.images[chosen]), self.labels[chosen]
+        images, labels = self.images[chosen], self.labels[chosen]
+        if self.judged is None:
+            return self._pixels(images), labels
+        drawn = self.rng.integers(len(self.judged.same), size=min(JUDGED, len(self.judged.same)))
+        twins = np.stack([self.judged.one[drawn], self.judged.other[drawn]], axis=1).reshape(-1, PIXELS)
+        codes = judged_codes(self.judged.same[drawn])
+        return self._pixels(np.concatenate([images, twins])), np.concatenate([labels.astype(np.int32), codes])
 
     def _pixels(self, images: Uint8) -> Float32:
         warp = self.recipe.warp

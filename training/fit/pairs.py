@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.arrays import AnyArray, Float32, Int64
+from training.arrays import AnyArray, Bool, Float32, Int64
 from training.errors import DataError
+
+JUDGED_SHARE = 0.05  # of all pairs that judged ones come to, where they are repeated often enough
+MOST_REPEATS = 20
 
 
 class Pairs(NamedTuple):
@@ -42,3 +45,19 @@ def draw_pairs(labels: AnyArray, rng: np.random.Generator) -> Pairs:
     same = np.repeat(np.array([1, 0], np.float32), count)
     shuffled = rng.permutation(2 * count)
     return Pairs(one[shuffled], other[shuffled], same[shuffled, None])
+
+
+def with_judged(pairs: Pairs, judged_same: Bool, *, at: int) -> Pairs:
+    """The drawn pairs, then (p,) judged ones, whose images stand from position `at` on: p of the one, p of the other.
+
+    Each is repeated: a pair among a hundred thousand would weigh nothing.
+    """
+    count = len(judged_same)
+    times = int(np.clip(JUDGED_SHARE * len(pairs.one) / count, 1, MOST_REPEATS))
+    one = np.tile(np.arange(at, at + count), times)
+    same = np.tile(judged_same.astype(np.float32), times)[:, None]
+    return Pairs(
+        np.concatenate([pairs.one, one]),
+        np.concatenate([pairs.other, one + count]),
+        np.concatenate([pairs.same, same]),
+    )

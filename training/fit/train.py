@@ -25,7 +25,7 @@ from training.fit.callbacks import Best, Reporter
 from training.fit.checkpoints import Checkpoint, Checkpoints, restore
 from training.fit.evaluation import Evaluation, evaluate, neighbours
 from training.fit.gate import Gate
-from training.fit.pairs import draw_pairs
+from training.fit.pairs import draw_pairs, with_judged
 from training.fit.progress import Progress
 from training.fit.vote import VOTERS
 from training.model.all_pairs import all_pairs_accuracy, all_pairs_loss, build_batch_model
@@ -132,24 +132,29 @@ def train(
 
 
 def plan_drawn_pairs(recipe: Recipe, network: keras.Model, data: Dataset, rng: np.random.Generator) -> TrainingPlan:
-    """Two images a pair, drawn once, and validated on pairs of the test images."""
+    """Two images a pair, drawn once, the judged pairs among them, and validated on pairs of the test images."""
     train_pairs, test_pairs = draw_pairs(data.train_labels, rng), draw_pairs(data.test_labels, rng)
+    images = data.train_images
+    if data.judged is not None:
+        train_pairs = with_judged(train_pairs, data.judged.same, at=len(images))
+        images = np.concatenate([images, data.judged.one, data.judged.other])
     return TrainingPlan(
         model=build_twins(network),
         loss=partial(contrastive_loss, margin=recipe.margin),
         accuracy=partial(pair_accuracy, threshold=recipe.threshold),
-        batches=PairBatches(scaled(data.train_images), train_pairs, recipe.batch_size, rng),
+        batches=PairBatches(scaled(images), train_pairs, recipe.batch_size, rng),
         validation=PairBatches(scaled(data.test_images), test_pairs, VALIDATION_BATCH, None),
     )
 
 
 def plan_batch_pairs(recipe: Recipe, network: keras.Model, data: Dataset, rng: np.random.Generator) -> TrainingPlan:
-    """All pairs inside each batch of images. The test images are not looked at before the end."""
+    """All pairs inside each batch of images, and some judged ones. Test images are not looked at before the end."""
+    judged = data.judged is not None
     return TrainingPlan(
         model=build_batch_model(network),
-        loss=partial(all_pairs_loss, margin=recipe.margin, slack=recipe.slack, hardness=recipe.hardness),
-        accuracy=partial(all_pairs_accuracy, threshold=recipe.threshold),
-        batches=ImageBatches(data.train_images, data.train_labels, recipe, rng),
+        loss=partial(all_pairs_loss, margin=recipe.margin, slack=recipe.slack, hardness=recipe.hardness, judged=judged),
+        accuracy=partial(all_pairs_accuracy, threshold=recipe.threshold, judged=judged),
+        batches=ImageBatches(data.train_images, data.train_labels, recipe, rng, data.judged),
     )
 
 

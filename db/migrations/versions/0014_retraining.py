@@ -11,12 +11,15 @@ down_revision = "0012"
 
 DDL = """
 -- Of a training that is under way: the stored digits that it learns from, by their labels at its start; the images of
--- the data set that it leaves out; and what it goes on from after its last whole epoch.
+-- the data set that it leaves out; the judged pairs, two digits for each; and what it goes on from after its last whole
+-- epoch.
 CREATE TABLE checkpoints (
     job uuid PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
     digits bigint[] NOT NULL,
     labels integer[] NOT NULL,
     left_out integer[] NOT NULL,
+    pairs bigint[] NOT NULL,
+    same boolean[] NOT NULL,
     epoch integer NOT NULL DEFAULT 0,
     state bytea
 );
