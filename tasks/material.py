@@ -7,7 +7,7 @@ the same. It must not know a network.
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,8 +53,8 @@ def gather(lease: Lease, runtime: Runtime) -> Learnt:
     pixels = None if material is None else pixels_of(material, runtime)
     if material is None or pixels is None:
         material = chosen(data, runtime, stored=kind != "mnist")
-        lists = (each.tolist() for each in material)
-        runtime.transact(trainings.keep_material, lease, **dict(zip(material._fields, lists, strict=True)))
+        lists: dict[str, list[Any]] = {name: each.tolist() for name, each in material._asdict().items()}
+        runtime.transact(trainings.keep_material, lease, **lists)
         pixels = pixels_of(material, runtime)
     if pixels is None:
         raise ValueError("stored digits were deleted while they were read: start the training again")
@@ -67,8 +67,10 @@ def fixed(lease: Lease, runtime: Runtime) -> Material | None:
     row = runtime.transact(trainings.material, lease.job)
     if row is None:
         return None
-    ids = (np.array(each, np.int64) for each in (row.digits, row.labels, row.left_out, row.pairs))
-    return Material(*ids, np.array(row.same, np.bool_))
+    ids, labels, left_out, pairs = (
+        np.array(each, np.int64) for each in (row.digits, row.labels, row.left_out, row.pairs)
+    )
+    return Material(ids, labels, left_out, pairs, np.array(row.same, np.bool_))
 
 
 def pixels_of(material: Material, runtime: Runtime) -> tuple[Uint8, Uint8] | None:

@@ -92,13 +92,23 @@ def forget_stop(session: Session, id: uuid.UUID) -> None:
     )
 
 
-def keep_material(session: Session, lease: Lease, **material: Sequence[int] | Sequence[bool]) -> None:
-    """Fix what a training learns from, so that it goes on with the same; it starts over. Raises LeaseLost.
+def keep_material(
+    session: Session,
+    lease: Lease,
+    *,
+    digits: Sequence[int],
+    labels: Sequence[int],
+    left_out: Sequence[int],
+    pairs: Sequence[int],
+    same: Sequence[bool],
+) -> None:
+    """Fix what a training learns from, as `Checkpoint` has it, so that it goes on with the same; it starts over.
 
-    material: digits, labels, left_out, pairs and same, as `Checkpoint` has them.
+    Raises LeaseLost.
     """
     _require(session, lease)
     forget(session, lease.job)
+    material = {"digits": digits, "labels": labels, "left_out": left_out, "pairs": pairs, "same": same}
     session.add(Checkpoint(job=lease.job, **material))
 
 

@@ -80,3 +80,18 @@ def test_a_training_that_ended_is_left_as_it_is(stack: Stack, trained: dict[str,
     assert stopped["state"] == "finished"
     refused = stack.command("stop", "0b9f3c52-0c8e-4b62-8c0e-0e4ed1a2a6d1", check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+
+
+def test_a_retraining_is_one_job_that_can_be_watched_and_dropped(stack: Stack, trained: dict[str, Any]) -> None:
+    job = stack.command("retrain", "--data", "mnist", "--recipe", "conv", "--detach").stdout.strip()
+    refused = stack.command("retrain", check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert job in refused.stderr
+    shown = json.loads(stack.command("job", job, "--json").stdout)
+    assert shown["stage"]["name"] in ("waiting", "training")
+    assert json.loads(stack.command("cancel", job, "--json").stdout)["state"] == "cancelled"
+    assert stack.one("SELECT count(*) FROM checkpoints") == 0
+    schedule = json.loads(stack.command("schedule", "--json").stdout)
+    assert (schedule["cron"], schedule["running"]) == (None, None)
+    assert "TWINVEC_TRAIN_CRON" in stack.command("schedule").stdout
+    assert stack.command("retrain", "--data", "nonsense", check=False).returncode == 2

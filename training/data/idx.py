@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def read_idx(folder: Path, *, like: Path | None = None) -> Dataset:
 
     like: one of them, where the folder holds several sets, as EMNIST's does.
     """
-    arrays = {}
+    arrays: dict[str, Any] = {}
     wanted = None if like is None else _set_of(like)
     for name, part in PARTS.items():
         files = sorted(file for file in folder.iterdir() if re.match(rf"(.*-)?{part}", file.name))

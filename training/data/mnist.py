@@ -96,7 +96,7 @@ def read_npz(path: Path) -> Dataset:
     held = load_archive(path)
     if lacking := NPZ_NAMES.values() - held.keys():
         raise DataError(f"{path} lacks {', '.join(sorted(lacking))}. It must hold {KERAS_NAMES}.")
-    arrays = {ours: held[theirs] for ours, theirs in NPZ_NAMES.items()}
+    arrays: dict[str, Any] = {ours: held[theirs] for ours, theirs in NPZ_NAMES.items()}
     return Dataset(**arrays, source=str(path))
 
 
