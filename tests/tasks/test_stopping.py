@@ -3,6 +3,7 @@
 import sys
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ from tasks.answering import InvalidRequest
 from tasks.lifecycle import stop
 from tasks.train import train
 from tests.makers import expire, fitted, item, rescue, send, status
+from training.data.mnist import read_npz
 from training.fit.progress import Progress
 from twinvec_client.contract.messages import StopTraining
 from worker.runtime import Runtime
+
+SAMPLE = read_npz(Path(__file__).parents[1] / "data" / "mnist-sample.npz")
 
 
 class Room:
@@ -33,6 +37,7 @@ class Room:
         seed: int,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
+        **_: Any,
     ) -> Any:
         while not should_stop():
             self.reports += 1
@@ -44,10 +49,10 @@ class Room:
 
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Room:
-    """The stand-in, and no data to look for."""
+    """The stand-in, and a few digits in the place of MNIST."""
     room = Room()
     monkeypatch.setitem(sys.modules, "training.fit.train", room)
-    monkeypatch.setattr("training.data.mnist.load", lambda path: None)
+    monkeypatch.setattr("training.data.mnist.load", lambda path: SAMPLE)
     return room
 
 
