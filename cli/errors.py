@@ -94,6 +94,7 @@ EXPECTED: dict[str, Callable[[Any], str]] = {
     "worker.settings.OpenBroker": str,
     "training.errors.DataError": str,
     "training.errors.PictureError": str,
+    "training.errors.TowerError": str,
     "db.errors.LedgerError": str,
     "pydantic_core._pydantic_core.ValidationError": _setting,
     "sqlalchemy.exc.ArgumentError": _url,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.display.console import err, out, print_json
+from cli.display.quiet import loading_tensorflow
 from cli.errors import CommandError
 from cli.options import Json, TowerId
 from worker.settings import Settings
@@ -61,8 +58,7 @@ class Written:
 
 def write(settings: Settings, words: list[str], to: Path | None, *, stored: bool = False) -> Written:
     """Write a report on the towers that are meant. Raises CommandError."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow tells all about the machine unless told not to,
-    with _hushed():  # and while it is loaded all the same
+    with loading_tensorflow():
         from cli.commands.report_facts import gather  # noqa: PLC0415  # loads Keras, which takes seconds
         from training.report.page import page  # noqa: PLC0415  # as above
     with err.status("drawing"):
@@ -73,17 +69,3 @@ def write(settings: Settings, words: list[str], to: Path | None, *, stored: bool
         except OSError as error:
             raise CommandError(f"cannot write {path}: {error.strerror}") from error
     return Written(path, ids, list(report.left_out))
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Nothing is written to this process's stderr meanwhile, by libraries neither."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

@@ -1,44 +1,82 @@
-"""`twinvec towers`: the towers that were trained, how good they are, and which are in use."""
+"""`twinvec towers` and `tower`: those that were trained, how good they are, and which are in use."""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, key_values, out, show, table
+from cli.display.console import err, key_values, out, print_json, show, table
+from cli.display.lineage import lineage, shown_time, was_live
 from cli.display.neighbours import looked_at, shown_distance
+from cli.errors import CommandError
 from cli.inputs.ids import find_tower
-from cli.options import Json
+from cli.ledger import ledger, named_towers
+from cli.options import Json, TowerId
+from db.engine import transact
+from db.vectors.towers import with_file
 from training.fit.evaluation import MEASURES
 from twinvec_client import Tower
+from worker.settings import Settings
 
 
-def towers(
-    tower: Annotated[
-        str | None,
-        typer.Argument(metavar="TOWER", help="Show this one: its id, the start of its fingerprint, or `last`."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """List the towers that were trained, newest first; or show one.
+def towers(json: Json = False) -> None:
+    """List the towers that were trained, newest first.
 
     Of the test images: `pairs` is how often same and different are distinguished, `1-NN` how often the nearest training
-    image shows the same digit. Of one tower, it also says what distances mean: up to which one two pictures are taken
-    for the same digit, and how often that is wrong.
+    image shows the same digit.
 
     \b
     Example:
       twinvec towers
-      twinvec towers 3
     """
-    found = client().towers()
-    if tower is not None:
-        show(find_tower(found, tower), _describe, as_json=json)
-    else:
-        show(found, _list, as_json=json)
+    show(client().towers(), _list, as_json=json)
+
+
+def tower(
+    tower: TowerId,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write its `.keras` file there, which `twinvec register` takes in."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show a tower: where it comes from, what its distances mean, how good it is, and the verdict on it.
+
+    Distances: up to which one two pictures are taken for the same digit, and how often that is wrong.
+
+    \b
+    Example:
+      twinvec tower 3
+      twinvec tower last --save tower.keras
+    """
+    if save is not None:
+        saved = save_file(Settings(), tower, save)
+        if json:
+            print_json({"tower": saved, "path": save})
+        else:
+            out.print(f"tower {saved} is in {save}", markup=False, soft_wrap=True)
+        return
+    show(find_tower(client().towers(), tower), _describe, as_json=json)
+
+
+def save_file(settings: Settings, word: str, path: Path) -> int:
+    """Write a tower's file, read from the database; the tower's id. Raises CommandError."""
+    with ledger(settings) as engine:
+        row = transact(engine, with_file, find_tower(transact(engine, named_towers), word).id)
+    if row.file is None:
+        raise CommandError(f"the file of tower {row.id} is pruned: it is {row.status}")
+    if hashlib.sha256(row.file).digest() != row.file_digest:
+        raise CommandError(f"the file of tower {row.id} is damaged in the database: restore it from a backup")
+    try:
+        path.write_bytes(row.file)
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror}") from error
+    return row.id
 
 
 def _list(found: list[Tower]) -> None:
@@ -77,7 +115,9 @@ def _describe(tower: Tower) -> None:
         "tower": f"{tower.id} ({tower.fingerprint})",
         "status": _status(tower),
         "recipe": f"{escape(tower.recipe)}, seed {tower.seed}",
-        "created": tower.created_at[:16].replace("T", " "),
+        "trained": shown_time(tower.created_at),
+        **{name: escape(said) for name, said in lineage(getattr(tower, "lineage", None) or {})},
+        **dict(was_live(getattr(tower, "live_from", None), getattr(tower, "live_until", None), tower.status)),
         "vectors": f"{tower.embedded:,}, {tower.due:,} due",
         "threshold": f"{tower.threshold:.3f}",
     }
@@ -90,12 +130,31 @@ def _describe(tower: Tower) -> None:
     if "kept_epoch" in metrics:
         rows["stopped"] = f"after epoch {metrics['epochs']}; the weights are those after epoch {metrics['kept_epoch']}"
     out.print(key_values(**rows))
+    if (verdict := getattr(tower, "verdict", None)) is not None:
+        _tell_verdict(verdict)
     if "curve" in metrics:
         out.print("\nJudged same below the threshold: different pairs accepted, same pairs rejected", markup=False)
         out.print(_curve(metrics["curve"]))
     if "confusion" in metrics:
         out.print("A row a label: how often its test images were nearest to each label", markup=False)
         out.print(_confusion(metrics["confusion"]))
+
+
+def _tell_verdict(verdict: dict[str, Any]) -> None:
+    """What came of judging it, a line a reason."""
+    forced = f", and [bold]{escape(verdict['forced_by'])}[/] insisted" if verdict.get("forced_by") else ""
+    passed = "[green]passed[/]" if verdict["passed"] else "[red]not passed[/]"
+    out.print(f"\nVerdict: {passed}{forced}")
+    rows = table(
+        "", "criterion", "live", "candidate", "tolerance", "", right=("live", "candidate", "tolerance"), fold=("",)
+    )
+    for reason in verdict["reasons"]:
+        mark = "[green]\N{CHECK MARK}[/]" if reason["passed"] else "[red]\N{BALLOT X}[/]"
+        figures = [
+            "" if reason.get(each) is None else f"{reason[each]:.4g}" for each in ("live", "candidate", "tolerance")
+        ]
+        rows.add_row(mark, escape(reason["name"].replace("_", " ")), *figures, escape(reason["said"]))
+    out.print(rows)
 
 
 def _calibrated(calibration: dict[str, Any] | None) -> dict[str, str]:

@@ -82,6 +82,13 @@ def test_a_trainings_progress_has_the_fields_of_the_record() -> None:
     ]
 
 
+def test_the_repr_of_a_tower_fits_a_line() -> None:
+    named: dict[str, Any] = {"id": 12, "fingerprint": "ab" * 32, "status": "candidate", "recipe": "default", "seed": 7}
+    tower = answers.Tower(**named, metrics={"x": [0] * 999}, threshold=0.5, created_at="", embedded=70_000, due=3)
+    assert len(repr(tower)) <= 120
+    assert all(word in repr(tower) for word in ("id=12", "abababababab", "candidate", "default", "70000"))
+
+
 def test_the_page_of_the_contract_is_current() -> None:
     assert (ROOT / "docs" / "contract.md").read_text() == document(), "run `make docs`"
 

@@ -92,5 +92,5 @@ def test_a_job_is_meant_by_its_beginning_and_the_newest_as_last(stack: Stack, to
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "4 characters" in refused.stderr
     fingerprint = tower["fingerprint"]
-    shown = json.loads(stack.command("towers", fingerprint[:12], "--json").stdout)
+    shown = json.loads(stack.command("tower", fingerprint[:12], "--json").stdout)
     assert shown["fingerprint"] == fingerprint

@@ -52,12 +52,12 @@ def test_a_report_on_no_tower_is_refused(stack: Stack, trained: dict[str, Any], 
 
 def test_a_tower_shows_all_that_was_measured(stack: Stack, trained: dict[str, Any]) -> None:
     outcome = trained["outcome"]
-    shown = stack.command("towers", str(outcome["tower"])).stdout
+    shown = stack.command("tower", str(outcome["tower"])).stdout
     assert outcome["fingerprint"] in shown
     for measure in ("pair_accuracy", "nearest_1", "nearest_5", "recall_10", "map_at_r"):
         assert f"{outcome['metrics'][measure]:.4f}" in shown
     assert "accepted" in shown
-    known = json.loads(stack.command("towers", str(outcome["tower"]), "--json").stdout)
+    known = json.loads(stack.command("tower", str(outcome["tower"]), "--json").stdout)
     assert known["metrics"] == outcome["metrics"]
     calibration = outcome["metrics"]["calibration"]
     assert known["threshold"] == calibration["threshold"]
@@ -69,7 +69,7 @@ def test_a_tower_shows_all_that_was_measured(stack: Stack, trained: dict[str, An
 
 
 def test_a_tower_that_is_not_there_is_one_sentence(stack: Stack) -> None:
-    refused = stack.command("towers", "999", check=False)
+    refused = stack.command("tower", "999", check=False)
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
     assert "999" in refused.stderr

@@ -401,6 +401,11 @@ class TowerChange(_Record):
     missing: int
     said: str | None
 
+    def __repr__(self) -> str:
+        """In a line: what was measured is left out, and so is most of the fingerprint."""
+        named = f"id={self.id}, fingerprint='{self.fingerprint[:12]}...', status={self.status!r}"
+        return f"Tower({named}, recipe={self.recipe!r}, embedded={self.embedded}, due={self.due})"
+
 
 @dataclass(frozen=True)
 class Schedule(_Record):
