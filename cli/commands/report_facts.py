@@ -35,13 +35,14 @@ def gather(settings: Settings, words: Sequence[str], *, stored: bool) -> tuple[l
         rows = [transact(engine, towers.with_file, id) for id in ids]
         left_out: list[str] = []
         data = digits_to_show(settings, engine, left_out, stored=stored)
-    shown = [_tower(row, data, left_out) for row in rows]
-    digits = None if data is None else digits_of(data, drawn=any(tower.drawn for tower in shown), seed=rows[0].seed)
+    seed = rows[0].seed  # of what is drawn: of two towers, the same digits are shown
+    shown = [_tower(row, data, left_out, seed) for row in rows]
+    digits = None if data is None else digits_of(data, drawn=any(tower.drawn for tower in shown), seed=seed)
     made_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     return ids, Report(towers=shown, digits=digits, left_out=left_out, made_at=made_at)
 
 
-def _tower(row: Tower, data: Dataset | None, left_out: list[str]) -> facts.Tower:
+def _tower(row: Tower, data: Dataset | None, left_out: list[str], seed: int) -> facts.Tower:
     name = f"tower {row.id}"
     model = None if row.file is None else load(row.file)
     if model is None:
@@ -56,9 +57,7 @@ def _tower(row: Tower, data: Dataset | None, left_out: list[str]) -> facts.Tower
         verdict=getattr(row, "verdict", None),
         layers=None if model is None else layers_of(model),
         drawn=row.settings.get("pairs") == "drawn",
-        measured=None
-        if model is None or data is None
-        else measure(model, data, threshold=row.threshold, seed=row.seed),
+        measured=None if model is None or data is None else measure(model, data, threshold=row.threshold, seed=seed),
     )
 
 

@@ -34,7 +34,7 @@ def page(report: Report) -> str:
     parts.append(_each("What it is", report.towers, _about))
     if any(tower.verdict for tower in report.towers):
         parts.append(_each("Verdict", report.towers, _verdict))
-    parts.append(_section("Figures", _metrics(report.towers)))
+    parts.append(_section("Figures", _metrics(report.towers), "As its training measured them on the test images."))
     if report.digits is not None:
         parts += _digits(report.digits)
     parts.append(_each("Architecture", report.towers, _architecture))
@@ -236,10 +236,17 @@ _NTH = ("first", "second", "third")
 
 def _neighbourhood(found: Neighbourhood) -> str:
     near = "".join(
-        _captioned(each.glyph, f"{each.label} \N{MIDDLE DOT} {each.distance:.2f}", _agreeing(each.label, found.label))
+        _captioned(
+            each.glyph, f"{each.label} \N{MIDDLE DOT} {_short(each.distance)}", _agreeing(each.label, found.label)
+        )
         for each in found.neighbours
     )
     return f"<div class='row'>{_captioned(found.glyph, str(found.label), 'asked')}{near}</div>"
+
+
+def _short(distance: float) -> str:
+    """Three places, or two from 1 on: `.034`."""
+    return f"{distance:.3f}".removeprefix("0") if distance < 1 else f"{distance:.2f}"
 
 
 def _agreeing(label: int, other: int) -> str:
