@@ -17,6 +17,6 @@ def sample() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def report(sample: Dataset) -> Report:
+def report(costly: None, sample: Dataset) -> Report:
     """On two towers side by side."""
     return report_on(sample)
