@@ -21,7 +21,7 @@ help: ## Print this list
 
 env: $(VENV)/.run ## Make the environment in .venv: pinned packages, and Twinvec itself
 
-demo: env ## Train on MNIST, embed all 70,000 digits and look up neighbours, on real servers
+demo: env ## Train on MNIST, embed all 70,000 digits, look up neighbours and write a report, on real servers
 	$(BIN)/twinvec demo
 
 check: lint ## While you write: linters, types, and every test that starts no server and trains no tower (a minute)
