@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cli.connect import client
+from cli.connect import client, who
 from cli.display.console import err, out, print_json, table
 from cli.display.keys import single_keys
 from cli.display.neighbours import glyph, shown_distance, shown_label
@@ -61,7 +60,7 @@ def judge(
     if other is None or (same is None) is not forget:
         raise CommandError("name two digits, and say --same, --different or --forget, one of these", USAGE)
     of = collection or "default"
-    client().judge(one, other, same=same, collection=of, other_collection=other_collection, by=by or _login())
+    client().judge(one, other, same=same, collection=of, other_collection=other_collection, by=by or who())
     if json:
         print_json({"key": one, "other_key": other, "same": same})
     else:
@@ -131,7 +130,7 @@ def _keep(tv: Twinvec, pair: PairToJudge, same: bool | None, by: str | None) -> 
         same=same,
         collection=one.collection,
         other_collection=other.collection,
-        by=by or _login(),
+        by=by or who(),
     )
 
 
@@ -159,11 +158,3 @@ def _meant(press: Callable[[], str]) -> str:
 
 def _said(same: bool | None) -> str:
     return "are not judged any more" if same is None else f"show {'the same' if same else 'different digits'}"
-
-
-def _login() -> str | None:
-    """The name of the user of this process; None where the system knows none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in a container
-        return None

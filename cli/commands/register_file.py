@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cli.connect import who
 from cli.errors import CommandError
 from cli.inputs.digits import digits_to_show
 from cli.ledger import ledger
@@ -68,6 +70,13 @@ def register_file(settings: Settings, path: Path) -> Registered:
             threshold=trained.threshold,
             frame=frame.to_bytes(),
             gate=trained.gate.to_bytes(),
+            lineage={
+                "data": "file",
+                "source": f"unknown: it came as {path.name}, and was measured on {data.source}",
+                "code": version("twinvec"),
+                "libraries": trained.versions,
+                "started_by": who(),
+            },
         )
         return transact_long(engine, _register, new)
 

@@ -66,7 +66,7 @@ def about(row: Tower, data: Dataset | None) -> Iterator[tuple[str, str]]:
     yield "status", str(row.status)
     yield "recipe", f"{row.recipe}, seed {row.seed}"
     yield "trained", f"{row.created_at:%Y-%m-%d %H:%M}"
-    known: Mapping[str, Any] = getattr(row, "lineage", None) or {"digest": row.data_digest, "libraries": row.versions}
+    known: Mapping[str, Any] = row.lineage or {"digest": row.data_digest, "libraries": row.versions}
     yield from lineage(known)
     since, until = (getattr(row, name, None) for name in ("live_from", "live_until"))
     yield from was_live(since and since.isoformat(), until and until.isoformat(), row.status)

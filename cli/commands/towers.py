@@ -116,7 +116,7 @@ def _describe(tower: Tower) -> None:
         "status": _status(tower),
         "recipe": f"{escape(tower.recipe)}, seed {tower.seed}",
         "trained": shown_time(tower.created_at),
-        **{name: escape(said) for name, said in lineage(getattr(tower, "lineage", None) or {})},
+        **{name: escape(said) for name, said in lineage(tower.lineage or {})},
         **dict(was_live(getattr(tower, "live_from", None), getattr(tower, "live_until", None), tower.status)),
         "vectors": f"{tower.embedded:,}, {tower.due:,} due",
         "threshold": f"{tower.threshold:.3f}",

@@ -45,6 +45,7 @@ class TowerStanding:
     verdict: dict[str, Any] | None
     live_from: str | None
     live_until: str | None
+    lineage: dict[str, Any] | None
 
 
 def live(session: Session) -> Tower:
@@ -149,4 +150,5 @@ def _standing(session: Session, tower: Tower, digits: int) -> TowerStanding:
         verdict=tower.verdict,
         live_from=None if tower.live_from is None else tower.live_from.isoformat(),
         live_until=None if tower.live_until is None else tower.live_until.isoformat(),
+        lineage=tower.lineage or {"digest": tower.data_digest, "libraries": tower.versions},
     )

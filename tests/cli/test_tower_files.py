@@ -10,7 +10,9 @@ from sqlalchemy import text
 
 from cli.commands.register_file import register_file
 from cli.commands.towers import save_file
+from cli.connect import who
 from cli.errors import CommandError
+from db.vectors import towers
 from tests.makers import Ledger, register, tower_statuses
 from training.model.folding import folded
 from training.model.siamese import build_network
@@ -42,6 +44,10 @@ def test_a_file_that_went_out_comes_in_as_a_candidate(
     assert tower_statuses(ledger) == {live: "live", found.id: "candidate"}
     assert 0.5 <= found.metrics["pair_accuracy"] <= 1
     assert found.metrics["calibration"] is not None
+    standing = next(each for each in ledger(towers.all_of_them) if each.id == found.id)
+    assert standing.lineage is not None
+    assert (standing.lineage["data"], standing.lineage["started_by"]) == ("file", who())
+    assert given.name in standing.lineage["source"]
     assert save_file(settings, found.fingerprint[:8], kept) == found.id
     assert kept.read_bytes() == given.read_bytes()
     again = register_file(settings, kept)

@@ -57,6 +57,8 @@ def test_a_tower_shows_all_that_was_measured(stack: Stack, trained: dict[str, An
     for measure in ("pair_accuracy", "nearest_1", "nearest_5", "recall_10", "map_at_r"):
         assert f"{outcome['metrics'][measure]:.4f}" in shown
     assert "accepted" in shown
+    assert "800 of the data set" in shown
+    assert "tensorflow" in shown
     known = json.loads(stack.command("tower", str(outcome["tower"]), "--json").stdout)
     assert known["metrics"] == outcome["metrics"]
     calibration = outcome["metrics"]["calibration"]

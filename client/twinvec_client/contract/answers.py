@@ -326,6 +326,8 @@ class JobStatus(_Record):
 class Tower(_Record):
     """A trained tower. `embedded` counts the vectors stored under it, `due` those that are still to come.
 
+    lineage: what it was trained on (`data`, `source`, a `digest`, counts of `mnist_digits`, `stored_labels` and
+    `judged_pairs`), by which `libraries`, and who or what it was `started_by`, as far as that is known.
     verdict: what came of judging it against the live one: `passed`, and `reasons`, each with its `name`, the figures of
     `live` and `candidate`, the `tolerance`, whether it `passed`, and what is `said`; None where it was not judged.
     live_from, live_until: when it was live the last time. Times are ISO 8601.
@@ -344,6 +346,12 @@ class Tower(_Record):
     verdict: dict[str, Any] | None = None
     live_from: str | None = None
     live_until: str | None = None
+    lineage: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        """In a line: what was measured is left out, and so is most of the fingerprint."""
+        named = f"id={self.id}, fingerprint='{self.fingerprint[:12]}...', status={self.status!r}"
+        return f"Tower({named}, recipe={self.recipe!r}, embedded={self.embedded}, due={self.due})"
 
 
 @dataclass(frozen=True)
@@ -400,11 +408,6 @@ class TowerChange(_Record):
     status: TowerStatus
     missing: int
     said: str | None
-
-    def __repr__(self) -> str:
-        """In a line: what was measured is left out, and so is most of the fingerprint."""
-        named = f"id={self.id}, fingerprint='{self.fingerprint[:12]}...', status={self.status!r}"
-        return f"Tower({named}, recipe={self.recipe!r}, embedded={self.embedded}, due={self.due})"
 
 
 @dataclass(frozen=True)
