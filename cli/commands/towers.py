@@ -142,9 +142,10 @@ def _describe(tower: Tower) -> None:
 
 def _tell_verdict(verdict: dict[str, Any]) -> None:
     """What came of judging it, a line a reason."""
-    forced = f", and [bold]{escape(verdict['forced_by'])}[/] insisted" if verdict.get("forced_by") else ""
+    forced = f"; asked for all the same by {escape(verdict['forced_by'])}" if verdict.get("forced_by") else ""
+    against = f" against tower {verdict['live']}" if verdict.get("live") is not None else ""
     passed = "[green]passed[/]" if verdict["passed"] else "[red]not passed[/]"
-    out.print(f"\nVerdict: {passed}{forced}")
+    out.print(f"\nVerdict: {passed}{against}{forced}")
     rows = table(
         "", "criterion", "live", "candidate", "tolerance", "", right=("live", "candidate", "tolerance"), fold=("",)
     )

@@ -90,7 +90,10 @@ def _verdict(tower: Tower) -> str | None:
     passed = bool(tower.verdict.get("passed"))
     forced = tower.verdict.get("forced_by")
     head = f"<p><b class='{'right' if passed else 'wrong'}'>{'passed' if passed else 'not passed'}</b>"
-    head += f", and asked for all the same by {escape(str(forced))}</p>" if forced else "</p>"
+    live, at = tower.verdict.get("live"), tower.verdict.get("judged_at")
+    head += f" against tower {escape(str(live))}" if live is not None else ""
+    head += f", {escape(str(at)[:16].replace('T', ' '))}" if at else ""
+    head += f"; asked for all the same by {escape(str(forced))}</p>" if forced else "</p>"
     return head + f"<ul class='reasons'>{''.join(map(_reason, tower.verdict.get('reasons', ())))}</ul>"
 
 
