@@ -57,6 +57,6 @@ def test_no_command_loads_tensorflow_to_begin_with() -> None:
 
 
 def test_a_mistyped_command_is_answered_with_the_right_one() -> None:
-    shown = CliRunner().invoke(app_for(["tower"]), ["tower"])
+    shown = CliRunner().invoke(app_for(["towrs"]), ["towrs"])
     assert shown.exit_code == 2
     assert "towers" in shown.output
