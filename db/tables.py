@@ -251,7 +251,7 @@ class Batch(Base):
     items: Mapped[int] = mapped_column(default=0)  # pictures of the chunk
     embedded: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
-    unchanged_digits: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))  # where the chunk overtook another
+    unchanged_digits: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))  # stored before, same pixels
     failed: Mapped[int] = mapped_column(default=0)
     dropped: Mapped[int] = mapped_column(default=0)  # not embedded: cancelled, or replaced meanwhile
     attempt: Mapped[int] = mapped_column(default=0)

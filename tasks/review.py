@@ -17,6 +17,7 @@ from db.vectors.towers import Space
 from db.vectors.walk import Page, Walk
 from tasks import matching
 from tasks.answering import InvalidRequest, answering
+from tasks.vectors import sent
 from training.fit.vote import VOTERS
 from twinvec_client.contract.messages import FindDuplicates, FindSuspects, ListVectors
 from worker.app import app
@@ -122,10 +123,7 @@ def list_vectors(request: ListVectors, runtime: Runtime) -> Reply:
         page = walk.page(session, space.tower, route, after=request.after, limit=request.limit)
         return {
             **_position(page, len(page.ids), request),
-            "keys": page.keys,
-            "collections": page.collections,
-            "labels": page.labels,
-            "vectors": page.vectors.astype("<f4").tobytes(),
+            **sent(page),
         }
 
     return _under_one_tower(request, route, runtime, find)

@@ -33,6 +33,7 @@ app = ExplicitApplication(
         "tasks.query",
         "tasks.review",
         "tasks.stored",
+        "tasks.vectors",
         "tasks.judgements",
         "tasks.jobs",
         "tasks.lifecycle",

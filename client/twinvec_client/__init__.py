@@ -61,6 +61,7 @@ from twinvec_client.results import (
     TrainingOutcome,
     TrainingProgress,
 )
+from twinvec_client.vectors import Vectors
 
 __all__ = [
     "Answer",
@@ -121,5 +122,6 @@ __all__ = [
     "UnknownJob",
     "UnknownKey",
     "UnknownTower",
+    "Vectors",
     "WorkerError",
 ]

@@ -39,6 +39,7 @@ from twinvec_client.results import (
     Tower,
     TowerChange,
 )
+from twinvec_client.vectors import Vectors
 
 T = TypeVar("T")
 
@@ -257,6 +258,14 @@ class AsyncTwinvec:
         self, keys: Iterable[str], *, collection: str = "default", pictures: bool = False
     ) -> AsyncIterator[StoredDigit]:
         return self._iterate(lambda tv: tv.get_many(keys, collection=collection, pictures=pictures))
+
+    @mirrors(Twinvec.vectors)
+    async def vectors(self, keys: Iterable[str], *, collection: str = "default") -> Vectors:
+        return await self._run(lambda tv: tv.vectors(keys, collection=collection), long=True)
+
+    @mirrors(Twinvec.vector_pages)
+    def vector_pages(self, *, collection: str | None = None, progress: bool = False) -> AsyncIterator[Vectors]:
+        return self._iterate(lambda tv: tv.vector_pages(collection=collection, progress=progress))
 
     @mirrors(Twinvec.label)
     async def label(self, labels: Mapping[str, int | None], *, collection: str = "default") -> list[str]:

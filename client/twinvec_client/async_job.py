@@ -14,6 +14,7 @@ from twinvec_client.job import EmbedJob, TrainingJob, embed_outcome, training_ou
 from twinvec_client.mirror import mirrors
 from twinvec_client.offload import Offload
 from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, TrainingOutcome
+from twinvec_client.vectors import Vectors
 from twinvec_client.watch import SUBSCRIBING, Watch
 
 Job = TypeVar("Job", EmbedJob, TrainingJob)
@@ -87,6 +88,10 @@ class AsyncEmbedJob(_AsyncJob[EmbedJob]):
     @mirrors(EmbedJob.doubtful)
     def doubtful(self, *, pictures: bool = False) -> AsyncIterator[DoubtfulDigit]:
         return self._offload.iterate(lambda connection: self._over(connection).doubtful(pictures=pictures))
+
+    @mirrors(EmbedJob.vectors)
+    async def vectors(self) -> Vectors:
+        return await self._offload.run(lambda connection: self._over(connection).vectors(), long=True)
 
     @mirrors(EmbedJob.retry)
     async def retry(self, *, normalise: bool = True, progress: bool = False) -> AsyncEmbedJob:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from twinvec_client import judging, review, stored
+from twinvec_client import vectors as reading
 from twinvec_client.asker import asker
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels
@@ -72,6 +73,7 @@ from twinvec_client.results import (
     Tower,
     TowerChange,
 )
+from twinvec_client.vectors import Vectors
 
 _QUERIES_A_REQUEST = 100
 _NEIGHBOURS_A_REQUEST = 20_000  # some 100 bytes each; with attributes up to 4 kB more
@@ -325,6 +327,24 @@ class Twinvec:
         """
         _check_collection(collection)
         return stored.get(self._connection, keys, collection=collection, pictures=pictures)
+
+    def vectors(self, keys: Iterable[str], *, collection: str = "default") -> Vectors:
+        """The vectors of stored digits, by their keys and in the order of these, each once, under the live tower.
+
+        What is not stored or not embedded is left out: compare the lengths. They are fetched page by page.
+        Raises NoTower, TowerNotLive (another one went live meanwhile: ask again), InvalidRequest.
+        """
+        _check_collection(collection)
+        return reading.of_keys(self._connection, keys, collection=collection)
+
+    def vector_pages(self, *, collection: str | None = None, progress: bool = False) -> Iterator[Vectors]:
+        """All stored vectors, in the order in which their digits were stored, 1,000 or fewer at a time.
+
+        collection: of this one alone. progress: show a bar. Memory is that of a page; `twinvec export` writes them to a
+        file faster. Raises NoTower, TowerNotLive (another one went live meanwhile), InvalidRequest.
+        """
+        _check_collection_or_none(collection)
+        return review.vector_pages(self._connection, collection=collection, progress=progress)
 
     def label(self, labels: Mapping[str, int | None], *, collection: str = "default") -> list[str]:
         """Give stored digits other labels, by key, None for none; the keys that are not stored. No pixels are sent.

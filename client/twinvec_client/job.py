@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from twinvec_client import bars
+from twinvec_client import bars, vectors
 from twinvec_client.chunks import JobOptions
 from twinvec_client.connection import Connection
 from twinvec_client.contract.messages import Cancel, DoubtfulOf, FailuresOf, StatusOf, StopTraining
@@ -17,6 +17,7 @@ from twinvec_client.delivery import Pace, deliver, new_job, require_all
 from twinvec_client.errors import TrainingFailed
 from twinvec_client.pictures import Digit
 from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, TrainingOutcome
+from twinvec_client.vectors import Vectors
 from twinvec_client.watch import SUBSCRIBING, Watch
 
 _PAGE = 500  # failures a request
@@ -107,6 +108,14 @@ class EmbedJob(_Job):
             if len(page) < _PAGE:
                 return
             after = page[-1]["key"]
+
+    def vectors(self) -> Vectors:
+        """The vectors of the job's digits under the live tower, those that were `unchanged` among them, each key once.
+
+        What is not embedded yet is left out, and so is what failed, or was deleted or replaced since. They are fetched
+        page by page. Raises UnknownJob, NoTower, TowerNotLive (another one went live meanwhile: ask again).
+        """
+        return vectors.of_job(self._connection, self.id)
 
     def retry(self, *, normalise: bool = True, progress: bool = False) -> EmbedJob:
         """Send again, as a new job, just the pictures that failed; this job keeps its list.

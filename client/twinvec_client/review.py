@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-
-from twinvec_client import bars
+from twinvec_client import bars, vectors
 from twinvec_client.connection import Connection
 from twinvec_client.contract.answers import Duplicate, Suspect
-from twinvec_client.contract.limits import DIMENSIONS, MAX_COUNTED, MAX_PAGE, MAX_SAMPLING
+from twinvec_client.contract.limits import MAX_COUNTED, MAX_PAGE, MAX_SAMPLING
 from twinvec_client.contract.messages import FindDuplicates, FindSuspects, ListVectors
 from twinvec_client.fields import read_distance, read_integer
 from twinvec_client.projection import project
 from twinvec_client.results import Duplicates, Map, MapPoint, Suspects
+from twinvec_client.vectors import Vectors
 
 _SEARCHED = 50  # digits of a page whose neighbours are looked up; the worker may do fewer
 MOST_LISTED = 10_000
@@ -100,16 +99,22 @@ def project_collection(connection: Connection, *, collection: str | None, most: 
     )
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Stored digits and their vectors under one tower, (n, 128) float32. stored: how many there are in all, about."""
+def vector_pages(connection: Connection, *, collection: str | None, progress: bool) -> Iterator[Vectors]:
+    """See `Twinvec.vector_pages`."""
 
-    tower: str
+    def page(**place: Any) -> Page:
+        return connection.ask(ListVectors(**place, every=1))
+
+    for answer in _Walk(collection, None).pages(page, MAX_PAGE, "read vectors", progress):
+        if answer["keys"]:
+            yield vectors.read(answer)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample(Vectors):
+    """stored: how many there are in all, about."""
+
     stored: int
-    keys: list[str]
-    collections: list[str]
-    labels: list[int | None]
-    vectors: np.ndarray[Any, Any]
 
 
 def sample(connection: Connection, *, collection: str | None, most: int, progress: bool) -> Sample:
@@ -124,20 +129,8 @@ def sample(connection: Connection, *, collection: str | None, most: int, progres
     def page(**place: Any) -> Page:
         return connection.ask(ListVectors(**place, every=every))
 
-    keys, collections, labels, vectors = list[str](), list[str](), list[int | None](), []
-    for answer in walk.pages(page, MAX_PAGE, "read vectors", progress):
-        keys += answer["keys"]
-        collections += answer["collections"]
-        labels += answer["labels"]
-        vectors.append(np.frombuffer(answer["vectors"], "<f4").reshape(-1, DIMENSIONS))
-    return Sample(
-        tower=walk.tower,
-        stored=first["total"] or 0,
-        keys=keys,
-        collections=collections,
-        labels=labels,
-        vectors=np.concatenate(vectors) if vectors else np.empty((0, DIMENSIONS), np.float32),
-    )
+    pages = map(vectors.read, walk.pages(page, MAX_PAGE, "read vectors", progress))
+    return Sample(**vars(vectors.joined(pages, first["tower"])), stored=first["total"] or 0)
 
 
 class _Walk:

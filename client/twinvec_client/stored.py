@@ -42,7 +42,7 @@ def digits(
 
 def get(connection: Connection, keys: Iterable[str], *, collection: str, pictures: bool) -> Iterator[StoredDigit]:
     """See `Twinvec.get_many`."""
-    for some in _parts(keys, _PICTURES_A_PAGE if pictures else MAX_PAGE):
+    for some in parts(keys, _PICTURES_A_PAGE if pictures else MAX_PAGE):
         page = connection.ask(GetDigits(collection=collection, keys=some, pictures=pictures))
         yield from map(StoredDigit.read, page["digits"])
 
@@ -72,7 +72,7 @@ def set_attributes(
 def delete(connection: Connection, keys: Iterable[str], *, collection: str) -> Deleted:
     """See `Twinvec.delete`."""
     total = Deleted(0, 0, 0, 0)
-    for some in _parts(keys, MAX_PAGE):
+    for some in parts(keys, MAX_PAGE):
         total += Deleted.read(connection.ask(Delete(collection=collection, keys=some)))
     return total
 
@@ -96,11 +96,11 @@ def _each(given: Mapping[str, Any], change: Callable[[list[str]], list[str]]) ->
     """Change all of them, some at a time; the keys that were not stored."""
     if not isinstance(given, Mapping):
         raise InvalidRequest(f"a {type(given).__name__}: give a mapping of keys to what each is to have")
-    stored = {key for some in _parts(given, MAX_PAGE) for key in change(some)}
+    stored = {key for some in parts(given, MAX_PAGE) for key in change(some)}
     return [key for key in given if key not in stored]
 
 
-def _parts(keys: Iterable[str], size: int) -> Iterator[list[str]]:
+def parts(keys: Iterable[str], size: int) -> Iterator[list[str]]:
     """Raises InvalidRequest where one is no key."""
     if isinstance(keys, str | bytes):
         raise InvalidRequest(f"keys is {keys!r:.80}: give several, in a list")

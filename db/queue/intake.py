@@ -167,7 +167,7 @@ class _Stored(NamedTuple):
     due: list[int]  # ids that are to be embedded
     unchanged: int  # how many items
     duplicates: list[FailedItem]
-    kept: list[int] | None  # ids that were stored with these pixels, where the chunk overtook another
+    kept: list[int] | None  # ids that were stored with these pixels
 
 
 @dataclass(slots=True)
@@ -212,8 +212,7 @@ def _store(session: Session, chunk: Submission) -> _Stored:
             embeddings.relabel(session, labels)
     ids = _append(session, chunk, plan.new)
     due = ids + [id for id in plan.kept if id not in embedded]
-    kept = plan.kept if plan.kept and _overtakes(session, chunk) else None
-    return _Stored(due, len(chunk.items) - len(plan.duplicates) - len(due), plan.duplicates, kept)
+    return _Stored(due, len(chunk.items) - len(plan.duplicates) - len(due), plan.duplicates, plan.kept or None)
 
 
 def _sent_later(session: Session, chunk: Submission, stored: Sequence[Any]) -> set[int]:
@@ -225,12 +224,6 @@ def _sent_later(session: Session, chunk: Submission, stored: Sequence[Any]) -> s
         among = kept.c.digit == func.any([row.id for row in stored])
         later.update(session.execute(select(kept.c.digit).where(among)).scalars())
     return later
-
-
-def _overtakes(session: Session, chunk: Submission) -> bool:
-    """Whether a chunk before this one is still to come."""
-    before = select(func.count(Batch.seq)).where(Batch.job == chunk.job, Batch.seq < chunk.seq)
-    return chunk.seq > 0 and int(session.execute(before).scalar_one()) < chunk.seq
 
 
 def _plan(chunk: Submission, stored: dict[str, Any], later: set[int]) -> _Plan:

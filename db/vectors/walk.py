@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch, sent_vectors
+from db.bulk import fetch, sent_vectors, within
 from db.engine import STATEMENT_CANCELLED
 
 PASSED = 20_000  # digits that a page passes at most: a tenth of a second
@@ -65,18 +66,23 @@ def page(session: Session, tower: int, walk: Walk, *, after: int, limit: int, pi
     window = f"SELECT id FROM digits WHERE id > %s ORDER BY id OFFSET {PASSED - 1} LIMIT 1"
     ends = fetch(session, window, [after])
     last = ends[0][0] if ends else _LAST_ID
-    rows = fetch(
-        session,
-        f"""
-        SELECT d.id, d.key, d.collection, d.label, {"d.pixels" if pixels else "NULL::bytea"}, e.vector
-        FROM digits AS d JOIN embeddings AS e ON e.tower = {tower} AND e.digit = d.id
-        WHERE d.id > %s AND d.id <= %s AND {condition} ORDER BY d.id LIMIT %s
-        """,
-        [after, last, *parameters, limit],
-    )
-    ids, keys, collections, labels, pictures, vectors = map(list, zip(*rows, strict=True)) if rows else ([],) * 6
-    end = ids[-1] if len(ids) == limit else last if ends else None
-    return Page(ids, keys, collections, labels, pictures, sent_vectors(vectors), end)
+    # Bounds of both: the planner knows not that those of one are the other's, and would read all vectors for each page.
+    passing = f"d.id > %s AND d.id <= %s AND e.digit > %s AND e.digit <= %s AND {condition} ORDER BY d.id LIMIT %s"
+    rows = _rows(session, tower, passing, [after, last, after, last, *parameters, limit], pixels=pixels)
+    return _page(rows, end=rows[-1][0] if len(rows) == limit else last if ends else None)
+
+
+def with_keys(session: Session, tower: int, collection: str, keys: Sequence[str]) -> Page:
+    """The digits with these keys that have a vector under the tower, in the order of the keys."""
+    rows = _rows(session, tower, "d.collection = %s AND d.key = ANY(%s::text[])", [collection, list(keys)])
+    place = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+    return _page(sorted(rows, key=lambda row: place[row[1]]), end=None)
+
+
+def with_ids(session: Session, tower: int, ids: Sequence[int]) -> Page:
+    """Those of these digits that have a vector under the tower, ascending by id."""
+    condition, parameters = within("d.id", sorted(set(ids)))
+    return _page(_rows(session, tower, f"{condition} ORDER BY d.id", parameters), end=None)
 
 
 def count(session: Session, walk: Walk, *, most: int) -> int:
@@ -93,3 +99,23 @@ def count(session: Session, walk: Walk, *, most: int) -> int:
         estimate = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'digits'::regclass"
         ((found,),) = fetch(session, estimate)
     return min(int(found), most)
+
+
+def _rows(
+    session: Session, tower: int, condition: str, parameters: Sequence[Any], *, pixels: bool = False
+) -> list[tuple[Any, ...]]:
+    """The digits of a condition that have a vector under the tower, as `_page` takes them."""
+    return fetch(
+        session,
+        f"""
+        SELECT d.id, d.key, d.collection, d.label, {"d.pixels" if pixels else "NULL::bytea"}, e.vector
+        FROM digits AS d JOIN embeddings AS e ON e.tower = {tower} AND e.digit = d.id
+        WHERE {condition}
+        """,
+        parameters,
+    )
+
+
+def _page(rows: Sequence[tuple[Any, ...]], *, end: int | None) -> Page:
+    ids, keys, collections, labels, pictures, vectors = map(list, zip(*rows, strict=True)) if rows else ([],) * 6
+    return Page(ids, keys, collections, labels, pictures, sent_vectors(vectors), end)

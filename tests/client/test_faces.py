@@ -17,6 +17,7 @@ NAMES = {
     "Iterator[DoubtfulDigit]": "AsyncIterator[DoubtfulDigit]",
     "Iterator[StoredDigit]": "AsyncIterator[StoredDigit]",
     "Iterator[Judgement]": "AsyncIterator[Judgement]",
+    "Iterator[Vectors]": "AsyncIterator[Vectors]",
     "EmbedJob | TrainingJob": "AsyncEmbedJob | AsyncTrainingJob",
 }
 METHODS = [

@@ -487,6 +487,27 @@ class VectorsPage(TypedDict):
     vectors: bytes
 
 
+class Vectors(TypedDict):
+    """tower: the fingerprint of the tower that answers. The rest is as of `VectorsPage`."""
+
+    tower: str
+    keys: list[str]
+    collections: list[str]
+    labels: list[int | None]
+    vectors: bytes
+
+
+class JobVectors(TypedDict):
+    """As `Vectors`. after: where the next page begins; null where there is none."""
+
+    tower: str
+    after: int | None
+    keys: list[str]
+    collections: list[str]
+    labels: list[int | None]
+    vectors: bytes
+
+
 class Jobs(TypedDict):
     jobs: list[JobStatus]
 

@@ -423,6 +423,39 @@ class ListVectors(Walk, frozen=True, kw_only=True):
     every: Annotated[int, Meta(ge=1, le=MAX_SAMPLING)]
 
 
+class GetVectors(Message, frozen=True, kw_only=True):
+    """Read the vectors of stored digits, by their keys, in the order of these; what is not embedded is left out.
+
+    tower: the fingerprint of the tower that answered before; refused where another is live.
+    """
+
+    task = "twinvec.vectors_of_keys"
+    lane = "query"
+    answer = answers.Vectors
+    refusals = ("NoTower", "TowerNotLive")
+
+    collection: Collection
+    keys: Keys
+    tower: Fingerprint | None
+
+
+class VectorsOfJob(Message, frozen=True, kw_only=True):
+    """Read the vectors of a job's digits, those that it found `unchanged` among them, some batches after the batch
+    `after` (0 at first); what is not embedded is left out. A key that the job has in several batches is read with each.
+
+    tower: as in `GetVectors`.
+    """
+
+    task = "twinvec.vectors_of_job"
+    lane = "query"
+    answer = answers.JobVectors
+    refusals = ("UnknownJob", "NoTower", "TowerNotLive")
+
+    job: JobId
+    after: DigitId
+    tower: Fingerprint | None
+
+
 class ListDigits(Message, frozen=True, kw_only=True):
     """Read some of the stored digits after the digit `after` (0 at first), in the order of their ids.
 
@@ -790,6 +823,8 @@ MESSAGES: tuple[type[Message], ...] = (
     FindSuspects,
     FindDuplicates,
     ListVectors,
+    GetVectors,
+    VectorsOfJob,
     ListDigits,
     GetDigits,
     ListCollections,
