@@ -27,6 +27,7 @@ PANELS = {
         "suspects": ("cli.commands.suspects", "Find stored labels that disagree with their neighbours."),
         "duplicates": ("cli.commands.duplicates", "Find pairs of stored digits that are nearly the same."),
         "map": ("cli.commands.map", "Draw stored digits as points, coloured by label, into a PNG file."),
+        "export": ("cli.commands.export", "Write stored vectors to a Parquet, .npz or .npy file."),
         "collections": ("cli.commands.stored", "List the collections."),
         "list": ("cli.commands.listing", "List stored digits."),
         "get": ("cli.commands.stored", "Show stored digits by their keys."),

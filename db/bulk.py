@@ -132,6 +132,43 @@ def copy_embeddings(
         copy.write(_HEADER + rows.tobytes() + _TRAILER)
 
 
+def copied(session: Session, query: str) -> Iterator[bytes]:
+    """The rows of a query without parameters as binary COPY gives them, one after the other as they come.
+
+    The server goes on while they are read, and neither side holds more than some of them.
+    """
+    statement = f"COPY ({query}) TO STDOUT (FORMAT BINARY)"
+    with cursor(session, statement) as driver, driver.copy(statement) as copy:
+        for at, sent in enumerate(copy):
+            row = bytes(sent).removeprefix(_HEADER) if at == 0 else bytes(sent)
+            if row != _TRAILER:
+                yield row
+
+
+_DESCRIBED = np.dtype(
+    [
+        ("fields", ">i2"),
+        ("label_length", ">i4"),
+        ("label", ">i4"),
+        ("vector_length", ">i4"),
+        ("dimensions", ">i2"),
+        ("reserved", ">i2"),
+        ("vector", ">f4", DIMENSIONS),
+    ]
+)
+
+
+def read_described(rows: Sequence[bytes]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[str], list[str]]:
+    """Copied rows of (label integer, vector, text, text), none of them NULL -> labels (n,) int32, vectors (n, 128)
+    float32, and both texts."""
+    fixed = _DESCRIBED.itemsize
+    heads = np.frombuffer(b"".join([row[:fixed] for row in rows]), _DESCRIBED)
+    ends = [fixed + 4 + int.from_bytes(row[fixed : fixed + 4], "big") for row in rows]
+    first = [row[fixed + 4 : end].decode() for row, end in zip(rows, ends, strict=True)]
+    second = [row[end + 4 :].decode() for row, end in zip(rows, ends, strict=True)]
+    return heads["label"].astype(np.int32), heads["vector"].astype(np.float32), first, second
+
+
 def sent_vectors(sent: Sequence[bytes]) -> np.ndarray[Any, Any]:
     """Vectors as pgvector sends them -> (n, 128) float32."""
     kind = np.dtype([("dimensions", ">i2"), ("reserved", ">i2"), ("vector", ">f4", DIMENSIONS)])
