@@ -93,6 +93,7 @@ class AsyncTwinvec:
         self,
         pictures: Any,
         *,
+        keys: Sequence[str] | None = None,
         collection: str = "default",
         labels: Labels = None,
         attributes: Attributes = None,
@@ -110,6 +111,7 @@ class AsyncTwinvec:
         def embed(tv: Twinvec, pictures: Any) -> EmbedJob:
             return tv.embed(
                 pictures,
+                keys=keys,
                 collection=collection,
                 labels=labels,
                 attributes=attributes,

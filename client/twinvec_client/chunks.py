@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from twinvec_client.contract.limits import (
     MAX_CHUNK_BYTES,
@@ -18,7 +20,7 @@ from twinvec_client.errors import InvalidRequest
 from twinvec_client.fields import Refusal, key_refusal, read_label, write_attributes
 from twinvec_client.pictures import Digit, encode
 
-Labels = Mapping[str, int] | Callable[[str], int | None] | None
+Labels = Mapping[str, int] | Callable[[str], int | None] | Sequence[int | None] | np.ndarray[Any, Any] | None
 
 Attributes = Mapping[str, dict[str, Any]] | Callable[[str], dict[str, Any] | None] | None
 
@@ -129,6 +131,42 @@ def chunks(pictures: Any, options: JobOptions, *, most: int = MAX_CHUNK_ITEMS) -
     yield close(last=True)
 
 
+class Paired:
+    """(key, picture) of each of several pictures, such as the rows of an array (n, 28, 28), and of as many keys.
+
+    labels: as many, or by key. Raises InvalidRequest where their numbers differ.
+    """
+
+    def __init__(self, pictures: Any, keys: Any, labels: Any) -> None:
+        self.by_key = labels if isinstance(labels, Mapping) or callable(labels) else None
+        self._columns = [keys, pictures]
+        if labels is not None and self.by_key is None:
+            self._columns.append(labels)
+        try:
+            if isinstance(keys, str | bytes) or isinstance(pictures, str | bytes | Mapping):
+                raise TypeError
+            counts = [len(column) for column in self._columns]
+        except TypeError:
+            raise InvalidRequest("with `keys`, pictures are an array or a list, and so are the keys") from None
+        if len(set(counts)) > 1:
+            told = [f"{count:,} {name}" for count, name in zip(counts, ("keys", "pictures", "labels"), strict=False)]
+            raise InvalidRequest(f"{', '.join(told)}: as many of each are needed")
+        self._count = counts[0]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        for key, picture, *label in zip(*self._columns, strict=True):
+            yield key, _with_label(picture, *label) if label else picture
+
+
+def _with_label(picture: Any, label: Any) -> Digit:
+    if not isinstance(picture, Digit):
+        return Digit(picture, label)
+    return picture if picture.label is not None else replace(picture, label=label)
+
+
 def _size(item: _Item) -> int:
     """About how many bytes it is on the wire; a glyph as large as most, so that cuts depend on no packing."""
     return _SIZES.get(item.type, len(item.content)) + len(item.key) + len(item.attributes or "")
@@ -138,6 +176,8 @@ def _items(pictures: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(pictures, Mapping):
         yield from pictures.items()
         return
+    if isinstance(pictures, np.ndarray) and pictures.ndim > 2:
+        raise InvalidRequest(f"`pictures` is an array of shape {pictures.shape}: give `keys`, one for each")
     if isinstance(pictures, str | bytes | os.PathLike) or not isinstance(pictures, Iterable):
         raise InvalidRequest(
             f"`pictures` is a {type(pictures).__name__}: "

@@ -16,7 +16,7 @@ from twinvec_client import judging, review, stored
 from twinvec_client import vectors as reading
 from twinvec_client.asker import asker
 from twinvec_client.callback import Callback
-from twinvec_client.chunks import Attributes, JobOptions, Labels
+from twinvec_client.chunks import Attributes, JobOptions, Labels, Paired
 from twinvec_client.connection import Connection
 from twinvec_client.contract.broker import PREFIX
 from twinvec_client.contract.limits import (
@@ -132,6 +132,7 @@ class Twinvec:
         self,
         pictures: Any,
         *,
+        keys: Sequence[str] | None = None,
         collection: str = "default",
         labels: Labels = None,
         attributes: Attributes = None,
@@ -150,9 +151,11 @@ class Twinvec:
         array of any dtype as well as a file; all else is normalised as MNIST was made, or becomes a failure. An
         array of integers holds levels in 0..255; with 0 and 1 alone it is black and white. With `normalise` False
         pictures are resized at most, and arrays of 28x28 taken as they are.
-        labels, attributes: by key, a mapping or a function. collection: the keys' namespace; a key sent again with
-        other pixels replaces the digit, with the same pixels it is `unchanged`. Of a key that one stream repeats with
-        other pixels the last are kept, and the others are failures (`duplicate_key`).
+        keys: of an array of pictures, (n, 28, 28) or with channels, or of a list of them: one for each, in its order.
+        labels, attributes: by key, a mapping or a function; labels beside `keys` also one for each.
+        collection: the keys' namespace; a key sent again with other pixels replaces the digit, with the same pixels it
+        is `unchanged`. Of a key that one stream repeats with other pixels the last are kept, and the others are
+        failures (`duplicate_key`).
         idempotency_key: the same key with the same pictures is the same job of the collection, however often it is
         sent; what was accepted of it before is not sent again. With other pictures it is refused.
         priority: 1 to 100; jobs that wait take turns, and one of priority 2 gets twice as many as one of 1.
@@ -164,6 +167,9 @@ class Twinvec:
         the database was restored from a backup meanwhile.
         """
         _check_collection(collection)
+        if keys is not None:
+            pictures = Paired(pictures, keys, labels)
+            labels = pictures.by_key
         options = JobOptions(
             job=new_job(idempotency_key, collection),
             collection=str.__str__(collection),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinvec_client import Digit, InvalidRequest
-from twinvec_client.chunks import JobOptions, chunks
+from twinvec_client.chunks import JobOptions, Paired, chunks
 from twinvec_client.contract.limits import (
     MAX_ATTRIBUTES_BYTES,
     MAX_CHUNK_BYTES,
@@ -230,3 +230,38 @@ def test_a_large_picture_goes_alone() -> None:
     large = bytes(MAX_CHUNK_BYTES + 1)
     found = cut([("a", b"x"), ("large", large), ("b", b"y")])
     assert [chunk.keys for chunk in found] == [["a"], ["large"], ["b"]]
+
+
+def test_a_whole_array_is_cut_by_its_keys() -> None:
+    images = np.arange(3 * 784, dtype=np.uint8).reshape(3, 28, 28)
+    for labels in (np.array([7, 8, 9]), [7, 8, 9], (7, 8, 9)):
+        given = Paired(images, ["a", "b", "c"], labels)
+        (found,) = cut(given)
+        assert (len(given), found.keys, found.labels) == (3, ["a", "b", "c"], [7, 8, 9])
+        assert unpack(found.glyphs, 3) == images.tobytes()
+    with_own = [Digit(images[0], 5, {"page": 1}), images[1]]
+    (found,) = cut(Paired(with_own, np.array(["a", "b"]), None))
+    assert (found.keys, found.labels, found.attributes) == (["a", "b"], [5, None], ['{"page": 1}', None])
+    by_key = Paired(images, ["a", "b", "c"], {"b": 3})
+    (found,) = cut(by_key, labels=by_key.by_key)
+    assert found.labels == [None, 3, None]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "keys", "labels"),
+    [
+        (np.zeros((3, 28, 28), np.uint8), ["a", "b"], None),
+        (np.zeros((2, 28, 28), np.uint8), ["a", "b"], [1]),
+        (np.zeros((2, 28, 28), np.uint8), "ab", None),
+        (iter([ZEROS]), ["a"], None),
+        ({"a": ZEROS}, ["a"], None),
+    ],
+)
+def test_pictures_keys_and_labels_are_as_many(pictures: Any, keys: Any, labels: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"as many|an array or a list"):
+        Paired(pictures, keys, labels)
+
+
+def test_an_array_of_pictures_without_keys_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="give `keys`"):
+        cut(np.zeros((2, 28, 28), np.uint8))
