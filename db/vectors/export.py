@@ -7,8 +7,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from psycopg import sql
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from db.bulk import copied, fetch, read_described
@@ -72,9 +71,8 @@ def exported(session: Session, named: str | None) -> tuple[int, str]:
 def extent(session: Session, tower: int, collection: str | None) -> Extent:
     """What `pages` will give in all, in the same transaction."""
     columns = "count(*), coalesce(max(char_length(d.key)), 0), coalesce(max(char_length(d.collection)), 0)"
-    wanted = _wanted(session, tower, collection, columns).replace("%", "%%")
-    ((count, key, longest),) = fetch(session, wanted)
-    return Extent(int(count), int(key), int(longest))
+    ((vectors, key, longest),) = fetch(session, _wanted(session, tower, collection, columns))
+    return Extent(int(vectors), int(key), int(longest))
 
 
 def pages(session: Session, tower: int, collection: str | None) -> Iterator[Page]:
@@ -87,12 +85,12 @@ def pages(session: Session, tower: int, collection: str | None) -> Iterator[Page
 
 
 def _wanted(session: Session, tower: int, collection: str | None, columns: str) -> str:
+    """A query without parameters, which COPY does not take: the collection is a setting of this transaction."""
     # Both indexes are read in the order of ids, side by side: a hash or a sort of all vectors would go to disk.
-    session.execute(
-        text("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_sort = off")
-    )
+    for plan in ("enable_seqscan", "enable_hashjoin", "enable_sort"):
+        session.execute(select(func.set_config(plan, "off", True)))
     joined = f"SELECT {columns} FROM digits AS d JOIN embeddings AS e ON e.tower = {tower} AND e.digit = d.id"
     if collection is None:
         return joined
-    driver: Any = session.connection().connection.driver_connection
-    return f"{joined} WHERE d.collection = {sql.Literal(collection).as_string(driver)}"
+    session.execute(select(func.set_config("twinvec.exported", collection, True)))
+    return f"{joined} WHERE d.collection = current_setting('twinvec.exported')"
