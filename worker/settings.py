@@ -73,6 +73,11 @@ class Settings(BaseSettings):
         description="`1`: exchange rows and columns of the arrays in TWINVEC_DATA, as EMNIST's files need it; `0`: "
         "take them as they are. Unset: what looks transposed is refused",
     )
+    input_urls: str | None = Field(
+        None,
+        description="How URLs begin that `twinvec embed` may read, joined by commas, e.g. "
+        "`s3://scans/2026,https://data.example/`. Unset: none",
+    )
     train_cron: str | None = Field(
         None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`, or `@daily`. Unset: never"
     )
@@ -273,6 +278,10 @@ class Settings(BaseSettings):
                 f"(redis://:PASSWORD@{host}) or TLS (rediss://), or set TWINVEC_OPEN_BROKER=1"
             )
         return url
+
+    def allowed_urls(self) -> list[str]:
+        """How URLs begin that may be read."""
+        return [each.strip() for each in (self.input_urls or "").split(",") if each.strip()]
 
     def database(self) -> str | None:
         """The database's URL for SQLAlchemy, or None where none is set and no stack runs."""

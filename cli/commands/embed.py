@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,19 +12,30 @@ from cli.commands.jobs import exit_code
 from cli.connect import client
 from cli.display.console import err, out, print_json
 from cli.errors import CommandError
-from cli.inputs.sources import pictures
+from cli.inputs.sources import Reading, pictures
 from cli.options import Collection, Json, Normalise
 from twinvec_client import EmbedJob, JobStatus
+from worker.settings import Settings
 
 _FIRST = 5  # failures that are shown at once
 
 
 def embed(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Pictures, folders, .npz, .npy, CSV, IDX files.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH",
+            help="Pictures, folders, patterns, zip and tar archives, .npz, .npy, CSV, Parquet and IDX files, URLs; "
+            "`-` for standard input.",
+        ),
+    ],
     collection: Collection = "default",
     label_from_folder: Annotated[
         bool, typer.Option("--label-from-folder", help="A picture in a folder `7` has the label 7.")
     ] = False,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the labels in tables of paths, where it is not called `label`.")
+    ] = None,
     transposed: Annotated[
         bool | None,
         typer.Option(
@@ -47,7 +57,12 @@ def embed(
     """Store and embed pictures; a key that is sent again with the same pixels is left as it is.
 
     The key of a picture is its path as it is given here, the key of an array its file and index: `digits.npz#17`,
-    or `mnist.npz#train/17` where the file has several sets. Folders are searched recursively.
+    or `mnist.npz#train/17` where the file has several sets, and that of a file in an archive `scans.zip#7/a.png`.
+    Folders are searched recursively; archives are read without being unpacked, and links in them are left out.
+
+    A CSV or Parquet file with a column `path` (or `file`, `filename`, `image`) names pictures in its own folder, or has
+    their bytes in that column; `label` and `key` are read beside it. Standard input holds paths, one a line, or a tar
+    archive, or one picture. URLs need fsspec, and TWINVEC_INPUT_URLS to allow how they begin.
 
     Labels beside arrays are read: `images` and `labels`, `X` and `y`, `x_train` and `y_train` and their like, one-hot
     or not; the column `label` of a CSV with 784 pixels a row; the IDX file that belongs to one of images.
@@ -57,9 +72,18 @@ def embed(
     \b
     Example:
       twinvec embed scans/ --label-from-folder --collection cheques
+      twinvec embed 'scans/**/*.png' more.zip train.csv
+      find scans -name '*.png' -print0 | twinvec embed -
     """
     tv = client()
-    stream = pictures(paths, label_from_folder=label_from_folder, transposed=transposed, say=_warn)
+    reading = Reading(
+        label_from_folder=label_from_folder,
+        label_column=label_column,
+        transposed=transposed,
+        urls=Settings().allowed_urls(),
+        say=_warn,
+    )
+    stream = pictures(paths, reading)
     job = tv.embed(
         stream,
         collection=collection,

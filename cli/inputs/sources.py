@@ -1,68 +1,153 @@
-"""Paths on the command line -> keys with their pictures, read one file at a time. It must not decode a picture."""
+"""Words on the command line -> keys with their pictures, read one file at a time. It must not decode a picture."""
 
 from __future__ import annotations
 
+import glob
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path, PurePath
+from typing import IO, Any
 
 from cli.errors import CommandError
+from cli.inputs.archives import files_in, is_archive, tar_files
+from cli.inputs.remote import files_at, is_url, require_allowed
+from cli.inputs.tables import is_table, pictures_of
 from training.data.arrays import is_array_file, read_sets
 from training.data.folders import files_under
 from training.errors import DataError
 from twinvec_client import Digit
+from twinvec_client.contract.limits import MAX_PICTURE_BYTES
 
 Item = tuple[str, Digit]
 Say = Callable[[str], None]
 
+STDIN = "-"
+_LONGEST_PATH = 4096  # bytes
+_TAR = (257, b"ustar")  # where it says so
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # a tar of which only the packing is known yet
+_PICTURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How files are read.
+
+    transposed: whether rows and columns of arrays are exchanged; None, and what looks as if they should be is said.
+    label_column: of tables, where it is not called as labels are. urls: how those begin that may be read. say: is given
+    a sentence about what is not read, and about what looks transposed.
+    """
+
+    label_from_folder: bool = False
+    label_column: str | None = None
+    transposed: bool | None = None
+    urls: Sequence[str] = ()
+    say: Say = lambda line: None  # a default that does nothing
+
 
 def pictures(
-    paths: Sequence[Path],
-    *,
-    label_from_folder: bool = False,
-    transposed: bool | None = None,
-    say: Say = lambda line: None,
+    words: Sequence[str | Path], reading: Reading | None = None, *, stdin: IO[bytes] | None = None
 ) -> Iterator[Item]:
-    """Every picture under the paths: (key, picture with its label if it has one), in a stable order.
+    """Every picture of these: (key, picture with its label if it has one), in a stable order.
 
-    A file that is not a picture is passed on all the same: it becomes a failure of the job, with its reason. Hidden
-    files are left out. transposed: whether rows and columns of arrays are exchanged; None, and what looks as if they
-    should be is said. say: is given a sentence about that, and about what is not read. Raises CommandError at once for
-    a path that does not exist, and on the way for an array file that cannot be read.
+    A word is a path, a pattern such as `scans/**/*.png`, a URL, or `-` for standard input: paths, one a line, or ended
+    by NUL as of `find -print0`; a tar archive; or one picture. A file that is not a picture is passed on all the same:
+    it becomes a failure of the job, with its reason. Hidden files are left out. Raises CommandError at once for what
+    does not exist or is not allowed, and on the way for a file of several pictures that cannot be read.
     """
-    for path in paths:
-        try:
-            there = path.exists()
-        except OSError as error:
-            raise CommandError(f"{path}: {error.strerror}") from error
-        if not there:
-            raise CommandError(f"{path}: no such file or folder")
-    return _walk(paths, label_from_folder, transposed, say)
+    reading = reading or Reading()
+    sources: list[Path | str] = []
+    for word in map(str, words):
+        if is_url(word):
+            require_allowed(word, reading.urls)
+        sources += [word] if is_url(word) or word == STDIN else _paths(word)
+    return _walk(sources, reading, stdin)
 
 
-def _walk(paths: Sequence[Path], label_from_folder: bool, transposed: bool | None, say: Say) -> Iterator[Item]:
+def _paths(word: str) -> list[Path]:
+    """The path, or those that a pattern stands for. Raises CommandError where there is none."""
     try:
-        for path in paths:
-            for file in files_under(path, say):
-                if is_array_file(file):
-                    yield from _arrays(file, transposed, say)
-                else:
-                    yield file.as_posix(), Digit(file, label=_folder_label(file) if label_from_folder else None)
+        if Path(word).exists():
+            return [Path(word)]
+        found = sorted(glob.glob(word, recursive=True)) if glob.has_magic(word) else []
+    except OSError as error:
+        raise CommandError(f"{word}: {error.strerror}") from error
+    except ValueError as error:  # NUL
+        raise CommandError(f"{word!r:.200}: {error}") from error
+    if not found:
+        raise CommandError(f"{word}: no such file or folder")
+    return [Path(each) for each in found]
+
+
+def _walk(sources: Sequence[Path | str], reading: Reading, stdin: IO[bytes] | None) -> Iterator[Item]:
+    try:
+        for source in sources:
+            if isinstance(source, Path):
+                yield from _path(source, reading)
+            elif source == STDIN:
+                yield from _stdin(stdin or sys.stdin.buffer, reading)
+            else:
+                for name, url, content in files_at(source):
+                    yield url, Digit(content, label=_label(name, reading))
     except DataError as error:
         raise CommandError(str(error)) from error
 
 
-def _folder_label(file: Path) -> int | None:
-    name = file.absolute().parent.name
+def _path(path: Path, reading: Reading) -> Iterator[Item]:
+    for file in files_under(path, reading.say):
+        if is_archive(file):
+            for name, content in files_in(file, reading.say):
+                yield f"{file.as_posix()}#{name}", Digit(content, label=_label(name, reading))
+        elif is_table(file):
+            yield from pictures_of(file, reading.label_column)
+        elif is_array_file(file):
+            yield from _arrays(file, reading)
+        else:
+            yield file.as_posix(), Digit(file, label=_label(file.absolute(), reading))
+
+
+def _stdin(stream: IO[bytes], reading: Reading) -> Iterator[Item]:
+    """By how it begins. Raises CommandError."""
+    file: BufferedReader[Any] = stream if isinstance(stream, BufferedReader) else BufferedReader(stream)
+    begins = file.peek(512)
+    start, magic = _TAR
+    if begins[start : start + len(magic)] == magic or begins.startswith(_PACKED):
+        for name, content in tar_files(Path("standard input"), file, reading.say):
+            yield name.as_posix(), Digit(content, label=_label(name, reading))
+    elif begins.startswith(_PICTURES):
+        yield "stdin", Digit(file.read(MAX_PICTURE_BYTES + 1))
+    else:
+        for word in _lines(file):
+            for path in _paths(word):
+                yield from _path(path, reading)
+
+
+def _lines(file: BufferedReader[Any]) -> Iterator[str]:
+    """Paths, each ended by a line's end or by NUL. Raises CommandError where one has no end."""
+    end, rest = b"\0" if b"\0" in file.peek(_LONGEST_PATH) else b"\n", b""
+    while part := file.read1(2**16):
+        *whole, rest = (rest + part).split(end)
+        if len(rest) > _LONGEST_PATH:
+            raise CommandError("standard input holds neither paths, one a line, nor a tar archive, nor a picture")
+        yield from (os.fsdecode(line.removesuffix(b"\r")) for line in whole if line.strip())
+    if rest.strip():
+        yield os.fsdecode(rest)
+
+
+def _label(file: PurePath, reading: Reading) -> int | None:
+    name = file.parent.name if reading.label_from_folder else ""
     return int(name) if name.isascii() and name.isdecimal() else None
 
 
-def _arrays(file: Path, transposed: bool | None, say: Say) -> Iterator[Item]:
+def _arrays(file: Path, reading: Reading) -> Iterator[Item]:
     def tell(line: str) -> None:
         turned = "transposed" in line
-        if not turned or transposed is None:
-            say(f"{line}: give --transposed, or --upright where they are right" if turned else line)
+        if not turned or reading.transposed is None:
+            reading.say(f"{line}: give --transposed, or --upright where they are right" if turned else line)
 
-    sets = read_sets(file, transposed=bool(transposed), say=tell)
+    sets = read_sets(file, transposed=bool(reading.transposed), say=tell)
     for each in sets:
         start, at = f"{file.as_posix()}#{each.name}/" if len(sets) > 1 else f"{file.as_posix()}#", 0
         for images, labels in each.blocks():

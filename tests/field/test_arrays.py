@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cli.errors import CommandError
-from cli.inputs.sources import pictures
+from cli.inputs.sources import Reading, pictures
 from training.data import files
 from training.data.dataset import Dataset
 from training.data.mnist import read_npz
@@ -40,7 +40,7 @@ def labels(sample: Dataset) -> Array:
 def embedded(*paths: Path, **options: Any) -> tuple[Array, list[int | None], list[str]]:
     """What `twinvec embed` would send: pictures, labels, and what it says."""
     said: list[str] = []
-    found = list(pictures(paths, say=said.append, **options))
+    found = list(pictures(paths, Reading(say=said.append, **options)))
     return np.stack([digit.picture for _, digit in found]), [digit.label for _, digit in found], said
 
 
@@ -212,7 +212,7 @@ def test_a_csv_without_labels_and_one_with_other_marks_are_read(images: Array, l
     ("content", "why"),
     [
         (b"", "784 pixels are needed"),
-        (b"path,label\na.png,7\n", "784 pixels are needed"),
+        (b"name,label\na.png,7\n", "784 pixels are needed"),
         (b"\xff\xfe\x00garbage\n", "not text"),
         (f"label,{PIXELS}\n7,1,2\n".encode(), "is not one picture"),
         (f"label,{PIXELS}\n7{',x' * 784}\n".encode(), "is not one picture"),
@@ -356,7 +356,7 @@ def test_links_that_lead_back_are_left_out_and_said(tmp_path: Path) -> None:
         (tmp_path / "7" / link).symlink_to(tmp_path / target, target_is_directory=True)
     (tmp_path / "7" / "circle").symlink_to(tmp_path / "7" / "circle")
     said: list[str] = []
-    keys = [Path(key).name for key, _ in pictures([tmp_path], say=said.append)]
+    keys = [Path(key).name for key, _ in pictures([tmp_path], Reading(say=said.append))]
     assert sorted(keys) == ["circle", "x.png"]
     assert len(said) == 3
     assert all("read already" in line for line in said)
