@@ -106,8 +106,8 @@ def test_all_pages_are_of_one_moment(
         return found
 
     monkeypatch.setattr("cli.commands.export.exporting.extent", and_one_more)
-    transact_once(engine, write, tmp_path / "v.npz", None, None, progress=False)
-    assert "late" not in read(tmp_path / "v.npz")["keys"]
+    transact_once(engine, write, tmp_path / "v.parquet", None, None, progress=False)
+    assert read(tmp_path / "v.parquet")["keys"] == ["k0", "k1", "k2", ODD + "long", "none"]
 
 
 def test_what_fails_leaves_the_file_of_before(tmp_path: Path) -> None:
