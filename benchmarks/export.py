@@ -41,9 +41,11 @@ DIGITS = """
 
 
 class Run(NamedTuple):
-    """seconds: of the whole command. peak: bytes resident, at most. size: of what was written."""
+    """seconds: of the whole command. processor: its seconds of it. peak: bytes resident, at most. size: of what was
+    written."""
 
     seconds: float
+    processor: float
     peak: int
     size: int
 
@@ -67,6 +69,7 @@ def main() -> None:
                         f"`.{suffix}`",
                         f"{count:,}",
                         f"{run.seconds:.1f}",
+                        f"{run.processor:.1f}",
                         f"{count / run.seconds:,.0f}",
                         f"{run.peak / MB:,.0f}",
                         f"{run.size / MB:,.0f}",
@@ -74,7 +77,7 @@ def main() -> None:
                 )
                 print(*rows[-1], flush=True)
         engine.dispose()
-    heads = ["file", "vectors", "seconds", "vectors a second", "most resident MB", "MB written"]
+    heads = ["file", "vectors", "seconds", "of the processor", "vectors a second", "most resident MB", "MB written"]
     publish("export", f"{table(heads, rows)}\n\n{circumstances(load)}", write=wanted.write)
 
 
@@ -108,7 +111,7 @@ def fill(engine: Engine, tower: int, start: int, stop: int) -> None:
 def export(file: Path, database_url: str) -> Run:
     """One command in a process of its own, looked at twenty times a second. Ends this process where it fails."""
     command = [sys.executable, "-m", "cli", "export", str(file)]
-    start, peak = time.perf_counter(), 0
+    start, before, peak = time.perf_counter(), os.times(), 0
     with subprocess.Popen(
         command, env=quiet() | {"TWINVEC_DATABASE_URL": database_url}, cwd=ROOT, stdout=subprocess.DEVNULL
     ) as process:
@@ -119,14 +122,15 @@ def export(file: Path, database_url: str) -> Run:
             except psutil.NoSuchProcess:
                 break
             time.sleep(0.05)
-    seconds = time.perf_counter() - start
+    seconds, after = time.perf_counter() - start, os.times()
     if process.wait():
         sys.exit(f"the export failed with status {process.returncode}")
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
     written = list(file.parent.glob(f"{file.stem}*"))
     size = sum(each.stat().st_size for each in written)
     for each in written:
         each.unlink()
-    return Run(seconds, peak, size)
+    return Run(seconds, processor, peak, size)
 
 
 if __name__ == "__main__":
