@@ -26,9 +26,18 @@ Say = Callable[[str], None]
 
 STDIN = "-"
 _LONGEST_PATH = 4096  # bytes
-_TAR = (257, b"ustar")  # where it says so
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # a tar of which only the packing is known yet
-_PICTURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+# How standard input begins that is no list of paths, whatever these are called: (bytes, where they stand) each.
+_TARS = ((b"ustar", 257), (b"\x1f\x8b", 0), (b"1AY&SY", 4), (b"\xfd7zXZ\0", 0))  # plain, or packed
+_PICTURES = (
+    (b"\x89PNG\r\n", 0),
+    (b"\xff\xd8\xff", 0),
+    (b"GIF87a", 0),
+    (b"GIF89a", 0),
+    (b"\0\0\0\0", 6),  # BMP
+    (b"II*\0", 0),
+    (b"MM\0*", 0),
+    (b"WEBPVP8", 8),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +121,19 @@ def _stdin(stream: IO[bytes], reading: Reading) -> Iterator[Item]:
     """By how it begins. Raises CommandError."""
     file: BufferedReader[Any] = stream if isinstance(stream, BufferedReader) else BufferedReader(stream)
     begins = file.peek(512)
-    start, magic = _TAR
-    if begins[start : start + len(magic)] == magic or begins.startswith(_PACKED):
+    if _is(begins, _TARS):
         for name, content in tar_files(Path("standard input"), file, reading.say):
             yield name.as_posix(), Digit(content, label=_label(name, reading))
-    elif begins.startswith(_PICTURES):
+    elif _is(begins, _PICTURES):
         yield "stdin", Digit(file.read(MAX_PICTURE_BYTES + 1))
     else:
         for word in _lines(file):
             for path in _paths(word):
                 yield from _path(path, reading)
+
+
+def _is(begins: bytes, marks: Sequence[tuple[bytes, int]]) -> bool:
+    return any(begins.startswith(mark, at) for mark, at in marks)
 
 
 def _lines(file: BufferedReader[Any]) -> Iterator[str]:

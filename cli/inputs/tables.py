@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from twinvec_client import Digit
 
 PATHS = ("path", "file_path", "filepath", "file", "filename", "file_name", "image", "picture", "img")
 ROWS = 1024  # at a time
+_LONGEST_LINE = 2**20  # bytes; csv takes fields of an eighth of that
 Item = tuple[str, Digit]
 
 
@@ -32,7 +34,7 @@ def is_table(path: Path) -> bool:
     if not is_csv(path):
         return False
     with _csv_errors(path), open_plain(path) as raw:
-        return _column(_heading(raw.readline(2**20)), PATHS) is not None
+        return _column(_heading(raw.readline(_LONGEST_LINE)), PATHS) is not None
 
 
 def pictures_of(path: Path, label_column: str | None) -> Iterator[Item]:
@@ -56,10 +58,10 @@ def pictures_of(path: Path, label_column: str | None) -> Iterator[Item]:
 
 def _csv_rows(path: Path, label_column: str | None) -> Iterator[tuple[str | None, Any, Any]]:
     with _csv_errors(path), open_plain(path) as raw:
-        first = raw.readline(2**20)
+        first = raw.readline(_LONGEST_LINE)
         heading = _heading(first)
         columns = _columns(path, heading, label_column)
-        lines = (line.decode() for line in raw)
+        lines = (line.decode() for line in iter(partial(raw.readline, _LONGEST_LINE), b""))
         for row in csv.reader(lines, delimiter=_delimiter(first.decode("utf-8-sig"))):
             if row:
                 key, picture, label = (None if at is None or at >= len(row) else row[at].strip() for at in columns)

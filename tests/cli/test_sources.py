@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cli.errors import CommandError
 from cli.inputs.sources import Reading, pictures
@@ -258,12 +259,25 @@ def test_standard_input_holds_paths(tmp_path: Path, end: bytes) -> None:
 
 
 @pytest.mark.parametrize("mode", ["w|", "w|gz"])
-def test_standard_input_holds_a_tar_archive_or_a_picture(mode: str) -> None:
+def test_standard_input_holds_a_tar_archive(mode: str) -> None:
     sent = io.BytesIO()
     made_tar(sent, mode)
     found = read("-", stdin=io.BytesIO(sent.getvalue()), reading=Reading(label_from_folder=True))
     assert found == {name: (content, LABELLED[name]) for name, content in PICTURES.items()}
-    assert read("-", stdin=io.BytesIO(b"\x89PNG one")) == {"stdin": (b"\x89PNG one", None)}
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_standard_input_holds_a_picture(format: str) -> None:
+    sent = io.BytesIO()
+    Image.fromarray(IMAGES[0]).save(sent, format)
+    assert read("-", stdin=io.BytesIO(sent.getvalue())) == {"stdin": (sent.getvalue(), None)}
+
+
+@pytest.mark.parametrize("name", ["BM", "GIF8", "RIFF", "BZh", "MM", "II"])
+def test_a_path_is_not_taken_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    assert list(read("-", stdin=io.BytesIO(f"{name}\0".encode()))) == [name]
 
 
 def test_urls_are_read_where_the_settings_allow_how_they_begin(tmp_path: Path) -> None:
