@@ -267,7 +267,7 @@ class AsyncTwinvec:
 
     @mirrors(Twinvec.vector_pages)
     def vector_pages(self, *, collection: str | None = None, progress: bool = False) -> AsyncIterator[Vectors]:
-        return self._iterate(lambda tv: tv.vector_pages(collection=collection, progress=progress))
+        return self._iterate(lambda tv: tv.vector_pages(collection=collection, progress=progress), at_once=1)
 
     @mirrors(Twinvec.label)
     async def label(self, labels: Mapping[str, int | None], *, collection: str = "default") -> list[str]:
@@ -417,8 +417,8 @@ class AsyncTwinvec:
     async def _run(self, call: Callable[[Twinvec], T], *, long: bool = False) -> T:
         return await self._offload.run(lambda connection: call(self._over(connection)), long=long)
 
-    def _iterate(self, items: Callable[[Twinvec], Iterator[T]]) -> AsyncIterator[T]:
-        return self._offload.iterate(lambda connection: items(self._over(connection)))
+    def _iterate(self, items: Callable[[Twinvec], Iterator[T]], **how: int) -> AsyncIterator[T]:
+        return self._offload.iterate(lambda connection: items(self._over(connection)), **how)
 
     def _over(self, connection: Connection) -> Twinvec:
         """The same client for threads."""

@@ -53,15 +53,15 @@ class Offload:
         connection = StoppableConnection(self.connection, on_stop)
         return await self._settle(connection, partial(call, connection), long=long)
 
-    async def iterate(self, items: Callable[[Connection], Iterator[T]]) -> AsyncIterator[T]:
+    async def iterate(self, items: Callable[[Connection], Iterator[T]], *, at_once: int = _PAGE) -> AsyncIterator[T]:
         """Read an iterator in a thread, some items at a time."""
         connection = StoppableConnection(self.connection)
         iterator = items(connection)
         while True:
-            page: list[T] = await self._settle(connection, lambda: list(islice(iterator, _PAGE)))
+            page: list[T] = await self._settle(connection, lambda: list(islice(iterator, at_once)))
             for item in page:
                 yield item
-            if len(page) < _PAGE:
+            if len(page) < at_once:
                 return
 
     async def close(self) -> None:
