@@ -38,6 +38,7 @@ app = ExplicitApplication(
         "tasks.jobs",
         "tasks.lifecycle",
         "tasks.towers",
+        "tasks.plain",
         "tasks.probe",
         "tasks.train",
         "tasks.upkeep",

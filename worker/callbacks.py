@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-from twinvec_client.contract.application import ExplicitApplication
 from twinvec_client.contract.broker import key_prefix
 from twinvec_client.contract.messages import BadMessage, Callback
-from worker.app import app
+from worker import callers
 from worker.settings import Settings
 
 
@@ -21,13 +19,4 @@ def check(callback: Callback | None, settings: Settings) -> None:
 
 def call(callback: dict[str, str], outcome: dict[str, Any]) -> None:
     """Send one message, as Celery's own clients would. Raises kombu's OperationalError, redis's RedisError."""
-    _theirs().send_task(callback["task"], args=[outcome], queue=callback["queue"], ignore_result=True)
-
-
-@cache
-def _theirs() -> ExplicitApplication:
-    """A Celery application like a caller's: messages in JSON, and no prefix before the names of queues."""
-    options = {name: value for name, value in app.conf.broker_transport_options.items() if name != "global_keyprefix"}
-    theirs = ExplicitApplication("twinvec-callbacks", broker=app.conf["broker_url"], set_as_current=False)
-    theirs.conf.update(broker_transport_options=options, task_publish_retry=False)
-    return theirs
+    callers.send(callback["task"], [outcome], callback["queue"])

@@ -17,7 +17,7 @@ from kombu.transport import redis as over_redis
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
-from twinvec_client.contract.broker import LANES
+from twinvec_client.contract.broker import KEY_PREFIX, LANES
 from worker import installation
 from worker.admission import NotAdmitted, admit
 from worker.settings import Settings
@@ -102,7 +102,7 @@ class _Checked:
 
     def _admitted(self, message: Any, lane: str) -> dict[str, Any] | None:
         try:
-            admitted = admit(message, lane)
+            admitted = admit(message, lane, self.global_keyprefix or KEY_PREFIX)
         except NotAdmitted as error:
             self._set_aside(lane, _written(message), str(error))
             return None

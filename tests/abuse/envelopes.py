@@ -5,6 +5,7 @@ import json
 import random
 import uuid
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import msgpack
@@ -61,7 +62,7 @@ def spoil(message: dict[str, Any], dice: random.Random) -> bytes:
 
 def _replace(message: Any, dice: random.Random) -> None:
     place = _some_place(message, dice)
-    place[dice.choice(list(place) or ["x"])] = dice.choice(ODD)
+    place[dice.choice(list(place) or ["x"])] = deepcopy(dice.choice(ODD))  # it may be spoilt next
 
 
 def _remove(message: Any, dice: random.Random) -> None:
@@ -74,7 +75,7 @@ def _add(message: Any, dice: random.Random) -> None:
     name = dice.choice(
         ["compression", "callbacks", "chord", "chain", "task", "args", "kwargs", "retries", "redelivered"]
     )
-    _some_place(message, dice)[name] = dice.choice([*ODD, "gzip", "bzip2", "zstd"])
+    _some_place(message, dice)[name] = deepcopy(dice.choice([*ODD, "gzip", "bzip2", "zstd"]))
 
 
 def _other_body(message: Any, dice: random.Random) -> None:
@@ -102,3 +103,14 @@ def _some_place(message: Any, dice: random.Random) -> dict[Any, Any]:
 
 
 FAULTS: list[Callable[[Any, random.Random], None]] = [_replace, _replace, _remove, _add, _other_body]
+
+
+def plain_envelope(
+    task: str, lane: str, keywords: Any = None, *, arguments: Any = (), options: Any = None
+) -> dict[str, Any]:
+    """A message in plain JSON, as an application without our package or a prefix writes it."""
+    message = envelope(task, f"twinvec:{lane}")
+    content = [list(arguments), {} if keywords is None else keywords, OPTIONS if options is None else options]
+    message["body"] = base64.b64encode(json.dumps(content).encode()).decode()
+    message["headers"]["ignore_result"] = False
+    return message | {"content-type": "application/json", "content-encoding": "utf-8"}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.abuse.envelopes import body, envelope, spoil
+from tests.abuse.envelopes import body, envelope, plain_envelope, spoil
 from tests.abuse.pictures import empty_webp, jpeg_of_scans
 from tests.chaos.fleet import Fleet
 from twinvec_client import PictureRefused, Twinvec
@@ -21,6 +21,7 @@ TASKS = {
     "query": "twinvec.nearest", "control": "twinvec.jobs", "intake": "twinvec.intake", "embed": "twinvec.embed",
     "backfill": "twinvec.backfill", "train": "twinvec.train",
 }  # fmt: skip
+PLAIN_TASKS = {"query": "twinvec.digits", "control": "twinvec.jobs", "intake": "twinvec.embed"}
 
 pytestmark = pytest.mark.usefixtures("costly")
 
@@ -53,6 +54,9 @@ def test_thousands_of_spoilt_messages_end_no_process_and_hold_up_nobody(fleet: F
         for lane, task in TASKS.items():
             honest = envelope(task, lane, {"limit": 3})
             broker.lpush(KEY_PREFIX + lane, *(spoil(honest, dice) for _ in range(start, start + 100)))
+        for lane, task in PLAIN_TASKS.items():
+            plain = plain_envelope(task, lane, {"limit": 3})
+            broker.lpush(KEY_PREFIX + lane, *(spoil(plain, dice) for _ in range(start, start + 100)))
         assert client.jobs() == []
     all_taken(fleet, broker)
     assert processes(fleet) == before

@@ -67,7 +67,7 @@ def test_whatever_is_spoilt_celery_sees_only_the_same_fields_of_the_same_types(s
         ("properties", "delivery_info", {"exchange": "", "routing_key": "embed"}, "sent to another lane"),
         ("properties", "body_encoding", "utf-8", "body_encoding"),
         (None, "content-type", "application/x-python-serialize", "its content is of the type"),
-        (None, "content-type", "application/json", "its content is of the type"),
+        (None, "content-type", "application/json", "was not sent to the queue twinvec:control"),
         (None, "body", body([1]), "not keyword arguments"),
         (None, "body", body(keywords={1: 2}), "body"),
         (None, "body", body(options={"callbacks": [{"task": "twinvec.embed"}]}), "it asks for callbacks"),

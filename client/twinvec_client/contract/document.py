@@ -7,9 +7,9 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
-from msgspec import inspect
+from msgspec import UNSET, inspect
 
-from twinvec_client.contract import answers
+from twinvec_client.contract import answers, plain
 from twinvec_client.contract.broker import INSTALLATION, KEY_PREFIX, SERIALIZER, job_channel
 from twinvec_client.contract.messages import MESSAGES, Callback, Message, Query
 from twinvec_client.contract.reasons import REASONS
@@ -39,10 +39,45 @@ lost, and says nothing itself: ask `twinvec.status`, now and then also without o
 """
 
 
+_PLAIN = f"""\
+## In plain JSON
+
+Any Celery program may call by name with `celery[redis]` alone, on the same Redis server and database, and with Celery's
+own defaults: messages in JSON, no `global_keyprefix`, a result backend at the broker's URL. The name of a lane, to such
+a program, is one of {", ".join(f"`{queue}`" for queue in plain.QUEUES)}; write `staging:` for
+`{KEY_PREFIX}` where that is the workers' prefix.
+
+```python
+shop = Celery("shop", broker="redis://localhost:6379/0", backend="redis://localhost:6379/0")
+picture = base64.b64encode(png).decode()
+fields = {{"pictures": [{{"key": "cheque-17/3", "picture": picture, "label": 7}}], "id": "cheque 17"}}
+job = shop.send_task("twinvec.embed", kwargs=fields, queue="twinvec:intake").get(timeout=60)
+fields = {{"queries": [{{"picture": picture}}], "k": 3}}
+found = shop.send_task("twinvec.nearest", kwargs=fields, queue="twinvec:query").get(timeout=30)
+print(found["answers"][0]["neighbours"][0]["key"])
+```
+
+- Bytes are base64, attributes are objects, fields have the defaults below, and an answer has the same fields as above.
+  It is kept for an hour.
+- A refusal is a failure of the task: `get` raises an exception that has the refusal's class name. One whose fields are
+  wrong is `InvalidRequest`, and says which; what is not such a request at all is set aside and never answered.
+- A message that a worker had taken when it died may be lost: where no answer comes, send it again. `twinvec.embed` with
+  the same `id` stores nothing twice.
+- Requests stand in chains, groups and chords, with callbacks and errbacks (called with the task's id). What follows one
+  in a chain gets its answer; a request that follows takes what was returned as its first field, marked below, and
+  none where it is immutable (`.si`). Each signature of the program's own names its queue (`.set(queue="shop")`):
+  workers know no other than `celery`. At most 1,000 signatures and 256 KiB come after a request; dates and Celery's own
+  tasks (`chord_unlock`, `map`) are refused.
+
+`examples/plain_celery.py` is a whole program.
+"""
+
+
 def document() -> str:
     """The page, as Markdown."""
     parts = [_INTRODUCTION, "## Messages\n", *map(_message, MESSAGES), "## Records in messages\n"]
     parts += [f"### {record.__name__}\n\n{_doc(record)}\n\n{_struct_table(record)}" for record in (Callback, Query)]
+    parts += [_PLAIN, *map(_request, plain.REQUESTS), _struct(plain.Picture), _struct(plain.PlainQuery)]
     parts += ["## Records in answers\n", *map(_record, _records())]
     parts += ["## Reasons of a failure\n", _reasons()]
     return "\n".join(parts)
@@ -54,6 +89,42 @@ def _message(message: type[Message]) -> str:
     if message.refusals:
         lines.append(f"- Refusals: {', '.join(f'`{name}`' for name in message.refusals)}")
     return "\n".join([*lines, "", _struct_table(message) if message.__struct_fields__ else "No fields.\n"])
+
+
+def _request(request: type[plain.Request]) -> str:
+    assert not isinstance(request.first, property)
+    lines = [f"### `{request.task}` in JSON", "", _doc(request), "", f"- Queue: `{KEY_PREFIX}{request.lane}`"]
+    lines.append(f"- Answer: {_answer(request.answer)}")
+    if request.first is not None:
+        lines.append(f"- First, by position: `{request.first}`")
+    if request.refusals:
+        lines.append(f"- Refusals: {', '.join(f'`{name}`' for name in request.refusals)}")
+    return "\n".join([*lines, "", _defaults_table(request) if request.__struct_fields__ else "No fields.\n"])
+
+
+def _struct(struct: type) -> str:
+    return f"### {struct.__name__}\n\n{_doc(struct)}\n\n{_defaults_table(struct)}"
+
+
+def _defaults_table(struct: Any) -> str:
+    info = inspect.type_info(struct)
+    assert isinstance(info, inspect.StructType)
+    rows = [f"| `{field.encode_name}` | {_limited(_set(field.type))} | {_default(field)} |" for field in info.fields]
+    return "\n".join(["| field | type and limits | default |", "| --- | --- | --- |", *rows, ""])
+
+
+def _set(kind: inspect.Type) -> inspect.Type:
+    """A field's type where it is given: without the mark of one that was left out."""
+    if not isinstance(kind, inspect.UnionType):
+        return kind
+    types = tuple(each for each in kind.types if each.__class__.__name__ != "CustomType")
+    return types[0] if len(types) == 1 else inspect.UnionType(types)
+
+
+def _default(field: inspect.Field) -> str:
+    if field.default in (inspect.NODEFAULT, UNSET):
+        return "none: give it"
+    return {None: "null", True: "true", False: "false", "": '`""`'}.get(field.default, f"{field.default}")
 
 
 def _struct_table(struct: Any) -> str:
@@ -98,6 +169,8 @@ def _limited(kind: inspect.Type) -> str:
             return " or ".join(each)
         case inspect.StructType():
             return kind.cls.__name__
+        case inspect.DictType():
+            return "object"
     raise TypeError(f"no words for {kind}")
 
 

@@ -112,7 +112,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         try:
             message = msgspec.convert(payload, cls, builtin_types=(bytes,))
         except msgspec.ValidationError as error:
-            raise BadMessage(f"{cls.task}: {_sentence(str(error))}") from None
+            raise BadMessage(f"{cls.task}: {sentence(str(error))}") from None
         message.check()
         return message
 
@@ -854,7 +854,7 @@ MESSAGES: tuple[type[Message], ...] = (
 )
 
 
-def _sentence(error: str) -> str:
+def sentence(error: str) -> str:
     """msgspec's "Expected `int`, got `str` - at `$.seq`", with the field first."""
     reason, _, place = error.partition(" - at `$.")
     return f"{place.rstrip('`')}: {reason[:1].lower()}{reason[1:]}" if place else reason[:1].lower() + reason[1:]
