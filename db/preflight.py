@@ -23,11 +23,11 @@ CLOCKS_APART = 60.0  # seconds
 TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints")
 WATCHED = ("canaries", "drift", "asked_queries")
 RIGHTS = {  # that a worker needs; docs/security.md grants them
-    "SELECT": (*TABLES, *WATCHED, "installation", "alembic_version"),
+    "SELECT": (*TABLES, *WATCHED, "inbox", "installation", "alembic_version"),
     "INSERT": (*TABLES, *WATCHED),
-    "UPDATE": ("towers", "digits", "jobs", "batches", "failures", "judgements", "checkpoints", "drift"),
+    "UPDATE": ("towers", "digits", "jobs", "batches", "failures", "judgements", "checkpoints", "drift", "inbox"),
     "UPDATE (label)": ("embeddings",),
-    "DELETE": ("digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", *WATCHED),
+    "DELETE": ("digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "inbox", *WATCHED),
     "USAGE": ("digits_id_seq", "judgements_id_seq"),
     "EXECUTE": ("create_partition(integer)", "drop_partition(integer)"),
 }

@@ -123,6 +123,20 @@ class Digit(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Inbox(Base):
+    """A chunk of pictures that an application has left in a transaction of its own."""
+
+    __tablename__ = "inbox"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    job: Mapped[uuid.UUID]
+    message: Mapped[bytes]  # `Intake`, as msgpack
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    attempts: Mapped[int]
+    taken_until: Mapped[datetime | None]
+    refused: Mapped[str | None]  # why it cannot be taken in; it is not tried again
+
+
 class Judgement(Base):
     """Of two digits, whether they show the same, as somebody said."""
 

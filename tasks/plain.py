@@ -13,7 +13,7 @@ from db.queue import jobs
 from tasks import intake
 from tasks.answering import Reply, answering, refusal
 from twinvec_client.contract import plain
-from twinvec_client.contract.messages import BadMessage, Intake, Message
+from twinvec_client.contract.messages import BadMessage, Intake
 from worker import callers
 from worker.admission import PLAIN, Converted, Sender
 from worker.app import app
@@ -37,23 +37,13 @@ def replied(converted: Converted, *, redelivered: bool = False) -> Reply:
     if converted.asked is None:
         return refusal("InvalidRequest", converted.refusal or "")
     try:
-        message = read(converted.task, converted.asked)
+        message = plain.KINDS[converted.task].unpack(converted.asked)
     except BadMessage as error:
         return refusal("InvalidRequest", str(error))
     if isinstance(message, Intake):
         return take_in(message, runtime(), redelivered=redelivered)
     reply: Reply = app.tasks[message.task].run(**message.write())
     return reply
-
-
-def read(task: str, asked: bytes) -> Message:
-    """Raises BadMessage where it is not a message of this task."""
-    try:
-        message: Message = msgspec.msgpack.decode(asked, type=plain.KINDS[task])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadMessage(f"{task}: {error}") from None
-    message.check()
-    return message
 
 
 @answering

@@ -18,21 +18,22 @@ from sqlalchemy.orm import Session
 
 from db import locks, sessions
 from db.engine import is_unreachable, transact_once
-from db.queue import abandon, rescue, trainings
+from db.queue import abandon, inbox, rescue, trainings
 from db.states import JobKind
 from db.vectors import backfill, lifecycle, partitions, placing
 from tasks.announce import announce
-from twinvec_client.contract.messages import BackfillDue, Sweep
+from twinvec_client.contract.messages import BackfillDue, Sweep, TakeInbox
 from worker import throttle
 from worker.app import app
 from worker.notices import notify
-from worker.outbox import depths, publish
+from worker.outbox import ask, depths, publish
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
 
 PLACING = 0.5  # seconds of a sweep
 BACKFILLS_AT_ONCE = 8  # batches of a backfill published for each of another kind
+INBOX_DEPTH = 200  # messages on the lane `intake`, with which no more are sent to open the inbox
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -83,6 +84,12 @@ def isolate(runtime: Runtime) -> None:
     }
     if poisoned := run_exclusively(runtime, rescue.rescue, **limits):
         log.warning("split or marked dead %d batches that crashed their workers or always failed", poisoned)
+
+
+def open_inbox(runtime: Runtime) -> None:
+    """Let a worker take in what applications have left in the database."""
+    if runtime.transact(inbox.is_waiting):
+        ask(TakeInbox(), most=INBOX_DEPTH)
 
 
 def end_backfills(runtime: Runtime) -> None:
@@ -211,6 +218,7 @@ def queue_backfill(runtime: Runtime) -> None:
 STEPS = (
     end_silent,
     isolate,
+    open_inbox,
     end_backfills,
     judge,
     promote,

@@ -234,7 +234,7 @@ def _admit_plain(envelope: _Envelope, headers: _PlainHeaders, lane: str, keys: s
         raise NotAdmitted(f"its body is not arguments, keyword arguments and options in JSON: {error}") from None
     asked = refusal = None
     try:
-        asked = msgpack.packb(plain.read(kind, first, bytes(keywords)).message(headers.id).write())
+        asked = plain.read(kind, first, bytes(keywords)).message(headers.id).pack()
     except BadMessage as error:
         refusal = str(error)[:MAX_REFUSAL]
     converted = Converted(task=kind.kind.task, asked=asked, refusal=refusal, sender=msgspec.json.encode(sender))

@@ -26,6 +26,7 @@ app = ExplicitApplication(
     task_cls=OwnTask,
     include=[
         "tasks.intake",
+        "tasks.inbox",
         "tasks.embed",
         "tasks.express",
         "tasks.judging",

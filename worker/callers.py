@@ -29,7 +29,7 @@ def succeed(sender: Sender, answer: Any) -> None:
     Raises kombu's OperationalError, redis's RedisError.
     """
     theirs, request = _theirs(), _request(sender)
-    onward = {"parent_id": sender.id, "root_id": sender.root_id or sender.id}
+    onward: dict[str, Any] = {"parent_id": sender.id, "root_id": sender.root_id or sender.id}
     for callback in sender.callbacks or ():
         signature(dict(callback), app=theirs).apply_async((answer,), **onward)
     if sender.chain:

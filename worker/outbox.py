@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from db.states import JobKind
-from twinvec_client.contract.messages import BackfillBatch, EmbedBatch, JudgeBatch, TrainBatch
+from twinvec_client.contract.messages import BackfillBatch, EmbedBatch, JudgeBatch, Message, TrainBatch
 from worker.app import app
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,17 @@ def publish(batches: Iterable[tuple[int, JobKind]]) -> None:
         except (OperationalError, RedisError) as error:
             log.warning("could not publish batch %d: %s", batch, error)
             return  # the next ones would wait for the same broker
+
+
+def ask(message: Message, *, most: int) -> None:
+    """Send a message that may be lost, and that one of those which wait makes needless; not behind `most` others."""
+    try:
+        with app.connection_for_write() as connection:
+            channel: Any = connection.default_channel
+            if channel._size(message.lane) < most:
+                app.send_task(message.task, kwargs=message.write(), queue=message.lane, ignore_result=True)
+    except (OperationalError, RedisError) as error:
+        log.warning("could not send %s: %s", message.task, error)
 
 
 def depths() -> dict[JobKind, int]:

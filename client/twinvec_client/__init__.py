@@ -61,6 +61,7 @@ from twinvec_client.results import (
     TrainingOutcome,
     TrainingProgress,
 )
+from twinvec_client.transaction import submit
 from twinvec_client.vectors import Vectors
 
 __all__ = [
@@ -124,4 +125,5 @@ __all__ = [
     "UnknownTower",
     "Vectors",
     "WorkerError",
+    "submit",
 ]

@@ -14,7 +14,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
 from db.errors import UnknownJob
-from db.queue import stages
+from db.queue import inbox, stages
 from db.states import EMBEDDED_UNDER, OPEN, BatchState, JobKind, JobState
 from db.tables import Batch, Digit, Job, Tower
 
@@ -47,11 +47,16 @@ class JobStatus:
 
 
 def status(session: Session, id: uuid.UUID) -> JobStatus:
-    """Where one job stands. Raises UnknownJob."""
+    """Where one job stands; one whose pictures wait in the inbox is being received. Raises UnknownJob."""
     rows = _statuses(session, Job.id == id, limit=1)
-    if not rows:
-        raise UnknownJob(f"no job has the id {id}")
-    return rows[0]
+    if rows:
+        return rows[0]
+    if (left_at := inbox.left_at(session, id)) is not None:
+        counts = dict.fromkeys(("accepted", "succeeded", "unchanged", "failed", "cancelled", "doubtful"), 0)
+        nothing = dict.fromkeys(("collection", "total", "message", "progress", "outcome"))
+        about = {"id": str(id), "kind": JobKind.EMBED, "state": JobState.RECEIVING, "created_at": left_at}
+        return JobStatus(seconds=0.0, **about, **counts, **nothing)  # type: ignore[arg-type]  # by name
+    raise UnknownJob(f"no job has the id {id}")
 
 
 def latest(session: Session, *, limit: int) -> list[JobStatus]:

@@ -57,7 +57,9 @@ def _with_password(word: str, *, of: str) -> str:
 def asking_for_passwords(operator: Engine, servers: Servers) -> None:
     """The embedded server trusts what reaches its socket; it asks the roles of the page for their passwords."""
     rules = servers.home / "postgres" / "pg_hba.conf"
-    rules.write_text(f"local all twinvec_owner,twinvec_worker,twinvec_reader scram-sha-256\n{rules.read_text()}")
+    rules.write_text(
+        f"local all twinvec_owner,twinvec_worker,twinvec_reader,twinvec_application scram-sha-256\n{rules.read_text()}"
+    )
     with operator.connect() as connection:
         connection.execute(text("SELECT pg_reload_conf()"))
 
@@ -67,7 +69,7 @@ def roles(operator: Engine, server_url: URL, asking_for_passwords: None) -> Iter
     """A migrated database with the roles of the page, as its superuser reaches it."""
     with operator.connect() as connection:
         for statement in statements("server"):
-            for role in ("owner", "worker", "reader"):
+            for role in ("owner", "worker", "reader", "application"):
                 statement = statement.replace(f"{role.upper()}-PASSWORD", password(f"twinvec_{role}"))
             connection.exec_driver_sql(statement)
     url = server_url.set(database="twinvec")
@@ -79,7 +81,7 @@ def roles(operator: Engine, server_url: URL, asking_for_passwords: None) -> Iter
     yield url
     with operator.connect() as connection:
         connection.execute(text("DROP DATABASE twinvec WITH (FORCE)"))
-        for role in ("owner", "worker", "reader"):
+        for role in ("owner", "worker", "reader", "application"):
             connection.execute(text(f"DROP ROLE twinvec_{role}"))
 
 

@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from cli.demo import strokes
 from db import judgements
 from db.engine import connect, transact
 from db.judgements import Said
 from db.preflight import RIGHTS, WATCHED, table_faults
-from db.queue import rescue, retention, trainings
+from db.queue import inbox, rescue, retention, trainings
 from db.queue.cancel import cancel_job
 from db.schema import is_current, migrate
 from db.vectors import partitions
@@ -22,9 +23,11 @@ from tests import makers
 from tests.makers import Ledger
 from tests.security.conftest import as_role, execute
 from tests.security.documented import statements
+from twinvec_client import submit
+from twinvec_client.contract.messages import Intake
 
 LEDGER = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints")
-TABLES = (*LEDGER, *WATCHED, "installation", "alembic_version")
+TABLES = (*LEDGER, *WATCHED, "inbox", "installation", "alembic_version")
 
 
 def engine_of(roles: URL, role: str) -> Engine:
@@ -234,3 +237,23 @@ def test_a_role_of_another_database_does_not_come_in(roles: URL, operator: Engin
     finally:
         with operator.connect() as connection:
             connection.exec_driver_sql("DROP ROLE stranger")
+
+
+def test_an_application_leaves_pictures_and_can_do_nothing_else(roles: URL, ledger: Ledger) -> None:
+    application = engine_of(roles, "twinvec_application")
+    with application.begin() as connection:
+        job = submit(connection, {"left": strokes.png(7)}, collection="left")
+    for statement in (
+        *(f"SELECT FROM {table}" for table in TABLES),
+        "DELETE FROM inbox",
+        "UPDATE inbox SET refused = NULL",
+        "INSERT INTO inbox (job, message, attempts) VALUES (gen_random_uuid(), '', -9)",
+    ):
+        with pytest.raises(ProgrammingError, match="permission denied"), application.begin() as connection:
+            connection.exec_driver_sql(statement)
+    left = ledger(inbox.take, seconds=60)
+    assert Intake.unpack(left.message).job == job
+    ledger(inbox.give_back, left.id)
+    ledger(inbox.refuse, left.id, "so")
+    ledger(inbox.remove, left.id)
+    application.dispose()

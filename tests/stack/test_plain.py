@@ -32,7 +32,7 @@ def surroundings(stack: Stack) -> dict[str, str]:
 @contextmanager
 def shop_worker(python: Path, surroundings: dict[str, str], log: Path) -> Iterator[None]:
     command = [
-        python,
+        str(python),
         "-m",
         "celery",
         "-A",
@@ -84,7 +84,7 @@ def test_a_program_with_celery_alone_embeds_looks_up_chains_and_is_refused(
             "print(json.dumps([job['accepted'], job['failed']]))\n"
         )
         assert json.loads(run(python, surroundings, code).stdout) == [3, 1]
-        command = [python, "plain_celery.py", *names[:2]]
+        command = [str(python), "plain_celery.py", *map(str, names[:2])]
         ran = subprocess.run(
             command, cwd=EXAMPLES, env=surroundings, capture_output=True, text=True, timeout=120, check=False
         )

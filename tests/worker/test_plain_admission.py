@@ -18,8 +18,14 @@ from twinvec_client.contract.messages import Intake, Nearest
 from twinvec_client.contract.plain import KINDS, REQUESTS
 from worker.admission import PLAIN, Converted, NotAdmitted, Sender, admit, keywords_of
 
-LINK = {"task": "shop.show", "args": [], "kwargs": {}, "options": {"queue": "shop"}, "subtask_type": None,
-        "immutable": False}  # fmt: skip
+LINK: dict[str, Any] = {
+    "task": "shop.show",
+    "args": [],
+    "kwargs": {},
+    "options": {"queue": "shop"},
+    "subtask_type": None,
+    "immutable": False,
+}
 PICTURE = {"key": "a", "picture": base64.b64encode(b"file").decode(), "label": 3, "attributes": {"page": 1}}
 
 

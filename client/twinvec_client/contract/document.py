@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, inspect
+from msgspec import NODEFAULT, UNSET, inspect
 
 from twinvec_client.contract import answers, plain
 from twinvec_client.contract.broker import INSTALLATION, KEY_PREFIX, SERIALIZER, job_channel
@@ -122,7 +122,7 @@ def _set(kind: inspect.Type) -> inspect.Type:
 
 
 def _default(field: inspect.Field) -> str:
-    if field.default in (inspect.NODEFAULT, UNSET):
+    if field.default in (NODEFAULT, UNSET):
         return "none: give it"
     return {None: "null", True: "true", False: "false", "": '`""`'}.get(field.default, f"{field.default}")
 

@@ -116,6 +116,20 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         message.check()
         return message
 
+    def pack(self) -> bytes:
+        """As msgpack."""
+        return msgspec.msgpack.encode(self, enc_hook=_plain)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Self:
+        """Raises BadMessage as `read` does; nothing is unpacked that has no place in the message."""
+        try:
+            message = msgspec.msgpack.decode(packed, type=cls)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise BadMessage(f"{cls.task}: {sentence(str(error))}") from None
+        message.check()
+        return message
+
     def check(self) -> None:
         """Raise BadMessage where fields that are right each by itself do not agree."""
 
@@ -231,6 +245,13 @@ class Express(Intake, frozen=True, kw_only=True):
     @staticmethod
     def _bytes(chunk: Intake) -> int:
         return len(chunk.glyphs) + sum(map(len, chunk.encoded))
+
+
+class TakeInbox(Message, frozen=True, kw_only=True):
+    """Take in the chunks that applications have left in the database, in transactions of their own."""
+
+    task = "twinvec.inbox"
+    lane = "intake"
 
 
 class EmbedBatch(Message, frozen=True, kw_only=True):
@@ -810,6 +831,7 @@ class Probe(Message, frozen=True, kw_only=True):
 MESSAGES: tuple[type[Message], ...] = (
     Intake,
     Express,
+    TakeInbox,
     EmbedBatch,
     BackfillBatch,
     TrainBatch,
