@@ -11,7 +11,6 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from db.errors import TowerNotLive
 from db.queue import contents
 from db.vectors import towers, walk
 from db.vectors.walk import Page
@@ -72,9 +71,7 @@ def _under_one_tower(
     """What is found under the tower that answered the pages before."""
 
     def look(session: Session) -> Reply:
-        live = towers.live(session)
-        if request.tower not in (None, live.fingerprint):
-            raise TowerNotLive(request.tower, live.fingerprint)
-        return {"tower": live.fingerprint, **find(session, live.id)}
+        space = towers.searched(session, request.tower)
+        return {"tower": space.fingerprint, **find(session, space.tower)}
 
     return runtime.transact(look)

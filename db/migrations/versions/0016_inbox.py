@@ -6,8 +6,8 @@ no worker starts under it: grant the rights of docs/security.md again.
 
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 
 DDL = """
 -- A row is a chunk of one job's pictures, as it would have come through the broker: `Intake`, as msgpack. An
