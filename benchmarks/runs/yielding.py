@@ -41,12 +41,13 @@ task = told()
 place = task["place"]
 tv = Twinvec(place.broker_url)
 pictures = stream(task["stored"] + 100_000)
-committed = threading.Event()
+committed, over = threading.Event(), threading.Event()
 
 
 def listen(connection: psycopg.Connection) -> None:
-    for _ in connection.notifies():
-        committed.set()
+    while not over.is_set():  # the connection is locked meanwhile, and cannot be closed
+        for _ in connection.notifies(timeout=0.5, stop_after=1):
+            committed.set()
 
 
 def one_by_one(keys: Iterator[tuple[str, object]], until: Callable[[int], bool]) -> list[float]:
@@ -95,10 +96,13 @@ with place.engine() as engine, Session(engine) as session:
     url = place.database_url.replace("postgresql+psycopg", "postgresql")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("LISTEN embedded")
-        threading.Thread(target=listen, args=(connection,), daemon=True).start()
+        listener = threading.Thread(target=listen, args=(connection,), daemon=True)
+        listener.start()
         idle = one_by_one(pictures, lambda count: count >= WARM + task["count"])[WARM:]
         start = time.perf_counter()
         transact(engine, register, candidate)
         beside = one_by_one(pictures, lambda count: left() == 0)
         seconds = time.perf_counter() - start
+        over.set()
+        listener.join()
         tell(idle=idle, beside=beside, seconds=seconds, stored=task["stored"])

@@ -35,7 +35,7 @@ def latest_canaries(session: Session) -> list[tuple[Canary, float]]:
     age = func.extract("epoch", func.now() - Canary.checked_at)
     query = (
         select(Canary, age)
-        .distinct(machine)
+        .ext(postgresql.distinct_on(machine))
         .where(Canary.checked_at > func.now() - text("interval '7 days'"))
         .order_by(machine, Canary.checked_at.desc())
     )

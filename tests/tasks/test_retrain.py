@@ -22,6 +22,7 @@ from db.vectors import lifecycle
 from tasks import material
 from tasks.answering import InvalidRequest
 from tasks.embed import embed
+from tasks.judging import judge
 from tasks.lifecycle import schedule, start, stop
 from tasks.train import train
 from tasks.upkeep import sweep
@@ -228,10 +229,31 @@ def test_the_stages_follow_each_other_until_the_tower_is_live(runtime: Runtime, 
     backfill(runtime)
     assert stage(runtime, job) == "judging"
     sweep(runtime)
+    assert stage(runtime, job) == "judging"
+    judge_next(runtime)
     found = status(runtime.transact, job)
     assert (found["state"], found["stage"]["name"], found["outcome"]["status"]) == ("finished", "live", "live")
     assert tower_statuses(runtime.transact) == {found["outcome"]["tower"]: "live", first: "previous"}
     start(asked(), runtime)
+
+
+def test_a_retraining_ends_when_its_candidate_waits_to_be_promoted(runtime: Runtime, room: Room) -> None:
+    register(runtime.transact)
+    store_labelled(runtime)
+    runtime.settings = runtime.settings.model_copy(update={"auto_promote": False})
+    job, batch = opened(runtime)
+    train(batch, runtime)
+    backfill(runtime)
+    sweep(runtime)
+    judge_next(runtime)
+    found = status(runtime.transact, job)
+    assert (found["state"], found["outcome"]["status"]) == ("finished", "candidate")
+
+
+def judge_next(runtime: Runtime) -> None:
+    """Judge the candidate that is to be judged."""
+    judging = select(Batch.id).join(Job).where(Job.kind == "judge", Batch.state == "queued")
+    judge(runtime.transact(lambda session: session.execute(judging).scalar_one()), runtime)
 
 
 def test_a_retraining_whose_tower_is_rejected_says_why(runtime: Runtime, room: Room) -> None:
