@@ -18,7 +18,6 @@ from db.judgements import Said
 from db.queue import delete, trainings
 from db.queue.cancel import cancel_job
 from db.tables import Batch, Checkpoint, Digit, Job, Tower
-from db.vectors import lifecycle
 from tasks import material
 from tasks.answering import InvalidRequest
 from tasks.embed import embed
@@ -32,6 +31,7 @@ from tests.makers import (
     expire,
     glyph,
     item,
+    pass_judging,
     register,
     rescue,
     row,
@@ -228,6 +228,8 @@ def test_the_stages_follow_each_other_until_the_tower_is_live(runtime: Runtime, 
         stop(StopTraining(job=str(job)), runtime)
     backfill(runtime)
     assert stage(runtime, job) == "judging"
+    pass_judging(runtime.transact)
+    assert stage(runtime, job) == "judging"
     sweep(runtime)
     assert stage(runtime, job) == "judging"
     judge_next(runtime)
@@ -261,12 +263,28 @@ def test_a_retraining_whose_tower_is_rejected_says_why(runtime: Runtime, room: R
     store_labelled(runtime)
     job, batch = opened(runtime)
     train(batch, runtime)
-    tower = status(runtime.transact, job)["outcome"]["tower"]
-    runtime.transact(lifecycle.reject, tower, "its vectors are not finite")
+    backfill(runtime)
+    tower = pass_judging(runtime.transact, passes=False)
     sweep(runtime)
     found = status(runtime.transact, job)
     assert (found["state"], found["outcome"]["status"]) == ("failed", "rejected")
-    assert found["message"] == f"tower {tower} was rejected: its vectors are not finite"
+    assert found["message"] == f"tower {tower} was rejected: it was measured"
+
+
+def test_a_retraining_ends_with_its_judging_where_an_operator_promotes(
+    runtime: Runtime, room: Room, broker_url: str, database_url: str
+) -> None:
+    first = register(runtime.transact)
+    store_labelled(runtime)
+    runtime.settings = Settings(broker_url=broker_url, database_url=database_url, auto_promote=False)
+    job, batch = opened(runtime)
+    train(batch, runtime)
+    backfill(runtime)
+    tower = pass_judging(runtime.transact)
+    sweep(runtime)
+    found = status(runtime.transact, job)
+    assert (found["state"], found["stage"]["name"], found["message"]) == ("finished", "candidate", None)
+    assert tower_statuses(runtime.transact) == {first: "live", tower: "candidate"}
 
 
 def test_cancelling_a_retraining_drops_its_candidate(runtime: Runtime, room: Room) -> None:

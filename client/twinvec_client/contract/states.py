@@ -32,6 +32,7 @@ StageName = Literal[
     "training",  # epochs
     "backfill",  # stored digits are embedded under the tower, which is a candidate
     "judging",  # they all are, and it is not decided yet
+    "candidate",  # the end where towers do not go live by themselves: it passed
     "live",  # the end: it was promoted
     "rejected",  # the end: it was not
     "previous",  # the end: it was promoted, and another one since
