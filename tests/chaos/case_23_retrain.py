@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.chaos.application import Application
 from tests.chaos.case_04_database import Share
+from tests.chaos.fleet import CREW as PLAIN_CREW
 from tests.chaos.fleet import Fleet
 from tests.chaos.injected.matrix import Array, product
 from tests.chaos.oracle import judge
@@ -26,14 +27,7 @@ SHORT: dict[str, Any] = {"digits": 600, "points": ("kept",), "rounds": 1}
 
 DATA = Path(__file__).parents[1] / "data" / "mnist-sample.npz"
 SETTINGS = {"TWINVEC_DATA": str(DATA)}
-CREW = {
-    "front": "query,control,express",
-    "intake": "intake",
-    "embedder-1": "embed,backfill",
-    "embedder-2": "embed,backfill",
-    "trainer": "train",
-    "beat": "",
-}
+CREW = {**PLAIN_CREW, "trainer": "train"}
 SECONDS = 300  # that a step may take
 ANSWERED_WITHIN = 60  # seconds for a query, whatever is done meanwhile
 
