@@ -49,7 +49,7 @@ def nearest(
 
     Distances are Euclidean, in the space of the live tower. Up to the tower's threshold two pictures are more likely
     the same digit than different ones. A warning says where the nearest is farther, or where it is farther than 99 % of
-    digits have theirs. `twinvec towers last` shows these distances, and stricter ones for --within: the fewer wrong
+    digits have theirs. `twinvec tower last` shows these distances, and stricter ones for --within: the fewer wrong
     matches there are, the more digits have none.
 
     \b

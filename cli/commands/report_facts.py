@@ -54,7 +54,7 @@ def _tower(row: Tower, data: Dataset | None, left_out: list[str], seed: int) -> 
         metrics=row.metrics,
         history=row.history,
         threshold=row.threshold,
-        verdict=getattr(row, "verdict", None),
+        verdict=row.verdict,
         layers=None if model is None else layers_of(model),
         drawn=row.settings.get("pairs") == "drawn",
         measured=None if model is None or data is None else measure(model, data, threshold=row.threshold, seed=seed),
@@ -68,7 +68,7 @@ def about(row: Tower, data: Dataset | None) -> Iterator[tuple[str, str]]:
     yield "trained", f"{row.created_at:%Y-%m-%d %H:%M}"
     known: Mapping[str, Any] = row.lineage or {"digest": row.data_digest, "libraries": row.versions}
     yield from lineage(known)
-    since, until = (getattr(row, name, None) for name in ("live_from", "live_until"))
-    yield from was_live(since and since.isoformat(), until and until.isoformat(), row.status)
+    since, until = (None if moment is None else moment.isoformat() for moment in (row.live_from, row.live_until))
+    yield from was_live(since, until, row.status)
     if data is not None and row.data_digest != data.digest:
         yield "digits shown", "others than it was trained on, or some of them"

@@ -117,7 +117,7 @@ def _describe(tower: Tower) -> None:
         "recipe": f"{escape(tower.recipe)}, seed {tower.seed}",
         "trained": shown_time(tower.created_at),
         **{name: escape(said) for name, said in lineage(tower.lineage or {})},
-        **dict(was_live(getattr(tower, "live_from", None), getattr(tower, "live_until", None), tower.status)),
+        **dict(was_live(tower.live_from, tower.live_until, tower.status)),
         "vectors": f"{tower.embedded:,}, {tower.due:,} due",
         "threshold": f"{tower.threshold:.3f}",
     }
@@ -130,8 +130,8 @@ def _describe(tower: Tower) -> None:
     if "kept_epoch" in metrics:
         rows["stopped"] = f"after epoch {metrics['epochs']}; the weights are those after epoch {metrics['kept_epoch']}"
     out.print(key_values(**rows))
-    if (verdict := getattr(tower, "verdict", None)) is not None:
-        _tell_verdict(verdict)
+    if tower.verdict is not None:
+        _tell_verdict(tower.verdict)
     if "curve" in metrics:
         out.print("\nJudged same below the threshold: different pairs accepted, same pairs rejected", markup=False)
         out.print(_curve(metrics["curve"]))

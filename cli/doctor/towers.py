@@ -40,7 +40,7 @@ def _refused(session: Session) -> Iterator[Finding]:
     if newest is None or newest.status != TowerStatus.REJECTED or newest.verdict is None:
         return
     why = said_against(newest.verdict)
-    advice = "the tower before it goes on serving; see the figures by `twinvec towers`, and train another"
+    advice = f"the tower before it goes on serving; see the figures by `twinvec tower {newest.id}`, and train another"
     yield Finding("towers", WARNING, f"tower {newest.id} was rejected: {why}", advice)
 
 

@@ -1,12 +1,12 @@
 """A tower as the command shows it: where it comes from, when it was live, and the verdict on it."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cli.commands import towers
 from cli.display.console import out
+from twinvec_client import Tower
 
 VERDICT = {
     "passed": False,
@@ -27,13 +27,13 @@ VERDICT = {
 
 
 def shown(**fields: Any) -> str:
-    known = {
+    known: dict[str, Any] = {
         "id": 2, "fingerprint": "ab" * 32, "status": "rejected", "recipe": "default", "seed": 7, "metrics": {},
         "threshold": 0.5, "created_at": "2026-01-31T12:34:56", "embedded": 0, "due": 0, "lineage": None,
         "verdict": None, "live_from": None, "live_until": None,
     }  # fmt: skip
     with out.capture() as written:
-        towers._describe(SimpleNamespace(**known | fields))  # type: ignore[arg-type]  # all that it reads
+        towers._describe(Tower(**known | fields))
     return written.get()
 
 

@@ -179,7 +179,7 @@ def test_both_schedules_of_a_cron_ask_for_a_training() -> None:
         ["failures", "\udc80"],
         ["requeue", "99999999999999999999"],
         ["train", "--recipe", "nonsense"],
-        ["towers", "nonsense"],
+        ["tower", "nonsense"],
         ["map", "-o", "/dev/null/x.png"],
         ["suspects", "--collection", "x" * 1000],
         ["embed", ".", "--collection", ""],
