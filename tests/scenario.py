@@ -29,7 +29,7 @@ def scenario(tv: Twinvec, name: str) -> list[Any]:
     told.append(tv.embed({"seven": strokes.png(7)}, collection=f"{name}-2").wait(timeout=60).succeeded)
 
     found = tv.nearest(strokes.png(3), k=2, collection=name)
-    told += [[(each.key, each.label, each.attributes) for each in found], found.exact, found.next is None]
+    told += [[(each.key, each.label, each.attributes) for each in found], found[0].key, found.exact, found.next is None]
     told += [each.key for each in tv.nearest(key="three", k=5, collection=name)]
     told += [answer.neighbours[0].key for answer in tv.nearest_many([strokes.png(7), strokes.png(3)], collection=name)]
     told += [each.key for each in tv.nearest(strokes.png(7), collection=name, label=3)]

@@ -99,6 +99,9 @@ class Answer(_Record):
     def __len__(self) -> int:
         return len(self.neighbours)
 
+    def __getitem__(self, at: int) -> Neighbour:
+        return self.neighbours[at]
+
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:
         neighbours, match = _neighbours(answer["neighbours"]), answer.get("match")
