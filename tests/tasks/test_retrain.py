@@ -228,8 +228,6 @@ def test_the_stages_follow_each_other_until_the_tower_is_live(runtime: Runtime, 
         stop(StopTraining(job=str(job)), runtime)
     backfill(runtime)
     assert stage(runtime, job) == "judging"
-    pass_judging(runtime.transact)
-    assert stage(runtime, job) == "judging"
     sweep(runtime)
     assert stage(runtime, job) == "judging"
     judge_next(runtime)
@@ -269,22 +267,6 @@ def test_a_retraining_whose_tower_is_rejected_says_why(runtime: Runtime, room: R
     found = status(runtime.transact, job)
     assert (found["state"], found["outcome"]["status"]) == ("failed", "rejected")
     assert found["message"] == f"tower {tower} was rejected: it was measured"
-
-
-def test_a_retraining_ends_with_its_judging_where_an_operator_promotes(
-    runtime: Runtime, room: Room, broker_url: str, database_url: str
-) -> None:
-    first = register(runtime.transact)
-    store_labelled(runtime)
-    runtime.settings = Settings(broker_url=broker_url, database_url=database_url, auto_promote=False)
-    job, batch = opened(runtime)
-    train(batch, runtime)
-    backfill(runtime)
-    tower = pass_judging(runtime.transact)
-    sweep(runtime)
-    found = status(runtime.transact, job)
-    assert (found["state"], found["stage"]["name"], found["message"]) == ("finished", "candidate", None)
-    assert tower_statuses(runtime.transact) == {first: "live", tower: "candidate"}
 
 
 def test_cancelling_a_retraining_drops_its_candidate(runtime: Runtime, room: Room) -> None:
@@ -328,6 +310,18 @@ def test_another_worker_goes_on_with_the_same_from_the_last_checkpoint(runtime: 
     assert room.data.digest == before.digest
     assert status(runtime.transact, job)["outcome"]["status"] == "candidate"
     assert runtime.transact(lambda session: session.query(Checkpoint).count()) == 0
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_training_stops_after_a_death_if_it_was_asked_to_and_has_something_to_keep(
+    runtime: Runtime, room: Room, kept: bool
+) -> None:
+    job, batch = opened(runtime)
+    if kept:
+        die_after(runtime, room, batch, b"after one epoch")
+    runtime.transact(trainings.ask_to_stop, job)
+    train(batch, runtime)
+    assert room.stopped == kept
 
 
 def test_a_digit_that_was_deleted_meanwhile_is_learnt_from_no_more(runtime: Runtime, room: Room) -> None:

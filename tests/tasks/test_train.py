@@ -32,7 +32,8 @@ SAMPLE = read_npz(Path(__file__).parents[1] / "data" / "mnist-sample.npz")
 class Room:
     """Stands where `training.fit.train` does: one epoch, during which something may happen.
 
-    data, checkpoint: what the last training was given. after: what it keeps after its epoch.
+    data, checkpoint: what the last training was given; stopped: whether it was asked to stop. after: what it keeps
+    after its epoch.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class Room:
         self.data: Any = None
         self.checkpoint: bytes | None = None
         self.after: bytes | None = None
+        self.stopped = False
 
     def train(
         self,
@@ -50,6 +52,7 @@ class Room:
         on_progress: Callable[[Any], None],
         on_checkpoint: Callable[[int, bytes], None],
         checkpoint: bytes | None,
+        should_stop: Callable[[], bool],
         **_: Any,
     ) -> Any:
         self.data, self.checkpoint = data, checkpoint
@@ -58,6 +61,7 @@ class Room:
         on_progress(Progress(1, 1, 1, 2, {"loss": 0.5}, 1.0, 1.0))
         self.meanwhile()
         on_progress(Progress(1, 1, 2, 2, {"loss": 0.1}, 2.0, 0.0))
+        self.stopped = should_stop()
         return fitted(f"{recipe.name} {seed}")
 
 
