@@ -338,7 +338,7 @@ class Twinvec:
         """The vectors of stored digits, by their keys and in the order of these, each once, under the live tower.
 
         What is not stored or not embedded is left out: compare the lengths. They are fetched page by page.
-        Raises NoTower, TowerNotLive (another one went live meanwhile: ask again), InvalidRequest.
+        Raises NoTower, TowerNotLive (it was retired meanwhile: ask again), InvalidRequest.
         """
         _check_collection(collection)
         return reading.of_keys(self._connection, keys, collection=collection)
@@ -347,7 +347,7 @@ class Twinvec:
         """All stored vectors, in the order in which their digits were stored, 1,000 or fewer at a time.
 
         collection: of this one alone. progress: show a bar. Memory is that of a page; `twinvec export` writes them to a
-        file faster. Raises NoTower, TowerNotLive (another one went live meanwhile), InvalidRequest.
+        file faster. Raises NoTower, TowerNotLive (it was retired meanwhile), InvalidRequest.
         """
         _check_collection_or_none(collection)
         return review.vector_pages(self._connection, collection=collection, progress=progress)

@@ -113,7 +113,7 @@ class EmbedJob(_Job):
         """The vectors of the job's digits under the live tower, those that were `unchanged` among them, each key once.
 
         What is not embedded yet is left out, and so is what failed, or was deleted or replaced since. They are fetched
-        page by page. Raises UnknownJob, NoTower, TowerNotLive (another one went live meanwhile: ask again).
+        page by page. Raises UnknownJob, NoTower, TowerNotLive (it was retired meanwhile: ask again).
         """
         return vectors.of_job(self._connection, self.id)
 

@@ -447,7 +447,7 @@ class ListVectors(Walk, frozen=True, kw_only=True):
 class GetVectors(Message, frozen=True, kw_only=True):
     """Read the vectors of stored digits, by their keys, in the order of these; what is not embedded is left out.
 
-    tower: the fingerprint of the tower that answered before; refused where another is live.
+    tower: the fingerprint of the tower that answered before; refused where that stands no more. nil for the live one.
     """
 
     task = "twinvec.vectors_of_keys"
