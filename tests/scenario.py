@@ -53,6 +53,10 @@ def scenario(tv: Twinvec, name: str) -> list[Any]:
     told += [(each.key, each.label, each.attributes) for each in tv.digits(collection=name)]
     told += [each.status for each in tv.towers() if each.status == "live"]
     told += [sorted(point.key for point in tv.map(collection=name).points)]
+    by_key = tv.vectors(["seven", "gone", "three"], collection=name)
+    told += [by_key.keys, by_key.labels, by_key.vectors.shape, str(by_key.vectors.dtype)]
+    of_job = job.vectors()
+    told += [sorted(of_job.keys), sorted(key for page in tv.vector_pages(collection=name) for key in page.keys)]
 
     gone = tv.delete(["seven", "gone"], collection=name)
     told += [(gone.digits, gone.vectors, gone.left)]

@@ -72,6 +72,7 @@ class _Job:
     chunks: dict[int, bytes] = field(default_factory=dict)  # digests by seq
     failures: dict[tuple[str, str], Reply] = field(default_factory=dict)
     count: int | None = None  # of its chunks
+    digits: dict[tuple[str, str], int] = field(default_factory=dict)  # ids by collection and key
 
 
 class Memory(Connection):
@@ -106,6 +107,8 @@ class Memory(Connection):
             wire.Judge: self._judge,
             wire.ListJudgements: self._judgements,
             wire.ListVectors: self._vectors,
+            wire.GetVectors: self._vectors_of_keys,
+            wire.VectorsOfJob: self._vectors_of_job,
             wire.ListTowers: self._towers,
             wire.ListDead: lambda asked: {"batches": []},
         }
@@ -200,12 +203,14 @@ class Memory(Connection):
             if known is not None and known.pixels == glyph:
                 known.label = known.label if label is None else label
                 known.attributes = known.attributes if extra is None else extra
+                job.digits[chunk.collection, key] = known.id
                 yield "unchanged"
             else:
                 if known is not None:
                     self._forget(known)
                 digit = _Digit(next(self._ids), key, chunk.collection, glyph, label, extra)
                 self._digits[chunk.collection, key] = digit
+                job.digits[chunk.collection, key] = digit.id
                 yield "succeeded"
 
     def _receipts(self, asked: wire.Receipts) -> Reply:
@@ -368,17 +373,20 @@ class Memory(Connection):
     def _vectors(self, asked: wire.ListVectors) -> Reply:
         found = [digit for digit in self._all(asked.collection) if digit.id > asked.after]
         page = found[: asked.limit]
-        vectors = np.array([digit.vector for digit in page], "<f4")
         return {
-            "tower": TOWER,
+            **_with_vectors(page),
             "looked_at": len(page),
             "after": page[-1].id if len(found) > len(page) else None,
             "total": min(len(found), asked.count) if asked.count else None,
-            "keys": [digit.key for digit in page],
-            "collections": [digit.collection for digit in page],
-            "labels": [digit.label for digit in page],
-            "vectors": vectors.tobytes(),
         }
+
+    def _vectors_of_keys(self, asked: wire.GetVectors) -> Reply:
+        found = (self._digits.get((asked.collection, key)) for key in asked.keys)
+        return _with_vectors([digit for digit in found if digit is not None])
+
+    def _vectors_of_job(self, asked: wire.VectorsOfJob) -> Reply:
+        found = ((self._digits.get(place), id) for place, id in self._job(asked.job).digits.items())
+        return {**_with_vectors([digit for digit, id in found if digit is not None and digit.id == id]), "after": None}
 
     def _towers(self, asked: wire.ListTowers) -> Reply:
         tower = {
@@ -410,6 +418,16 @@ class FakeAsyncTwinvec(AsyncTwinvec):
     def __init__(self, *, memory: Memory | None = None) -> None:
         self.memory = Memory() if memory is None else memory
         super().__init__(connection=self.memory)
+
+
+def _with_vectors(digits: list[_Digit]) -> Reply:
+    return {
+        "tower": TOWER,
+        "keys": [digit.key for digit in digits],
+        "collections": [digit.collection for digit in digits],
+        "labels": [digit.label for digit in digits],
+        "vectors": np.array([digit.vector for digit in digits], "<f4").tobytes(),
+    }
 
 
 class _Refused(Exception):
