@@ -45,6 +45,8 @@ def scenario(tv: Twinvec, name: str) -> list[Any]:
     refused(lambda: tv.nearest(strokes.png(7), k=0))
     refused(lambda: tv.job("00000000-0000-0000-0000-000000000000"))
 
+    for vectors in (tv.vectors(["seven", "gone", "three"], collection=name), job.vectors()):
+        told += [(vectors.keys, vectors.vectors.shape, str(vectors.vectors.dtype))]
     told += [(each.key, each.label) for each in tv.digits(collection=name)]
     told += [each.key for each in tv.get_many(["seven", "gone", "three"], collection=name)]
     told += [len(tv.get("seven", collection=name).picture or b"")]

@@ -10,9 +10,10 @@ from typing import Any
 
 from twinvec_client.callback import Callback
 from twinvec_client.chunks import Attributes, JobOptions, Labels, chunks
-from twinvec_client.contract.limits import MAX_COLLECTION_CHARS, is_name
+from twinvec_client.contract.limits import MAX_COLLECTION_CHARS, MAX_PRIORITY, is_name
 from twinvec_client.delivery import new_job
 from twinvec_client.errors import InvalidRequest
+from twinvec_client.fields import read_integer
 
 
 def submit(
@@ -25,6 +26,7 @@ def submit(
     idempotency_key: str | None = None,
     normalise: bool = True,
     on_finish: Callback | None = None,
+    priority: int = 1,
     schema: str = "public",
 ) -> str:
     """Write a job's pictures into Twinvec's database, in the transaction that `connection` is in; the job's id.
@@ -50,6 +52,7 @@ def submit(
         attributes=attributes,
         normalise=normalise,
         callback=on_finish,
+        priority=read_integer("priority", priority, MAX_PRIORITY),
     )
     statement = f'INSERT INTO "{schema}".inbox (job, message) VALUES (%s::uuid, %s)'
     for chunk in chunks(pictures, options):

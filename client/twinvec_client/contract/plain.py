@@ -18,7 +18,14 @@ from msgspec import UNSET, Meta, UnsetType
 
 from twinvec_client.contract import answers
 from twinvec_client.contract.broker import KEY_PREFIX
-from twinvec_client.contract.limits import MAX_ATTRIBUTES_BYTES, MAX_CHUNK_ITEMS, MAX_K, MAX_NAME_CHARS, MAX_QUERIES
+from twinvec_client.contract.limits import (
+    MAX_ATTRIBUTES_BYTES,
+    MAX_CHUNK_ITEMS,
+    MAX_K,
+    MAX_NAME_CHARS,
+    MAX_PRIORITY,
+    MAX_QUERIES,
+)
 from twinvec_client.contract.messages import (
     ENCODED,
     MESSAGES,
@@ -38,11 +45,13 @@ from twinvec_client.contract.messages import (
     FindSuspects,
     Fingerprint,
     GetDigits,
+    GetVectors,
     Intake,
     Judge,
     Key,
     Label,
     ListCollections,
+    ListDead,
     ListDigits,
     ListJobs,
     ListJudgements,
@@ -50,8 +59,11 @@ from twinvec_client.contract.messages import (
     ListVectors,
     Message,
     Nearest,
+    ShowBackfill,
+    ShowSchedule,
     StatusOf,
     Vector,
+    VectorsOfJob,
     sentence,
 )
 from twinvec_client.contract.packing import pack
@@ -70,6 +82,8 @@ _FIRST: dict[
     FailuresOf: "job",
     DoubtfulOf: "job",
     GetDigits: "keys",
+    GetVectors: "keys",
+    VectorsOfJob: "job",
     Delete: "keys",
 }
 
@@ -112,8 +126,9 @@ class Embed(Request, frozen=True, kw_only=True):
 
     id: the sender's own for these pictures: sent again with the same ones it is the same job of the collection, and
     with others it is refused; null for the id of the Celery message. on_finish: a task that is called with the job's
-    status when the last picture is accounted for. resent: say so where it may have been sent before and was not
-    answered: the pictures are then decoded where they can harm nothing.
+    status when the last picture is accounted for. priority: of twice the priority it is embedded twice as fast. resent:
+    say so where it may have been sent before and was not answered: the pictures are then decoded where they can harm
+    nothing.
     """
 
     task = "twinvec.embed"
@@ -128,6 +143,7 @@ class Embed(Request, frozen=True, kw_only=True):
     collection: Collection = "default"
     normalise: bool = True
     on_finish: Callback | None = None
+    priority: Annotated[int, Meta(ge=1, le=MAX_PRIORITY)] = 1
     resent: bool = False
 
     def message(self, id: str) -> Message:
@@ -158,6 +174,7 @@ class Embed(Request, frozen=True, kw_only=True):
             "attributes": extra if any(extra) else None,
             "normalise": self.normalise,
             "callback": None if self.on_finish is None else self.on_finish.write(),
+            "priority": self.priority,
             "resent": self.resent,
             "digest": whole,
             "total": len(self.pictures),
@@ -262,6 +279,8 @@ _AS_THEY_ARE: tuple[type[Message], ...] = (
     FindSuspects,
     FindDuplicates,
     ListVectors,
+    GetVectors,
+    VectorsOfJob,
     ListDigits,
     GetDigits,
     ListCollections,
@@ -274,7 +293,10 @@ _AS_THEY_ARE: tuple[type[Message], ...] = (
     FailuresOf,
     DoubtfulOf,
     Cancel,
+    ListDead,
     ListTowers,
+    ShowSchedule,
+    ShowBackfill,
 )
 REQUESTS: tuple[type[Request], ...] = (Embed, PlainNearest, *map(_request, _AS_THEY_ARE))
 _BY_NAME = {(request.lane, request.task): request for request in REQUESTS}
