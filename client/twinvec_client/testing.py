@@ -71,7 +71,6 @@ class _Job:
     callback: dict[str, str] | None
     chunks: dict[int, bytes] = field(default_factory=dict)  # digests by seq
     failures: dict[tuple[str, str], Reply] = field(default_factory=dict)
-    keys: list[str] = field(default_factory=list)
     count: int | None = None  # of its chunks
     digits: dict[tuple[str, str], int] = field(default_factory=dict)  # ids by collection and key
 
@@ -158,7 +157,6 @@ class Memory(Connection):
         if job.begun_with != chunk.first or (job.count is not None and chunk.seq >= job.count):
             return {"digest": b""}
         job.chunks[chunk.seq] = chunk.digest
-        job.keys += chunk.keys
         stored = dict.fromkeys(("succeeded", "unchanged", "failed"), 0)
         for become in self._store(chunk, job):
             stored[become] += 1
@@ -458,16 +456,6 @@ def _read(picture: bytes) -> bytes:
 def _vector(pixels: bytes) -> np.ndarray[Any, Any]:
     vector: np.ndarray[Any, Any] = np.frombuffer(pixels, np.uint8) / 255 @ _PROJECTION
     return vector
-
-
-def _columns(digits: list[_Digit]) -> Reply:
-    return {
-        "tower": TOWER,
-        "keys": [digit.key for digit in digits],
-        "collections": [digit.collection for digit in digits],
-        "labels": [digit.label for digit in digits],
-        "vectors": np.array([digit.vector for digit in digits], "<f4").tobytes(),
-    }
 
 
 def _contains(held: Any, wanted: Any) -> bool:
