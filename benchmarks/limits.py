@@ -29,7 +29,7 @@ def copy_again(postgres: Postgres, meter: Meter, leases: list[Lease]) -> None:
     for name, key in (("digits", "id"), ("embeddings", "digit")):
         query = f"SELECT {', '.join(COLUMNS[name])} FROM {name} WHERE {key} BETWEEN {{}} AND {{}} ORDER BY {key}"
         tables[name] = [copied_out(postgres, query.format(*ids)) for ids in ranges]
-    postgres.execute("TRUNCATE digits, embeddings")
+    postgres.execute("TRUNCATE digits, embeddings, judgements")
     for name, rows in tables.items():
         settle(postgres)
         meter.each(f"copy_{name}_limit", partial(copy_in, postgres, f"{name} ({', '.join(COLUMNS[name])})"), rows)

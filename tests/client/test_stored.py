@@ -130,7 +130,7 @@ def test_a_deleted_digit_does_not_come_back(tv: Twinvec, runtime: Runtime, tower
     for tower in towers:
         keys = [each.key for each in nearest(runtime.transact, tower, vector(tower, 20), k=9).neighbours]
         assert "new" not in keys
-    send(runtime.transact, item("new", 20))  # whoever sends it again stores it again
+    send(runtime.transact, item("new", 20))  # sent again, it is stored again
     assert [each.key for each in tv.digits(collection="default")] == ["other", "new"]
 
 

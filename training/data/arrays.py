@@ -1,4 +1,4 @@
-"""Files of arrays, whoever wrote them, as sets of pictures with their labels: `.npz`, `.npy`, CSV and IDX.
+"""Files of arrays, of whatever program, as sets of pictures with their labels: `.npz`, `.npy`, CSV and IDX.
 
 The one reader of what is embedded and of what is learnt from. It must not know what either wants of a picture.
 """

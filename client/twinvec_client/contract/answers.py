@@ -418,7 +418,7 @@ class Schedule(_Record):
     """When towers are retrained by themselves, by the settings of the worker that answers.
 
     cron: five fields in UTC; None: never. next_at: ISO 8601. last_tower: the newest that the schedule has trained.
-    running: the job of the training that is under way, whoever started it.
+    running: the job of the training that is under way, however it was started.
     """
 
     cron: str | None

@@ -218,7 +218,7 @@ class Intake(Message, frozen=True, kw_only=True):
 class Express(Intake, frozen=True, kw_only=True):
     """All pictures of a small job, of at most 16 and 256 KiB: they wait for no bulk job.
 
-    Whoever sends it waits for the answer, which comes once the pictures are stored, and as a rule embedded. Where none
+    Its sender waits for the answer, which comes once the pictures are stored, and as a rule embedded. Where none
     comes, they are sent again as `Intake`.
     """
 
