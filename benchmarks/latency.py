@@ -1,4 +1,4 @@
-"""What bulk figures do not show: one picture on an idle system, many small jobs, and look-ups beside a bulk job.
+"""What bulk figures do not show: one picture, many small jobs, and pictures and look-ups beside a bulk job.
 
 python -m benchmarks.latency                 # prints the tables
 python -m benchmarks.latency --write         # and puts them in docs/performance.md
@@ -29,9 +29,15 @@ def main() -> None:
         with servers() as place:
             small[name] = alone("small_jobs", place=asdict(place), jobs=wanted.jobs, peer=servers is ledger)
         print(f"small jobs, {name}: done", flush=True)
+    with everything() as place:
+        beside = alone("beside", place=asdict(place), count=wanted.singles, bulk=wanted.bulk)
+    with everything() as place:
+        undisturbed = alone("twinvec", place=asdict(place), count=wanted.bulk, warm=1, png=False)["seconds"]
+    print("one picture beside a bulk job: done", flush=True)
     with everything("default") as place:  # an untrained tower's space is not flat, and search could leave nothing out
         asked = alone("lookups", place=asdict(place), stored=wanted.stored, bulk=wanted.bulk)
-    parts = [singles(single), small_jobs(small), lookups(asked), circumstances(load)]
+    pictures = one_beside(beside, wanted.bulk, wanted.bulk / undisturbed)
+    parts = [singles(single), small_jobs(small), pictures, lookups(asked), circumstances(load)]
     publish("latency", "\n\n".join(parts), write=wanted.write)
 
 
@@ -64,6 +70,18 @@ def small_jobs(runs: dict[str, dict[str, Any]]) -> str:
         rates = [f"{run[what] / run['seconds']:,.0f}" for what in ("jobs", "pictures")]
         rows.append([f"{run['jobs']} jobs, {name}", f"{run['seconds']:.2f}", *rates])
     return table(["jobs of 1 to 10 pictures, 4 threads", "seconds", "jobs/s", "pictures/s"], rows)
+
+
+def one_beside(run: dict[str, Any], bulk: int, undisturbed: float) -> str:
+    """One picture after the other beside a bulk job, whose rate without them is `undisturbed` images a second."""
+    idle = statistics.median(run["before"])
+    rows = [
+        [title, f"{len(run[when])}", *_milliseconds(run[when]), f"{statistics.median(run[when]) / idle:.2f}"]
+        for when, title in (("before", "idle, before"), ("during", "while the job runs"))
+    ]
+    rates = f"{run['rate']:,.0f} images/s, {undisturbed:,.0f} without them"
+    head = f"one picture beside a job of {bulk:,} ({rates}), until `wait` returns"
+    return table([head, "pictures", "median ms", "95th percentile", "longest", "of idle"], rows)
 
 
 def lookups(run: dict[str, Any]) -> str:
