@@ -62,7 +62,7 @@ soak: $(VENV)/.dev ## Run for an hour and kill a process a minute, and write to 
 
 pins: $(VENV)/.run ## Pin what pyproject.toml asks for; UPGRADE=1 takes newer releases
 	$(INSTALL) uv
-	$(PINS) $(EVERYWHERE) pyproject.toml -o requirements/run.txt
+	$(PINS) $(EVERYWHERE) --extra web pyproject.toml -o requirements/run.txt
 	$(PINS) $(EVERYWHERE) --group dev --constraints requirements/run.txt -o requirements/dev.txt
 	$(PINS) $(EVERYWHERE) --group bench --constraints requirements/run.txt --constraints requirements/dev.txt \
 		-o requirements/bench.txt
