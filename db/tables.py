@@ -15,6 +15,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    Computed,
     Date,
     DateTime,
     Dialect,
@@ -261,6 +262,7 @@ class Batch(Base):
     parent: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))
     state: Mapped[BatchState]
     digits: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))  # ids that are to be embedded
+    size: Mapped[int] = mapped_column(Computed("cardinality(digits)", persisted=True))  # how many these are
     digest: Mapped[bytes | None]  # of the chunk, as its sender computed it
     items: Mapped[int] = mapped_column(default=0)  # pictures of the chunk
     embedded: Mapped[int] = mapped_column(default=0)

@@ -88,7 +88,7 @@ def _batches(connection: Connection) -> Iterator[Finding]:
     """What workers fail at, again and again, and what they have given up."""
     failing = connection.execute(
         text("""
-            SELECT count(*) AS batches, sum(cardinality(digits)) AS digits, max(message) AS message
+            SELECT count(*) AS batches, sum(size) AS digits, max(message) AS message
             FROM batches WHERE state IN ('queued', 'leased') AND message IS NOT NULL
         """)
     ).one()

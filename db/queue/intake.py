@@ -357,7 +357,7 @@ def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000)
 def backlog(session: Session) -> int:
     """How many digits callers have sent that are not embedded yet."""
     query = (
-        select(func.coalesce(func.sum(func.cardinality(Batch.digits)), 0))
+        select(func.coalesce(func.sum(Batch.size), 0))
         .join(Job, Job.id == Batch.job)
         .where(Batch.state.in_(OPEN), Job.kind == JobKind.EMBED)
     )

@@ -17,7 +17,7 @@ from db.states import BatchState, JobKind
 from db.tables import Batch, Job, Tower
 from db.vectors.towers import is_maintained
 
-SMALL = 16  # digits of a batch that is claimed together with others
+SMALL = 16  # digits of a batch that is claimed together with others; so says the index `small_batches` as well
 TOGETHER = 256  # such batches at most
 AT_ONE_PACE = 3  # tries of a batch that fails with an exception, before the pauses between them grow
 LONGEST_PAUSE = 300  # seconds, and `pause` where that is longer
@@ -86,7 +86,7 @@ def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> 
         select(Batch.id)
         .join(Job, Job.id == Batch.job)
         .where(Batch.state == BatchState.QUEUED, Batch.attempt == 0, Batch.errors == 0, Job.kind == JobKind.EMBED)
-        .where(func.cardinality(Batch.digits) <= SMALL)
+        .where(Batch.size <= SMALL)
         .order_by(Batch.id)
         .limit(TOGETHER - 1)
         .with_for_update(of=Batch, skip_locked=True)

@@ -15,12 +15,22 @@ from sqlalchemy.orm import Session
 from db.bulk import fetch
 from db.states import JobKind
 
+# From job to job in the index: the time grows with the jobs that wait, not with their batches.
 _OLDEST = """
-    SELECT DISTINCT ON (batches.job) batches.job, batches.id, cardinality(digits),
-        coalesce((parameters ->> 'priority')::int, 1)
-    FROM batches JOIN jobs ON jobs.id = batches.job
-    WHERE state = 'queued' AND kind = %s AND (retry_at IS NULL OR retry_at <= now())
-    ORDER BY batches.job, batches.id
+    WITH RECURSIVE waiting AS (
+        (SELECT job FROM batches WHERE state = 'queued' ORDER BY job LIMIT 1)
+        UNION ALL
+        SELECT (SELECT job FROM batches WHERE state = 'queued' AND job > waiting.job ORDER BY job LIMIT 1)
+        FROM waiting WHERE waiting.job IS NOT NULL
+    )
+    SELECT jobs.id, oldest.id, size, coalesce((parameters ->> 'priority')::int, 1)
+    FROM waiting JOIN jobs ON jobs.id = waiting.job
+    CROSS JOIN LATERAL (
+        SELECT batches.id, size FROM batches
+        WHERE batches.job = waiting.job AND state = 'queued' AND (retry_at IS NULL OR retry_at <= now())
+        ORDER BY batches.id LIMIT 1
+    ) AS oldest
+    WHERE kind = %s
 """
 
 

@@ -76,7 +76,7 @@ def end_jobs(session: Session, tower: int, why: str) -> None:
             token=None,
             lease_until=None,
             finished_at=func.now(),
-            dropped=func.cardinality(Batch.digits),
+            dropped=Batch.size,
         )
     )
 
