@@ -20,14 +20,17 @@ POSTGRES = 14  # the oldest release that will do
 PGVECTOR = "0.8.4"  # older: a buffer overflow (CVE-2026-3172) and damage to HNSW indexes by vacuum
 CLOCKS_APART = 60.0  # seconds
 
-TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints")
+TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "learnt")
 WATCHED = ("canaries", "drift", "asked_queries")
 RIGHTS = {  # that a worker needs; docs/security.md grants them
     "SELECT": (*TABLES, *WATCHED, "inbox", "installation", "alembic_version"),
     "INSERT": (*TABLES, *WATCHED),
     "UPDATE": ("towers", "digits", "jobs", "batches", "failures", "judgements", "checkpoints", "drift", "inbox"),
     "UPDATE (label)": ("embeddings",),
-    "DELETE": ("digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "inbox", *WATCHED),
+    "DELETE": (
+        *("digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "learnt", "inbox"),
+        *WATCHED,
+    ),
     "USAGE": ("digits_id_seq", "judgements_id_seq"),
     "EXECUTE": ("create_partition(integer)", "drop_partition(integer)"),
 }

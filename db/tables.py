@@ -251,6 +251,15 @@ class Checkpoint(Base):
     state: Mapped[bytes | None] = mapped_column(deferred=True)  # as `training.fit.checkpoints` writes it, then
 
 
+class Learnt(Base):
+    """A stored digit, or one that was, and a tower that was trained on it."""
+
+    __tablename__ = "learnt"
+
+    digit: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    tower: Mapped[int] = mapped_column(ForeignKey("towers.id"), primary_key=True)
+
+
 class Batch(Base):
     """The unit of work."""
 

@@ -83,7 +83,9 @@ def delete_digits(request: Delete, runtime: Runtime) -> Reply:
     """Delete some; what went, and how many a search finds afterwards."""
     gone = runtime.transact_long(deleting.delete, request.collection, request.keys)
     left = runtime.transact(deleting.remaining, request.collection, request.keys)
-    return {**gone._asdict(), "left": left}
+    answer = {name: count for name, count in gone._asdict().items() if name != "learners"}
+    trainings = [str(job) for job in gone.learners.trainings]
+    return {**answer, "left": left, "towers": gone.learners.towers, "trainings": trainings}
 
 
 def _object(key: str, text: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cli.display.neighbours import glyph, shown_label
 from cli.display.terminal_digits import Captioned, sheet
 from cli.errors import CommandError
 from cli.options import Collection, Json
-from twinvec_client import StoredDigit
+from twinvec_client import Deleted, StoredDigit
 
 Keys = Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys of stored digits.", show_default=False)]
 Pictures = Annotated[bool, typer.Option("--pictures", help="Draw them.")]
@@ -82,7 +82,8 @@ def delete(
 ) -> None:
     """Delete digits: their pixels, vectors, judged pairs, and what failures kept of their pictures.
 
-    It cannot be undone. What is sent again is stored again. It is verified by a search afterwards.
+    It cannot be undone. What is sent again is stored again. It is verified by a search afterwards. Towers that were
+    trained on one of them are named: what they learnt goes with them alone.
 
     \b
     Example:
@@ -104,8 +105,23 @@ def delete(
             f"{gone.pictures:,} pictures of failures; a search finds {gone.left:,} of them",
             soft_wrap=True,
         )
+        if gone.towers or gone.trainings:
+            out.print(learnt(gone), soft_wrap=True)
     if gone.left:
         raise CommandError("some were stored again meanwhile: delete them again once nothing sends them any more")
+
+
+def learnt(gone: Deleted) -> str:
+    """What still knows what was deleted, and what to do."""
+    who = []
+    if gone.towers:
+        who.append(f"tower{'s' * (len(gone.towers) > 1)} {', '.join(map(str, gone.towers))}")
+    if gone.trainings:
+        who.append(f"the training {gone.trainings[0]} that is under way")
+    return (
+        f"{' and '.join(who)} learnt from some of them: `twinvec retrain` makes a tower that has not, "
+        f"`twinvec retire TOWER` drops one, and `twinvec cancel JOB` ends a training"
+    )
 
 
 def show(found: Sequence[StoredDigit], *, pictures: bool, json: bool) -> None:

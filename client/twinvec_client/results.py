@@ -83,7 +83,8 @@ class Deleted:
     """What a deletion came to: digits that are gone, their vectors under all towers, pictures that failures had kept.
 
     left: how many of them a search found afterwards, counted up to 1,000: they were stored again meanwhile. judgements:
-    of pairs with one of them, which went as well.
+    of pairs with one of them, which went as well. towers: ids of those that were trained on one of them, whose files
+    are kept: they still know what they learnt. trainings: ids of the jobs under way that learn from one.
     """
 
     digits: int
@@ -91,14 +92,24 @@ class Deleted:
     pictures: int
     left: int
     judgements: int = 0
+    towers: tuple[int, ...] = ()
+    trainings: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Deleted:
-        return cls(**{field.name: answer[field.name] for field in fields(cls) if field.name in answer})
+        known: dict[str, Any] = {field.name: answer[field.name] for field in fields(cls) if field.name in answer}
+        return cls(**known | {name: tuple(known[name]) for name in ("towers", "trainings") if name in known})
 
     def __add__(self, more: Deleted) -> Deleted:
-        sums = [getattr(self, field.name) + getattr(more, field.name) for field in fields(self)]
-        return Deleted(*sums)
+        return Deleted(
+            digits=self.digits + more.digits,
+            vectors=self.vectors + more.vectors,
+            pictures=self.pictures + more.pictures,
+            left=self.left + more.left,
+            judgements=self.judgements + more.judgements,
+            towers=tuple(sorted({*self.towers, *more.towers})),
+            trainings=tuple(sorted({*self.trainings, *more.trainings})),
+        )
 
 
 @dataclass(frozen=True)

@@ -329,7 +329,7 @@ class Memory(Connection):
                 if row["picture"] is not None and (asked.keys is None or row["key"] in asked.keys):
                     row["picture"], pictures = None, pictures + 1
         counts = {"digits": len(gone), "vectors": len(gone), "judgements": judgements}
-        return {**counts, "pictures": pictures, "left": 0}
+        return {**counts, "pictures": pictures, "left": 0, "towers": [], "trainings": []}
 
     def _forget(self, digit: _Digit) -> int:
         """How many judgements went with it."""

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from db import judgements, locks
 from db.bulk import cursor, fetch
+from db.learnt import Learners, learners
 from db.queue.failures import fail, waiting_for
 from db.tables import Digit, Embedding
 from db.vectors import embeddings
@@ -22,12 +23,16 @@ AT_ONCE = 1_000  # digits that are deleted in one transaction: the workers that 
 
 
 class Deleted(NamedTuple):
-    """What went. vectors: under all towers. pictures: that failures had kept. judgements: of pairs with one of them."""
+    """What went. vectors: under all towers. pictures: that failures had kept. judgements: of pairs with one of them.
+
+    learners: what has learnt from one of them before.
+    """
 
     digits: int
     vectors: int
     pictures: int
     judgements: int
+    learners: Learners
 
 
 def delete(session: Session, collection: str, keys: Sequence[str] | None) -> Deleted:
@@ -44,6 +49,7 @@ def delete(session: Session, collection: str, keys: Sequence[str] | None) -> Del
     ids, found = [row.id for row in rows], [row.key for row in rows]
     vectors = session.execute(select(func.count()).where(Embedding.digit == func.any(ids))).scalar_one() if ids else 0
     judged = judgements.of_digits(session, ids) if ids else 0
+    learnt = learners(session, ids) if ids else Learners([], [])
     if ids:
         locks.remove_digits(session)
         for job, lost in sorted(waiting_for(session, ids).items()):
@@ -51,7 +57,7 @@ def delete(session: Session, collection: str, keys: Sequence[str] | None) -> Del
         embeddings.delete_vectors(session, ids)
         session.execute(remove(Digit).where(Digit.id == func.any(ids)))
     pictures = _forget_pictures(session, collection, found if keys is None else keys, whole=keys is None and not ids)
-    return Deleted(len(ids), vectors, pictures, judged)
+    return Deleted(len(ids), vectors, pictures, judged, learnt)
 
 
 def remaining(session: Session, collection: str, keys: Sequence[str] | None) -> int:

@@ -14,6 +14,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from db import learnt
 from db.errors import LeaseLost, TrainingRunning
 from db.queue.leases import Lease, held
 from db.states import BatchState, JobKind, TowerStatus
@@ -143,10 +144,14 @@ def _require(session: Session, lease: Lease) -> None:
 
 
 def made(session: Session, id: uuid.UUID, outcome: dict[str, Any]) -> None:
-    """Note the tower that a training has made. It ends with that, unless it is to promote one that is a candidate."""
+    """Note the tower that a training has made, and what it learnt from.
+
+    It ends with that, unless it is to promote one that is a candidate.
+    """
     parameters = session.execute(
         update(Job).where(Job.id == id, Job.ended_at.is_(None)).values(outcome=outcome).returning(Job.parameters)
     ).scalar()
+    learnt.note(session, outcome["tower"], id)
     forget(session, id)
     if not (parameters or {}).get("promotes") or outcome["status"] != TowerStatus.CANDIDATE:
         end(session, id, outcome=outcome)

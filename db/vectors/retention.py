@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Interval, cast, func, select, update
+from sqlalchemy import Interval, cast, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from db.states import DROPPED
-from db.tables import Tower
+from db.tables import Learnt, Tower
 
 
 def prune_files(session: Session, *, days: float) -> list[int]:
     """Delete the files of towers that were retired or rejected so many days ago, a few at a time; whose.
 
-    The rest of a tower stays: its fingerprint, metrics and history. `db.vectors.lifecycle.register` brings the file
-    back with the same weights.
+    What they learnt from is forgotten. The rest of a tower stays: its fingerprint, metrics and history.
+    `db.vectors.lifecycle.register` brings the file back with the same weights.
     """
     old = (
         select(Tower.id)
@@ -25,4 +25,5 @@ def prune_files(session: Session, *, days: float) -> list[int]:
     )
     towers = list(session.execute(old).scalars())
     session.execute(update(Tower).where(Tower.id.in_(towers)).values(file=None))
+    session.execute(delete(Learnt).where(Learnt.tower.in_(towers)))
     return towers

@@ -26,7 +26,7 @@ from tests.security.documented import statements
 from twinvec_client import submit
 from twinvec_client.contract.messages import Intake
 
-LEDGER = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints")
+LEDGER = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "learnt")
 TABLES = (*LEDGER, *WATCHED, "inbox", "installation", "alembic_version")
 
 

@@ -548,13 +548,17 @@ class Annotated(TypedDict):
 
 class Deleted(TypedDict):
     """digits: that are gone. vectors: of them, under all towers. pictures: that failures had kept. judgements: of pairs
-    with one of them. left: how many of the keys or of the collection are stored afterwards, counted up to 1,000."""
+    with one of them. left: how many of the keys or of the collection are stored afterwards, counted up to 1,000.
+    towers: ids of those that were trained on one of them, and whose file is kept. trainings: jobs under way that learn
+    from one."""
 
     digits: int
     vectors: int
     pictures: int
     judgements: int
     left: int
+    towers: list[int]
+    trainings: list[str]
 
 
 class Judged(TypedDict):

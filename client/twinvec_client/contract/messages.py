@@ -542,7 +542,8 @@ class Delete(Message, frozen=True, kw_only=True):
 
     With a digit go its vectors under every tower, the judgements of its pairs and what failures had kept of its
     picture, in one transaction. A job that waits for it lists it as `deleted`. What is sent again afterwards is stored
-    again.
+    again. The towers that were trained on one are named, and a training under way: what they learnt goes with them
+    alone.
     """
 
     task = "twinvec.delete"
