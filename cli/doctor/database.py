@@ -55,6 +55,7 @@ def database(connection: Connection, processes: int) -> Iterator[Finding]:
         yield Finding("tables", OK, "up to date")
         yield _tower(connection)
         yield from _batches(connection)
+        yield from _inbox(connection)
         yield from _callbacks(connection)
     else:
         yield Finding("tables", PROBLEM, "of another version", "run `twinvec migrate`")
@@ -99,6 +100,27 @@ def _batches(connection: Connection) -> Iterator[Finding]:
     if dead:
         advice = "list them with `twinvec dead`, and try them again with `twinvec requeue`"
         yield Finding("batches", WARNING, f"{dead:,} dead: they are not tried any more", advice)
+
+
+def _inbox(connection: Connection) -> Iterator[Finding]:
+    """Chunks that applications left in the database: those that nobody takes in, and those that are none."""
+    left = connection.execute(
+        text("""
+            SELECT count(*) FILTER (WHERE refused IS NOT NULL) AS refused,
+                min(job::text) FILTER (WHERE refused IS NOT NULL) AS job,
+                min(refused) AS why,
+                count(*) FILTER (WHERE refused IS NULL AND created_at < now() - interval '2 minutes') AS waiting,
+                coalesce(bool_or(taken_until > now()), false) AS taken
+            FROM inbox
+        """)
+    ).one()
+    if left.waiting and not left.taken:
+        found = f"{left.waiting:,} chunks that applications left in the database wait, and none is being taken in"
+        yield Finding("inbox", PROBLEM, found, "start a worker on the lane `intake`, or look in its log")
+    if left.refused:
+        found = f"chunks of applications: {left.refused:,} refused, as of job {left.job}: {left.why}"
+        advice = "mend their sender; then drop them: DELETE FROM inbox WHERE refused IS NOT NULL"
+        yield Finding("inbox", WARNING, found, advice)
 
 
 def _callbacks(connection: Connection) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, insert, text, update
 from cli.doctor import database, lanes, machine, storage
 from cli.doctor.broker import broker as check_broker
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
-from db.queue import callbacks
+from db.queue import callbacks, inbox
 from db.queue.failures import FailedItem
 from db.queue.leases import give_back
 from db.tables import Job, Tower
@@ -210,6 +210,23 @@ def test_batches_that_fail_and_batches_that_are_dead_are_told_of(ledger: Ledger,
     assert again is not None
     finish(ledger, again)
     assert of("batches", of_database(database_url)) == [dead]
+
+
+def test_chunks_that_applications_left_are_told_of_where_none_is_taken_in_and_where_some_were_refused(
+    ledger: Ledger, database_url: str
+) -> None:
+    job = uuid.uuid4()
+    row = "INSERT INTO inbox (job, message, created_at) VALUES (:job, '', now() - interval '3 minutes')"
+    for _ in range(2):
+        ledger(lambda session: session.execute(text(row), {"job": job}))
+    (waiting,) = of("inbox", of_database(database_url))
+    assert (waiting.level, waiting.found.partition(" ")[0]) == (PROBLEM, "2")
+    taken = ledger(inbox.take, seconds=60)
+    assert taken is not None
+    assert not of("inbox", of_database(database_url))
+    ledger(inbox.refuse, taken.id, "it is empty")
+    (refused,) = [found for found in of("inbox", of_database(database_url)) if found.level == WARNING]
+    assert refused.found == f"chunks of applications: 1 refused, as of job {job}: it is empty"
 
 
 @pytest.mark.parametrize("since", ["waits", "was to be tried again"])
