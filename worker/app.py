@@ -6,14 +6,15 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from celery.signals import after_setup_logger, worker_process_init, worker_ready
+from celery.signals import after_setup_logger, worker_process_init, worker_ready, worker_shutdown
 
 from db.errors import first_line
 from twinvec_client.contract.application import ExplicitApplication
-from worker import transport
+from worker import roster, transport
 from worker.runfile import loading_file
 from worker.runtime import runtime
 from worker.settings import Settings
@@ -37,6 +38,7 @@ app = ExplicitApplication(
         "tasks.vectors",
         "tasks.judgements",
         "tasks.jobs",
+        "tasks.overview",
         "tasks.lifecycle",
         "tasks.towers",
         "tasks.plain",
@@ -58,8 +60,19 @@ def quieten(**_: Any) -> None:
 
 @worker_ready.connect
 def begin_to_listen(sender: Any, **_: Any) -> None:
-    """Start the watchdog of the worker's consumer."""
-    watch_consumer(Settings(), sorted(sender.app.amqp.queues.consume_from))
+    """Start the watchdog of the worker's consumer, which also says what runs here."""
+    lanes = sorted(sender.app.amqp.queues.consume_from)
+    pool = partial(_pool_processes, sender.pool)
+    ended = watch_consumer(Settings(), lanes, partial(roster.describe, sender.hostname, lanes, pool))
+    worker_shutdown.connect(lambda **_: ended.set(), weak=False)
+
+
+def _pool_processes(pool: Any) -> list[int]:
+    """Their ids; none while they are being replaced."""
+    try:
+        return [process.pid for process in pool._pool._pool if process.pid]
+    except (AttributeError, TypeError):
+        return []
 
 
 @worker_process_init.connect

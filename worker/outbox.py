@@ -18,7 +18,9 @@ from worker.app import app
 
 log = logging.getLogger(__name__)
 
-_MESSAGES = {
+MESSAGES: dict[
+    JobKind, type[EmbedBatch | BackfillBatch | TrainBatch | JudgeBatch]
+] = {  # that name a batch, by the kind of its job
     JobKind.EMBED: EmbedBatch,
     JobKind.BACKFILL: BackfillBatch,
     JobKind.TRAIN: TrainBatch,
@@ -29,7 +31,7 @@ _MESSAGES = {
 def publish(batches: Iterable[tuple[int, JobKind]]) -> None:
     """Send a message for each batch (id, kind). What could not be published is published again by the sweep."""
     for batch, kind in batches:
-        message = _MESSAGES[kind](batch=batch)
+        message = MESSAGES[kind](batch=batch)
         try:
             app.send_task(message.task, kwargs=message.write(), queue=message.lane, ignore_result=True)
         except (OperationalError, RedisError) as error:
@@ -52,4 +54,4 @@ def depths() -> dict[JobKind, int]:
     """How many messages wait in the broker, by kind. Raises kombu's OperationalError, redis's RedisError."""
     with app.connection_for_write() as connection:
         channel: Any = connection.default_channel
-        return {kind: channel._size(message.lane) for kind, message in _MESSAGES.items()}
+        return {kind: channel._size(message.lane) for kind, message in MESSAGES.items()}

@@ -19,7 +19,7 @@ import redis
 from celery.worker import state
 
 from twinvec_client.contract.broker import key_prefix
-from worker import installation
+from worker import installation, roster
 from worker.broker import connect_broker
 from worker.settings import Settings
 
@@ -50,11 +50,13 @@ class StallDetector:
         return self._silent >= LOOKS
 
 
-def watch_consumer(settings: Settings, lanes: Sequence[str]) -> threading.Event:
+def watch_consumer(
+    settings: Settings, lanes: Sequence[str], describe: Callable[[], roster.Note] | None = None
+) -> threading.Event:
     """Check every few seconds, from a thread, and mark the lanes as consumed; exit if the consumer has stalled, or
     consumes another installation's lanes.
 
-    Setting what is returned ends the watch.
+    describe: what is noted of this worker each time; None for nothing. Setting what is returned ends the watch.
     """
     server = connect_broker(settings.guarded_broker(), socket_timeout=5, socket_connect_timeout=3)
     keys = key_prefix(settings.lane_prefix())
@@ -70,6 +72,8 @@ def watch_consumer(settings: Settings, lanes: Sequence[str]) -> threading.Event:
             check_owner(server, settings)
             for lane in lanes:
                 server.set(f"{keys}{LISTENING}{lane}", 1, ex=int(4 * EVERY))
+            if describe is not None:
+                roster.write(server, describe(), keys)
 
     detector = StallDetector(
         waiting, busy=lambda: bool(state.reserved_requests), done=lambda: sum(state.total_count.values())
@@ -86,6 +90,9 @@ def watch_consumer(settings: Settings, lanes: Sequence[str]) -> threading.Event:
                 )
                 os._exit(STALLED)
             announce()
+        if describe is not None:
+            with suppress(redis.RedisError):
+                roster.leave(server, keys)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
     return ended

@@ -46,11 +46,14 @@ from twinvec_client.results import (
     Failure,
     JobStatus,
     Judgement,
+    Lane,
     Map,
     MapPoint,
     Match,
     Neighbour,
+    Overview,
     PairToJudge,
+    Pause,
     RetrainingStage,
     Schedule,
     StoredDigit,
@@ -60,6 +63,7 @@ from twinvec_client.results import (
     TowerChange,
     TrainingOutcome,
     TrainingProgress,
+    Worker,
 )
 from twinvec_client.transaction import submit
 from twinvec_client.vectors import Vectors
@@ -89,6 +93,7 @@ __all__ = [
     "InvalidRequest",
     "JobStatus",
     "Judgement",
+    "Lane",
     "Map",
     "MapPoint",
     "Match",
@@ -101,7 +106,9 @@ __all__ = [
     "NotRescuable",
     "NotRetirable",
     "OtherInstallation",
+    "Overview",
     "PairToJudge",
+    "Pause",
     "PictureRefused",
     "PicturesLost",
     "RetrainingStage",
@@ -124,6 +131,7 @@ __all__ = [
     "UnknownKey",
     "UnknownTower",
     "Vectors",
+    "Worker",
     "WorkerError",
     "submit",
 ]

@@ -32,6 +32,7 @@ from twinvec_client.results import (
     JobStatus,
     Judgement,
     Map,
+    Overview,
     PairToJudge,
     Schedule,
     StoredDigit,
@@ -386,6 +387,10 @@ class AsyncTwinvec:
     @mirrors(Twinvec.jobs)
     async def jobs(self, *, limit: int = 20) -> list[JobStatus]:
         return await self._run(lambda tv: tv.jobs(limit=limit))
+
+    @mirrors(Twinvec.overview)
+    async def overview(self, *, jobs: int = 10) -> Overview:
+        return await self._run(lambda tv: tv.overview(jobs=jobs))
 
     @mirrors(Twinvec.dead_batches)
     async def dead_batches(self, *, limit: int = 100) -> list[DeadBatch]:

@@ -46,6 +46,7 @@ from twinvec_client.contract.messages import (
     Retrain,
     RollBack,
     ShowBackfill,
+    ShowOverview,
     ShowSchedule,
     StartTraining,
     StatusOf,
@@ -66,6 +67,7 @@ from twinvec_client.results import (
     JobStatus,
     Judgement,
     Map,
+    Overview,
     PairToJudge,
     Schedule,
     StoredDigit,
@@ -537,6 +539,14 @@ class Twinvec:
     def jobs(self, *, limit: int = 20) -> list[JobStatus]:
         """The latest jobs, newest first."""
         return [JobStatus.read(job) for job in self._connection.ask(ListJobs(limit=limit))["jobs"]]
+
+    def overview(self, *, jobs: int = 10) -> Overview:
+        """What goes on: lanes and how much waits on each, workers and what they are at, the newest jobs and all those
+        under way, the backlog and the rate. It is cheap enough to be asked every second.
+
+        jobs: how many of the newest to list, beside those under way.
+        """
+        return Overview.read(self._connection.ask(ShowOverview(jobs=jobs)))
 
     def dead_batches(self, *, limit: int = 100) -> list[DeadBatch]:
         """The batches that are not tried any more, newest first. What they hold is stored, and listed as failed."""

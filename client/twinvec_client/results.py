@@ -18,8 +18,11 @@ from twinvec_client.contract.answers import (
     Failure,
     JobStatus,
     Judgement,
+    Lane,
     Match,
     Neighbour,
+    Overview,
+    Pause,
     RetrainingStage,
     Schedule,
     StoredDigit,
@@ -27,6 +30,7 @@ from twinvec_client.contract.answers import (
     Tower,
     TowerChange,
     TrainingProgress,
+    Worker,
 )
 from twinvec_client.contract.states import JobState, TowerStatus
 
@@ -45,11 +49,14 @@ __all__ = [
     "Failure",
     "JobStatus",
     "Judgement",
+    "Lane",
     "Map",
     "MapPoint",
     "Match",
     "Neighbour",
+    "Overview",
     "PairToJudge",
+    "Pause",
     "RetrainingStage",
     "Schedule",
     "StoredDigit",
@@ -59,6 +66,7 @@ __all__ = [
     "TowerChange",
     "TrainingOutcome",
     "TrainingProgress",
+    "Worker",
 ]
 
 

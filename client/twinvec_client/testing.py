@@ -26,6 +26,7 @@ from twinvec_client.client import Twinvec
 from twinvec_client.connection import Connection
 from twinvec_client.contract import messages as wire
 from twinvec_client.contract.answers import JobStatus
+from twinvec_client.contract.broker import LANES
 from twinvec_client.contract.limits import DIMENSIONS, GLYPH_BYTES, SIDE
 from twinvec_client.contract.packing import unpack
 from twinvec_client.errors import InvalidRequest, PictureRefused, TowerNotLive, TwinvecError, UnknownJob, UnknownKey
@@ -95,6 +96,7 @@ class Memory(Connection):
             wire.Receipts: self._receipts,
             wire.StatusOf: lambda asked: asdict(self._job(asked.job).status),
             wire.ListJobs: lambda asked: {"jobs": [asdict(job.status) for job in self._newest()[: asked.limit]]},
+            wire.ShowOverview: self._overview,
             wire.FailuresOf: self._failures_of,
             wire.DoubtfulOf: self._doubtful_of,
             wire.Cancel: lambda asked: asdict(self._job(asked.job).status),
@@ -226,6 +228,19 @@ class Memory(Connection):
 
     def _newest(self) -> list[_Job]:
         return list(reversed(self._jobs.values()))
+
+    def _overview(self, asked: wire.ShowOverview) -> Reply:
+        """Lanes on which nothing waits, and no worker: what is sent is done at once."""
+        idle = {"waiting": 0, "queued": None, "running": None, "rate": None, "oldest_wait": None, "listening": True}
+        return {
+            "at": _now(),
+            "live_tower": TOWER,
+            "backlog": 0,
+            "rate": 0.0,
+            "lanes": [{"name": lane, **idle} for lane in LANES],
+            "workers": [],
+            "jobs": [asdict(job.status) for job in self._newest()[: asked.jobs]],
+        }
 
     def _failures_of(self, asked: wire.FailuresOf) -> Reply:
         rows = sorted(self._job(asked.job).failures.values(), key=lambda row: (row["key"], row["reason"]))

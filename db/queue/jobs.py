@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, case, func, select
+from sqlalchemy import ColumnElement, Integer, Select, case, func, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
@@ -62,6 +62,11 @@ def status(session: Session, id: uuid.UUID) -> JobStatus:
 def latest(session: Session, *, limit: int) -> list[JobStatus]:
     """The newest jobs, newest first."""
     return _statuses(session, Job.created_at.isnot(None), limit=limit)
+
+
+def among(session: Session, ids: Select[uuid.UUID], *, limit: int) -> list[JobStatus]:
+    """The newest of the jobs whose ids a query gives, newest first."""
+    return _statuses(session, Job.id.in_(ids), limit=limit)
 
 
 def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> list[JobStatus]:

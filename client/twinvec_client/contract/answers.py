@@ -429,6 +429,81 @@ class Schedule(_Record):
     running: str | None
 
 
+@dataclass(frozen=True)
+class Pause(_Record):
+    """Work that is held back until it is resumed: by whom, since when (ISO 8601), and why, where that was said."""
+
+    by: str
+    at: str
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Lane(_Record):
+    """A kind of work, and what of it waits.
+
+    waiting: messages in the broker. queued, running: batches in the ledger that wait and that are worked on; of
+    `intake`, what applications have left in the database waits; None of a lane whose work is messages alone. rate:
+    digits a second over the last minute, of `embed` and `backfill`. oldest_wait: seconds that the oldest waits which
+    waits for nothing but a worker; None where none does. listening: whether a worker reads the lane.
+    """
+
+    name: str
+    waiting: int
+    queued: int | None
+    running: int | None
+    rate: float | None
+    oldest_wait: float | None
+    listening: bool
+    paused: Pause | None = None
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        return super().read({**answer, "paused": _pause(answer)})
+
+
+@dataclass(frozen=True)
+class Worker(_Record):
+    """A process that takes messages, and those of its pool.
+
+    since: its start, ISO 8601. seen: seconds since it said that it runs, which it does every 2 s. doing: the task, and
+    the batch and job; None while it waits. memory: bytes, resident, of all its processes.
+    """
+
+    name: str
+    host: str
+    process: int
+    lanes: list[str]
+    since: str
+    seen: float
+    doing: str | None
+    memory: int
+
+
+@dataclass(frozen=True)
+class Overview(_Record):
+    """What goes on in an installation at one moment.
+
+    at: by the database's clock, ISO 8601. live_tower: the fingerprint of the live tower; None where none is. backlog:
+    digits that were accepted and are not embedded yet. rate: of those, embedded a second over the last minute. jobs:
+    the newest, and all that are under way (50 at most), newest first.
+    """
+
+    at: str
+    live_tower: str | None
+    backlog: int
+    rate: float
+    lanes: list[Lane]
+    workers: list[Worker]
+    jobs: list[JobStatus]
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        parts = {"lanes": Lane, "workers": Worker, "jobs": JobStatus}
+        read = {name: [part.read(each) for each in answer[name]] for name, part in parts.items()}  # type: ignore[attr-defined]
+        return super().read({**answer, **read})
+
+
 class Accepted(TypedDict):
     """The digest that a chunk stands in SQL with: its own, or that of the chunk that came before under its seq."""
 
@@ -608,6 +683,11 @@ class Refusal(TypedDict):
 
 def _neighbours(found: list[dict[str, Any]]) -> list[Neighbour]:
     return [Neighbour.read(neighbour) for neighbour in found]
+
+
+def _pause(answer: dict[str, Any]) -> Pause | None:
+    paused = answer.get("paused")
+    return None if paused is None else Pause.read(paused)
 
 
 def _object(text: str | None) -> dict[str, Any] | None:

@@ -623,6 +623,16 @@ class ListJobs(Message, frozen=True, kw_only=True):
     limit: PageSize
 
 
+class ShowOverview(Message, frozen=True, kw_only=True):
+    """What goes on: lanes, workers, the newest jobs and those under way."""
+
+    task = "twinvec.overview"
+    lane = "control"
+    answer = answers.Overview
+
+    jobs: PageSize
+
+
 class FailuresOf(Message, frozen=True, kw_only=True):
     """One page of a job's failures, by key, after the key `after`; with what was sent, if `pictures`.
 
@@ -858,6 +868,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Receipts,
     StatusOf,
     ListJobs,
+    ShowOverview,
     FailuresOf,
     DoubtfulOf,
     Cancel,
