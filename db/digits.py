@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, true, update
 from sqlalchemy.orm import Session
 
 from db import locks
@@ -47,7 +47,7 @@ def doubt(session: Session, ids: Sequence[int]) -> None:
 
 def doubtful_of(session: Session, job: uuid.UUID, *, after: str, limit: int) -> list[Digit]:
     """The stored digits that a job brought and that look like none, by key, after a key."""
-    query = select(Digit).where(Digit.job == job, Digit.doubtful.is_(True), Digit.key > after).order_by(Digit.key)
+    query = select(Digit).where(Digit.job == job, Digit.doubtful == true(), Digit.key > after).order_by(Digit.key)
     return list(session.execute(query.limit(limit)).scalars())
 
 

@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, case, func, select
+from sqlalchemy import ColumnElement, Integer, Select, case, func, select, true
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
@@ -86,7 +86,7 @@ def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> li
             total(Batch.dropped).label("dropped"),
             func.count(Batch.seq).label("chunks_accepted"),
             select(func.count())
-            .where(Digit.job == Job.id, Digit.doubtful.is_(True))
+            .where(Digit.job == Job.id, Digit.doubtful == true())  # `IS TRUE` would not find the index
             .correlate(Job)
             .scalar_subquery()
             .label("doubtful"),
