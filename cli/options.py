@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -17,6 +18,11 @@ Normalise = Annotated[
     bool, typer.Option("--normalise/--no-normalise", help="Make MNIST-like digits of pictures, or only resize them.")
 ]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, its first characters (4 or more), or `last`.")]
+AnyJob = Annotated[
+    str | None,
+    typer.Argument(metavar="[JOB]", help="One job: its id, its first characters (4 or more), or `last`."),
+]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="Not longer ago than this: 90s, 15m, 2h or 3d.")]
 TowerId = Annotated[
     str,
     typer.Argument(metavar="TOWER", help="The tower's id, the start of its fingerprint (4 or more), or `last`."),
@@ -28,6 +34,14 @@ LookedAt = Annotated[
     int,
     typer.Option("--most", min=1, max=10_000_000, help="How many digits to look at, in the order they were stored."),
 ]
+
+
+def seconds_of(time: str) -> float:
+    """Of `90s`, `15m`, `2h` or `3d`; a number alone is seconds. Raises CommandError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", time.strip())
+    if found is None:
+        raise CommandError(f"{time!r:.40} is not a time: write 90s, 15m, 2h or 3d", USAGE)
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def lane_names(joined: str) -> list[str]:

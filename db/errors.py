@@ -41,6 +41,10 @@ class UnknownBatch(LedgerError):
     """No dead batch has this id."""
 
 
+class NotPausable(LedgerError):
+    """The job has ended: there is nothing left to hold back."""
+
+
 class NotRescuable(LedgerError):
     """This dead batch cannot be requeued."""
 

@@ -22,13 +22,18 @@ CLOCKS_APART = 60.0  # seconds
 
 TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "learnt")
 WATCHED = ("canaries", "drift", "asked_queries")
+STEERED = ("lane_pauses", "actions")
 RIGHTS = {  # that a worker needs; docs/security.md grants them
-    "SELECT": (*TABLES, *WATCHED, "inbox", "installation", "alembic_version"),
-    "INSERT": (*TABLES, *WATCHED),
-    "UPDATE": ("towers", "digits", "jobs", "batches", "failures", "judgements", "checkpoints", "drift", "inbox"),
+    "SELECT": (*TABLES, *WATCHED, *STEERED, "inbox", "installation", "alembic_version"),
+    "INSERT": (*TABLES, *WATCHED, *STEERED),
+    "UPDATE": (
+        *("towers", "digits", "jobs", "batches", "failures", "judgements", "checkpoints", "drift", "inbox"),
+        *STEERED,
+    ),
     "UPDATE (label)": ("embeddings",),
     "DELETE": (
         *("digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "learnt", "inbox"),
+        "actions",
         *WATCHED,
     ),
     "USAGE": ("digits_id_seq", "judgements_id_seq"),

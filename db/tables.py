@@ -228,12 +228,43 @@ class Job(Base):
     ended_at: Mapped[datetime | None]  # of a training or a backfill; an embed job ends with its last batch. A
     # training that is to promote its tower ends when that is live or rejected
     abandoned_at: Mapped[datetime | None]  # when it ended because no chunk came any more
+    paused_by: Mapped[str | None]  # who holds its batches back
+    paused_at: Mapped[datetime | None]
+    paused_because: Mapped[str | None]
     called_back_at: Mapped[datetime | None]  # when the callback was called
     callback_errors: Mapped[int] = mapped_column(default=0)  # how often its call failed since the job ended
     callback_message: Mapped[str | None]  # with what it failed last
     callback_retry_at: Mapped[datetime | None]  # it is not called before
     callback_given_up_at: Mapped[datetime | None]  # from then on it is not called
     pruned_at: Mapped[datetime | None]  # from then on no job has this id; what is left of it is being deleted
+
+
+class LanePause(Base):
+    """The last pause of a lane; over, where `resumed_at` is set."""
+
+    __tablename__ = "lane_pauses"
+
+    lane: Mapped[str] = mapped_column(primary_key=True)
+    paused_by: Mapped[str]
+    paused_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    why: Mapped[str | None]
+    upto: Mapped[int | None] = mapped_column(BigInteger)  # a lane that drains: batches above it are held, no others
+    resumed_by: Mapped[str | None]
+    resumed_at: Mapped[datetime | None]
+
+
+class Action(Base):
+    """Who asked for what."""
+
+    __tablename__ = "actions"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    by: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str]
+    details: Mapped[dict[str, Any] | None]
+    times: Mapped[int] = mapped_column(default=1)  # that it was asked for, one right after the other
 
 
 class Checkpoint(Base):

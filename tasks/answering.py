@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from db.errors import (
     NotEmbedded,
     NoTower,
+    NotPausable,
     NotPromotable,
     NotRescuable,
     NotRetirable,
@@ -34,6 +35,7 @@ P = ParamSpec("P")
 _REFUSALS = (
     NoTower,
     NotEmbedded,
+    NotPausable,
     NotPromotable,
     NotRescuable,
     NotRetirable,

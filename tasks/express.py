@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import first_line
+from db.queue import pauses
 from tasks import joining
 from tasks.answering import Reply, refusal
 from tasks.embed import embed
@@ -29,6 +30,11 @@ def express(**payload: Any) -> Reply:
         job = Express.read(payload)
     except BadMessage as error:
         return refusal("InvalidRequest", str(error))
+    try:
+        if (paused := runtime().transact(pauses.of_lane, "intake")) is not None:
+            return refusal("Paused", paused.sentence())
+    except DBAPIError as error:
+        return refusal("DatabaseUnavailable", first_line(error))
     return take_together(job, joining.take_along(Express, lambda _: True, runtime()), runtime())
 
 
@@ -60,7 +66,8 @@ def take(job: Express, batches: list[int], runtime: Runtime) -> Reply:
 
 
 def embed_all(batches: Sequence[int], runtime: Runtime) -> None:
-    """Embed batches that stand in SQL already: one that is not embedded here is tried again by the sweep.
+    """Embed batches that stand in SQL already: one that is not embedded here is tried again by the sweep. Of a lane or
+    a job that is paused none is, and their senders are told by its status.
 
     Look-ups are answered here as well: where a tower has to be loaded first, which takes seconds, that is done aside.
     """

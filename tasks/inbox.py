@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from db.queue import inbox
+from db.queue import inbox, pauses
 from tasks.intake import TIME_LIMIT, take_in
 from twinvec_client.contract.messages import BadMessage, Intake, TakeInbox
 from worker.app import app
@@ -30,7 +30,8 @@ def empty(runtime: Runtime) -> int:
     """Take in what waits, for some seconds; how many chunks were taken in."""
     until, count = time.monotonic() + SECONDS, 0
     while time.monotonic() < until:
-        left = runtime.transact(inbox.take, seconds=HELD)
+        paused = runtime.transact(pauses.of_lane, "intake")
+        left = runtime.transact(inbox.take, seconds=HELD) if paused is None or paused.draining else None
         if left is None:
             break
         count += take_one(left, runtime)

@@ -14,6 +14,7 @@ from celery import Task
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import first_line
+from db.queue import pauses
 from db.queue.failures import FailedItem
 from db.queue.intake import Item, Submission, accepted_as, items_before, submit
 from db.states import JobKind
@@ -70,12 +71,13 @@ def accepted(payload: dict[str, Any], redelivered: bool) -> bytes:
 
 
 def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> bytes:
-    """Store a chunk, once, and publish its batch; the digest of what was accepted under its number, now or before.
+    """Store a chunk, once, and publish its batch, unless that is held back; the digest of what was accepted under its
+    number, now or before.
 
     Raises as `keep` does.
     """
     kept = keep(chunk, runtime, redelivered=redelivered)
-    if kept.batch is not None:
+    if kept.batch is not None and not runtime.transact(pauses.holds, kept.batch):
         publish([(kept.batch, JobKind.EMBED)])
     return kept.digest
 

@@ -7,8 +7,10 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.orm import Session
+
 from db import digits
-from db.queue import dead, failures, intake, jobs
+from db.queue import actions, dead, failures, intake, jobs, pauses
 from db.queue.cancel import cancel_job
 from tasks.announce import announce_job
 from tasks.answering import answering
@@ -60,8 +62,14 @@ def receipts_of(request: Receipts, runtime: Runtime) -> dict[str, Any]:
             "backlog": intake.backlog(session),
             "backlog_limit": runtime.settings.backlog,
             "job_limit": runtime.settings.job_pictures,
+            "paused": _paused_intake(session),
         }
     )
+
+
+def _paused_intake(session: Session) -> dict[str, Any] | None:
+    paused = pauses.of_lane(session, "intake")
+    return None if paused is None else asdict(paused)
 
 
 @app.task(name=FailuresOf.task, ignore_result=False)
@@ -128,7 +136,12 @@ def cancel(**payload: Any) -> dict[str, Any]:
 def end_job(request: Cancel, runtime: Runtime) -> dict[str, Any]:
     """Cancel a job; its status afterwards. Raises UnknownJob."""
     job = UUID(request.job)
-    runtime.transact_long(cancel_job, job)
+
+    def cancel(session: Session) -> None:
+        if cancel_job(session, job):
+            actions.record(session, request.by or actions.NOT_SAID, "cancel", f"job {job}")
+
+    runtime.transact_long(cancel)
     notify([job])
     announce_job(runtime, job)
     return asdict(runtime.transact(jobs.status, job))
@@ -149,6 +162,7 @@ def requeue(**payload: Any) -> dict[str, Any]:
 
 def requeue_batch(request: Requeue, runtime: Runtime) -> str:
     """Queue a dead batch again and publish it; its job's id. Raises UnknownBatch, NotRescuable."""
-    job, kind = runtime.transact_long(dead.requeue, request.batch)
+    requeued = actions.recorded(dead.requeue, request.by, "requeue", f"batch {request.batch}")
+    job, kind = runtime.transact_long(requeued, request.batch)
     publish([(request.batch, kind)])
     return job

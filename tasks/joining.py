@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from redis import Redis
 from redis.exceptions import RedisError
 
+from tasks.broker import connected
 from twinvec_client.contract.broker import INSTALLATION, key_prefix
 from twinvec_client.contract.messages import BadMessage, Message
 from worker import installation
@@ -44,7 +44,7 @@ def take_along(kind: type[M], fits: Callable[[M], bool], runtime: Runtime) -> li
     """
     taken: list[Waiting[M]] = []
     lane, mine = key_prefix(runtime.settings.lane_prefix()) + kind.lane, installation.own(runtime.settings)
-    broker = _broker()
+    broker = connected()
     try:
         if installation.is_other(broker, runtime.settings):
             return []
@@ -63,11 +63,6 @@ def answer(waiting: Waiting[Any], reply: dict[str, Any], runtime: Runtime) -> No
     """Answer one that was taken along."""
     mine = installation.own(runtime.settings)
     app.backend.store_result(waiting.id, reply if mine is None else {**reply, INSTALLATION: mine}, "SUCCESS")
-
-
-def _broker() -> Redis:
-    backend: Any = app.backend
-    return cast("Redis", backend.client)  # the same server: answers lie where the lanes do
 
 
 def _read(message: bytes, kind: type[M], mine: str | None) -> Waiting[M] | None:

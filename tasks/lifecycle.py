@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db.errors import TrainingRunning
-from db.queue import jobs, trainings
+from db.queue import actions, jobs, trainings
 from db.queue.jobs import JobStatus
 from db.states import FINAL, JobKind, JobState
 from db.vectors import towers
@@ -81,8 +81,9 @@ def start(request: StartTraining | Retrain, runtime: Runtime) -> str:
         raise InvalidRequest(f"no recipe {request.recipe!r:.40}: there are {', '.join(sorted(RECIPES))}")
     callbacks.check(request.callback, runtime.settings)
     id, callback = uuid.UUID(request.job), None if request.callback is None else request.callback.write()
+    verb, by = "retrain" if isinstance(request, Retrain) else "train", request.started_by or actions.NOT_SAID
     job, batch = runtime.transact(
-        trainings.start,
+        actions.recorded(trainings.start, by, verb, f"job {id}", {"recipe": request.recipe}),
         id,
         recipe=request.recipe,
         seed=request.seed,

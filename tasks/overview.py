@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import Any, cast
-
-from redis import Redis
+from typing import Any
 
 from db.queue import overview
 from db.queue.overview import Held, Standing, Work
 from db.states import JobKind
 from tasks.answering import answering
+from tasks.broker import connected
 from tasks.jobs import PAGE
 from twinvec_client.contract.broker import LANES, key_prefix
 from twinvec_client.contract.messages import ShowOverview
@@ -36,7 +35,7 @@ def show_overview(**payload: Any) -> dict[str, Any]:
 def look_around(request: ShowOverview, runtime: Runtime) -> dict[str, Any]:
     """Raises RedisError where the broker does not answer."""
     found = runtime.transact(overview.standing, newest=min(request.jobs, PAGE))
-    broker, keys = _broker(), key_prefix(runtime.settings.lane_prefix())
+    broker, keys = connected(), key_prefix(runtime.settings.lane_prefix())
     with broker.pipeline(transaction=False) as pipe:
         for lane in LANES:
             pipe.llen(keys + lane)
@@ -48,7 +47,13 @@ def look_around(request: ShowOverview, runtime: Runtime) -> dict[str, Any]:
         "backlog": found.backlog,
         "rate": found.work[JobKind.EMBED].rate,
         "lanes": [
-            {"name": lane, "waiting": said[2 * at], "listening": said[2 * at + 1] is not None, **_of_lane(lane, found)}
+            {
+                "name": lane,
+                "waiting": said[2 * at],
+                "listening": said[2 * at + 1] is not None,
+                **_of_lane(lane, found),
+                "paused": _pause(lane, found, said[2 * at]),
+            }
             for at, lane in enumerate(LANES)
         ],
         "workers": [_worker(seen, found) for seen in roster.read(broker, keys)],
@@ -69,6 +74,15 @@ def _of_lane(lane: str, found: Standing) -> dict[str, Any]:
         "rate": sum(work.rate for work in works) if lane in _RATED else None,
         "oldest_wait": _longest(works),
     }
+
+
+def _pause(lane: str, found: Standing, waiting: int) -> dict[str, Any] | None:
+    pause = found.paused.get(lane)
+    if pause is None:
+        return None
+    if lane == "intake" and pause.draining:
+        pause = replace(pause, left=waiting + found.left)
+    return asdict(pause)
 
 
 def _longest(works: Iterable[Work]) -> float | None:
@@ -98,8 +112,3 @@ def _doing(seen: Seen, held: list[Held]) -> str | None:
     said += [f"{len(own) - _SAID:,} more batches"] if len(own) > _SAID else []
     said += [task for task in seen.note.doing if task not in {MESSAGES[each.kind].task for each in own}]
     return "; ".join(said) or None
-
-
-def _broker() -> Redis:
-    backend: Any = app.backend
-    return cast("Redis", backend.client)  # the same server: answers lie where the lanes do

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.exc import ProgrammingError
 
 from db.errors import first_line
-from db.queue import retention
+from db.queue import actions, retention
 from db.queue.retention import START, Keep, Place, Pruned
 from db.vectors.retention import prune_files
 from twinvec_client.contract.messages import Prune
@@ -63,6 +63,7 @@ class Rounds:
         keep = keep_of(runtime.settings)
         if towers := runtime.transact(prune_files, days=runtime.settings.keep_towers):
             log.info("pruned the files of towers %s", ", ".join(map(str, towers)))
+        runtime.transact(actions.prune, days=runtime.settings.keep_actions, rows=self._rows)
         pictures, total, more = 0, Pruned(), True
         while more:
             found = runtime.transact(retention.prune_pictures, keep, rows=self._rows)

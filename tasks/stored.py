@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from db import digits
 from db.digits import Stored
+from db.queue import actions
 from db.queue import delete as deleting
 from tasks.answering import InvalidRequest, answering
 from tasks.intake import json_object
@@ -81,7 +84,15 @@ def annotate_digits(request: Annotate, runtime: Runtime) -> Reply:
 
 def delete_digits(request: Delete, runtime: Runtime) -> Reply:
     """Delete some; what went, and how many a search finds afterwards."""
-    gone = runtime.transact_long(deleting.delete, request.collection, request.keys)
+
+    def delete(session: Session) -> deleting.Deleted:
+        gone = deleting.delete(session, request.collection, request.keys)
+        if gone.digits:
+            by, target = request.by or actions.NOT_SAID, f"collection {request.collection}"
+            actions.record(session, by, "delete", target, {"digits": gone.digits, "all": request.keys is None})
+        return gone
+
+    gone = runtime.transact_long(delete)
     left = runtime.transact(deleting.remaining, request.collection, request.keys)
     answer = {name: count for name, count in gone._asdict().items() if name != "learners"}
     trainings = [str(job) for job in gone.learners.trainings]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from db.queue import actions
 from db.vectors import backfill, lifecycle, towers
 from tasks.answering import answering
 from tasks.upkeep import sweep
@@ -56,7 +57,10 @@ def backfills(session: Session) -> dict[str, Any]:
 def let_go_live(request: Promote, runtime: Runtime) -> dict[str, Any]:
     """Raises UnknownTower, NotPromotable."""
     by, force, maintain = request.by, request.force, runtime.settings.maintain_previous
-    decided = runtime.transact_long(lifecycle.promote, request.tower, by=by, force=force, maintain=maintain)
+    promote = actions.recorded(
+        lifecycle.promote, by, "promote", f"tower {request.tower}", {"force": True} if force else None
+    )
+    decided = runtime.transact_long(promote, request.tower, by=by, force=force, maintain=maintain)
     said = decided if isinstance(decided, str) else decided.rejected_because
     forced = ", whatever its verdict" if request.force else ""
     log.info("%s asked that tower %d go live%s: %s", request.by, request.tower, forced, said or "it is live")
@@ -66,9 +70,8 @@ def let_go_live(request: Promote, runtime: Runtime) -> dict[str, Any]:
 def go_back(request: RollBack, runtime: Runtime) -> dict[str, Any]:
     """Raises NotPromotable."""
     maintain = runtime.settings.maintain_previous
-    rollback = runtime.transact_long(
-        lifecycle.roll_back, maintain=maintain, at_once=request.at_once, leaving=request.leaving
-    )
+    roll_back = actions.recorded(lifecycle.roll_back, request.by, "roll back", f"tower {request.leaving}")
+    rollback = runtime.transact_long(roll_back, maintain=maintain, at_once=request.at_once, leaving=request.leaving)
     said = None
     if rollback.decision is None:
         said = f"{rollback.missing:,} digits are embedded under tower {rollback.tower} first; then it goes live"
@@ -80,7 +83,8 @@ def go_back(request: RollBack, runtime: Runtime) -> dict[str, Any]:
 
 def take_away(request: Retire, runtime: Runtime) -> dict[str, Any]:
     """Raises UnknownTower, NotRetirable."""
-    status = runtime.transact(lifecycle.retire, request.tower, by=request.by)
+    retire = actions.recorded(lifecycle.retire, request.by, "retire", f"tower {request.tower}")
+    status = runtime.transact(retire, request.tower, by=request.by)
     log.info("%s retired tower %d: it is %s", request.by, request.tower, status)
     return _changed(request.tower, None, runtime)
 

@@ -18,12 +18,14 @@ from sqlalchemy.orm import Session
 
 from db import locks, sessions
 from db.engine import is_unreachable, transact_once
-from db.queue import abandon, inbox, rescue, trainings
+from db.queue import abandon, inbox, pauses, rescue, trainings
 from db.states import JobKind
 from db.vectors import backfill, lifecycle, partitions, placing
 from tasks.announce import announce
+from tasks.broker import connected
+from twinvec_client.contract.broker import key_prefix
 from twinvec_client.contract.messages import BackfillDue, Sweep, TakeInbox
-from worker import throttle
+from worker import held, throttle
 from worker.app import app
 from worker.notices import notify
 from worker.outbox import ask, depths, publish
@@ -88,8 +90,19 @@ def isolate(runtime: Runtime) -> None:
 
 def open_inbox(runtime: Runtime) -> None:
     """Let a worker take in what applications have left in the database."""
-    if runtime.transact(inbox.is_waiting):
+    paused = runtime.transact(pauses.of_lane, "intake")
+    if (paused is None or paused.draining) and runtime.transact(inbox.is_waiting):
         ask(TakeInbox(), most=INBOX_DEPTH)
+
+
+def tell_paused(runtime: Runtime) -> None:
+    """Note in the broker which lanes workers are not to read: it may have been emptied, and SQL is what counts."""
+    paused = runtime.transact(pauses.of_lanes)
+    lanes = [lane for lane, pause in paused.items() if not pause.draining]
+    try:
+        held.write(connected(), lanes, key_prefix(runtime.settings.lane_prefix()))
+    except RedisError as error:
+        log.warning("could not tell workers what is paused: %s", error)
 
 
 def end_backfills(runtime: Runtime) -> None:
@@ -216,6 +229,7 @@ def queue_backfill(runtime: Runtime) -> None:
 
 
 STEPS = (
+    tell_paused,
     end_silent,
     isolate,
     open_inbox,

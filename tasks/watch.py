@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db.errors import NoTower
+from db.queue import pauses
 from db.vectors import search, towers, watch
 from db.vectors.towers import Space
 from tasks.recomputing import recompute
@@ -31,7 +32,9 @@ def watch_live(**_: Any) -> None:
 
 
 def look_after(runtime: Runtime) -> None:
-    """One round; nothing where no tower is live."""
+    """One round; nothing where no tower is live, or the lane is paused."""
+    if runtime.transact(pauses.of_lane, "backfill") is not None:
+        return
     try:
         space = runtime.transact(towers.searched)
     except NoTower:

@@ -15,6 +15,7 @@ from celery.signals import after_setup_logger, worker_process_init, worker_ready
 from db.errors import first_line
 from twinvec_client.contract.application import ExplicitApplication
 from worker import roster, transport
+from worker.held import ReadLanes
 from worker.runfile import loading_file
 from worker.runtime import runtime
 from worker.settings import Settings
@@ -39,6 +40,7 @@ app = ExplicitApplication(
         "tasks.judgements",
         "tasks.jobs",
         "tasks.overview",
+        "tasks.steering",
         "tasks.lifecycle",
         "tasks.towers",
         "tasks.plain",
@@ -63,7 +65,8 @@ def begin_to_listen(sender: Any, **_: Any) -> None:
     """Start the watchdog of the worker's consumer, which also says what runs here."""
     lanes = sorted(sender.app.amqp.queues.consume_from)
     pool = partial(_pool_processes, sender.pool)
-    ended = watch_consumer(Settings(), lanes, partial(roster.describe, sender.hostname, lanes, pool))
+    describe = partial(roster.describe, sender.hostname, lanes, pool)
+    ended = watch_consumer(Settings(), lanes, describe=describe, reading=ReadLanes(sender, lanes))
     worker_shutdown.connect(lambda **_: ended.set(), weak=False)
 
 

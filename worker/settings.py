@@ -182,6 +182,9 @@ class Settings(BaseSettings):
     keep_pictures: float = Field(
         30, gt=0, le=FOR_EVER, description="Days that a failure keeps the picture that was sent; at most as its job"
     )
+    keep_actions: float = Field(
+        365, gt=0, le=FOR_EVER, description="Days that it is kept who asked for what, as `twinvec actions` lists it"
+    )
     keep_towers: float = Field(
         30, gt=0, le=FOR_EVER, description="Days that a retired or rejected tower keeps its file; the rest of it stays"
     )

@@ -19,8 +19,9 @@ import redis
 from celery.worker import state
 
 from twinvec_client.contract.broker import key_prefix
-from worker import installation, roster
+from worker import held, installation, roster
 from worker.broker import connect_broker
+from worker.held import ReadLanes
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -51,19 +52,24 @@ class StallDetector:
 
 
 def watch_consumer(
-    settings: Settings, lanes: Sequence[str], describe: Callable[[], roster.Note] | None = None
+    settings: Settings,
+    lanes: Sequence[str],
+    *,
+    describe: Callable[[], roster.Note] | None = None,
+    reading: ReadLanes | None = None,
 ) -> threading.Event:
     """Check every few seconds, from a thread, and mark the lanes as consumed; exit if the consumer has stalled, or
     consumes another installation's lanes.
 
-    describe: what is noted of this worker each time; None for nothing. Setting what is returned ends the watch.
+    describe: what is noted of this worker each time; None for nothing. reading: told each time which of the lanes are
+    not to be read, and once before the thread begins. Setting what is returned ends the watch.
     """
     server = connect_broker(settings.guarded_broker(), socket_timeout=5, socket_connect_timeout=3)
     keys = key_prefix(settings.lane_prefix())
 
     def waiting() -> int:
         try:
-            return sum(server.llen(keys + lane) for lane in lanes)
+            return sum(server.llen(keys + lane) for lane in (lanes if reading is None else reading.names))
         except redis.RedisError:  # no broker: nothing can wait there
             return 0
 
@@ -72,6 +78,8 @@ def watch_consumer(
             check_owner(server, settings)
             for lane in lanes:
                 server.set(f"{keys}{LISTENING}{lane}", 1, ex=int(4 * EVERY))
+            if reading is not None:
+                reading.hold(held.read(server, keys))
             if describe is not None:
                 roster.write(server, describe(), keys)
 
@@ -80,6 +88,10 @@ def watch_consumer(
     )
 
     ended = threading.Event()
+    if reading is not None:
+        with suppress(redis.RedisError):
+            reading.hold(held.read(server, keys))
+        reading.apply()
 
     def watch() -> None:
         announce()

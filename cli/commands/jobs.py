@@ -7,7 +7,7 @@ from dataclasses import asdict
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 from urllib.parse import quote
 
 import typer
@@ -20,8 +20,11 @@ from cli.display.console import err, key_values, out, print_json, show, table
 from cli.display.epochs import follow as follow_training
 from cli.errors import CommandError
 from cli.inputs.ids import find_job, shorten
-from cli.options import JobId, Json, Limit, Normalise
+from cli.options import AnyCollection, AnyJob, JobId, Json, Limit, Normalise, Since, seconds_of
 from twinvec_client import EmbedJob, Failure, JobStatus, RetrainingStage, TrainingJob, TrainingProgress
+
+if TYPE_CHECKING:
+    from twinvec_client.contract.reasons import Reason
 
 _COLOURS = {
     "finished": "green",
@@ -114,18 +117,30 @@ def _list_failures(found: list[Failure]) -> None:
 
 
 def retry(
-    id: JobId,
+    id: AnyJob = None,
+    since: Since = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Of all jobs: what failed for this reason, as `failures` says it.")
+    ] = None,
+    collection: AnyCollection = None,
     normalise: Normalise = True,
     json: Json = False,
 ) -> None:
     """Send the failed pictures of a job again, as a new job; the old one keeps its list.
 
     Not those whose key holds another picture now (superseded, duplicate_key): they would take that one's place.
+    Without a job, those of all jobs that the options let pass, as one new job for each collection; nor those, then,
+    whose key has got a picture since.
 
     \b
     Example:
       twinvec retry last
+      twinvec retry --since 1h --reason damaged
     """
+    if id is None:
+        _retry_all(since, reason, collection, normalise=normalise, json=json)
+        return
+    _refuse_filters(since=since, reason=reason, collection=collection)
     job = find_job(client(), id)
     if not isinstance(job, EmbedJob):
         raise CommandError(f"job {job.id} is a training: start another with `twinvec train`")
@@ -137,15 +152,71 @@ def retry(
     raise typer.Exit(exit_code(status))
 
 
-def cancel(id: JobId, json: Json = False) -> None:
+def _retry_all(since: str | None, reason: str | None, collection: str | None, *, normalise: bool, json: bool) -> None:
+    if since is None and reason is None and collection is None:
+        raise CommandError("name a job, or what to retry of all: --since, --reason, --collection", exit_codes.USAGE)
+    within = None if since is None else seconds_of(since)
+    again = client().retry_failures(
+        since=within,
+        reason=cast("Reason | None", reason),
+        collection=collection,
+        normalise=normalise,
+        progress=not json,
+    )
+    statuses = []
+    for job in again:
+        if job.status().state != "waiting_for_tower" and job.status().paused is None:
+            job.wait(progress=not json)
+        statuses.append(job.status())
+    if not statuses and not json:
+        err.print("nothing failed that could be sent again")
+    else:
+        show(statuses, _list, as_json=json)
+    raise typer.Exit(max(map(exit_code, statuses), default=0))
+
+
+def cancel(
+    id: AnyJob = None,
+    collection: AnyCollection = None,
+    kind: Annotated[str | None, typer.Option(help="Of all jobs: embed, backfill, train or judge.")] = None,
+    state: Annotated[str | None, typer.Option(help="Of all jobs: those in this state, as `jobs` shows it.")] = None,
+    since: Since = None,
+    all: Annotated[bool, typer.Option("--all", help="Every job that has not ended.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List them, and cancel none.")] = False,
+    json: Json = False,
+) -> None:
     """Cancel what has not begun of a job; what is done stays.
+
+    Without a job, all those that the options let pass and that have not ended. Who asked stands in `twinvec actions`.
 
     \b
     Example:
       twinvec cancel 0b9f3c52
+      twinvec cancel --collection cheques --state queued --dry-run
+      twinvec cancel --collection cheques --state queued
     """
-    status = find_job(client(), id).cancel()
-    show(status, _describe, as_json=json)
+    if id is not None:
+        _refuse_filters(collection=collection, kind=kind, state=state, since=since, all=all or None)
+        job = find_job(client(), id)
+        show(job.status() if dry_run else job.cancel(), _describe, as_json=json)
+        return
+    if collection is None and kind is None and state is None and since is None and not all:
+        raise CommandError("name a job, or which ones: --collection, --kind, --state, --since, --all", exit_codes.USAGE)
+    filters: dict[str, Any] = {"collection": collection, "kind": kind, "state": state}
+    filters["since"] = None if since is None else seconds_of(since)
+    found = client().unfinished_jobs(**filters) if dry_run else client().cancel_jobs(**filters)
+    if not found and not json:
+        err.print("no job that has not ended is like that")
+        return
+    show(found, _list, as_json=json)
+    if not json:
+        err.print(f"{len(found):,} would be cancelled" if dry_run else f"cancelled {len(found):,}")
+
+
+def _refuse_filters(**given: Any) -> None:
+    """Raises CommandError where one is given: a job is named, and they are of many."""
+    if named := [f"--{name}" for name, value in given.items() if value is not None]:
+        raise CommandError(f"{', '.join(named)}: of many jobs, and one is named", exit_codes.USAGE)
 
 
 def stop(id: JobId, json: Json = False) -> None:
@@ -210,6 +281,8 @@ def _describe(status: JobStatus) -> None:
         rows |= _progress(status.progress)
     if status.outcome:
         rows["tower"] = f"{status.outcome['tower']} ({status.outcome['fingerprint'][:12]})"
+    if status.paused:
+        rows["paused"] = f"[yellow]{escape(str(status.paused))}[/]"
     if status.message:
         rows["message"] = escape(status.message)
     out.print(key_values(**rows, seconds=f"{status.seconds:,.1f}"))
@@ -245,4 +318,5 @@ def _stage(at: RetrainingStage) -> str:
 
 def _state(status: JobStatus) -> str:
     colour = _COLOURS.get(status.state)
-    return f"[{colour}]{status.state}[/]" if colour else status.state
+    held = " [yellow](paused)[/]" if status.paused else ""
+    return (f"[{colour}]{status.state}[/]" if colour else status.state) + held

@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from cli.doctor.finding import OK, PROBLEM, Finding
+from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from db.states import JobKind
 from twinvec_client import NoAnswer, TwinvecError
 from twinvec_client.connection import Connection as Broker
 from twinvec_client.contract.broker import LANES, PREFIX, key_prefix
 from twinvec_client.contract.messages import Probe
+from worker import held
 from worker.broker import connect_broker
 from worker.watchdog import LISTENING
 
@@ -33,6 +34,7 @@ class Lane:
     waiting: int  # messages in the broker
     probed: dict[str, Any] | TwinvecError | None  # a probe's answer, or why there is none
     seconds: float = 0.0  # from the probe's sending to its answer
+    read: bool = True  # whether its workers read it now: a paused intake is left alone, and answers no probe
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Work:
     queued: float | None  # since the oldest that waits was queued
     ready: float | None  # since the oldest that waits for nothing but a worker was queued, or was to be tried again
     leased: bool  # whether one is being worked on
+    paused: bool = False  # whether the lane is held back
 
 
 def lanes(broker_url: str, names: Sequence[str] = LANES, *, prefix: str = PREFIX) -> list[Lane]:
@@ -50,12 +53,18 @@ def lanes(broker_url: str, names: Sequence[str] = LANES, *, prefix: str = PREFIX
     keys = key_prefix(prefix)
     with connect_broker(broker_url, socket_connect_timeout=3, socket_timeout=10) as server:
         seen = [(name, server.get(f"{keys}{LISTENING}{name}") is not None, server.llen(keys + name)) for name in names]
+        unread = held.read(server, keys)
     with ThreadPoolExecutor(len(seen)) as pool:
-        probes = [pool.submit(probe, broker_url, name, prefix) if listening else None for name, listening, _ in seen]
-        return [
-            Lane(name, listening, int(waiting), *((None, 0.0) if probed is None else probed.result()))
-            for (name, listening, waiting), probed in zip(seen, probes, strict=True)
-        ]
+        probes = {
+            name: pool.submit(probe, broker_url, name, prefix)
+            for name, listening, _ in seen
+            if listening and name not in unread
+        }
+        found = []
+        for name, listening, waiting in seen:
+            answer, seconds = probes[name].result() if name in probes else (None, 0.0)
+            found.append(Lane(name, listening, int(waiting), answer, seconds, name not in unread))
+        return found
 
 
 def probe(broker_url: str, lane: str, prefix: str = PREFIX) -> tuple[dict[str, Any] | TwinvecError, float]:
@@ -76,6 +85,8 @@ def findings(lanes: list[Lane], connection: Connection | None) -> Iterator[Findi
         names = ",".join(lane.name for lane in absent)
         advice = f"start one with `twinvec worker --lanes {names}`, or all with `twinvec up`"
         yield Finding("workers", PROBLEM, f"none on {waiting}", advice)
+    if connection is not None:
+        yield from paused(connection)
     answered = [lane for lane in lanes if isinstance(lane.probed, dict)]
     if answered:
         shown = ", ".join(f"{lane.name} {_milliseconds(lane.probed)}" for lane in answered)
@@ -88,10 +99,29 @@ def findings(lanes: list[Lane], connection: Connection | None) -> Iterator[Findi
             yield _unanswered(lane, lane.probed, None if connection is None else work(connection, lane.name))
 
 
+def paused(connection: Connection) -> Iterator[Finding]:
+    """One for each lane that is paused, and one for all jobs that are: no fault, but what waits there waits for it."""
+    rows = connection.execute(
+        text("SELECT lane, upto, paused_by, paused_at, why FROM lane_pauses WHERE resumed_at IS NULL ORDER BY lane")
+    )
+    for row in rows:
+        done = "is paused" if row.upto is None else "takes nothing new and finishes what it had"
+        why = "" if row.why is None else f": {row.why}"
+        said = f"the lane {row.lane} {done}, by {row.paused_by} since {row.paused_at:%Y-%m-%d %H:%M:%S}{why}"
+        yield Finding("workers", WARNING, said, f"`twinvec resume {row.lane}` lets it go on")
+    ids = connection.execute(
+        text("SELECT id FROM jobs WHERE paused_at IS NOT NULL AND pruned_at IS NULL AND cancelled_at IS NULL LIMIT 100")
+    ).scalars()
+    if jobs := [str(id) for id in ids]:
+        shown = ", ".join(jobs[:3]) + (f" and {len(jobs) - 3} more" if len(jobs) > 3 else "")
+        count = "a job is" if len(jobs) == 1 else f"{len(jobs)} jobs are"
+        yield Finding("workers", WARNING, f"{count} paused: {shown}", f"`twinvec resume {jobs[0]}` lets it go on")
+
+
 def _stands_still(connection: Connection, lane: str) -> Finding | None:
     """Of a lane whose workers answer: whether batches that could be worked on wait all the same."""
     found = work(connection, lane)
-    if found is None or found.leased or found.ready is None or found.ready < STANDS_STILL:
+    if found is None or found.paused or found.leased or found.ready is None or found.ready < STANDS_STILL:
         return None
     if found.finished is not None and found.finished < STANDS_STILL:
         return None
@@ -108,10 +138,11 @@ def work(connection: Connection, lane: str) -> Work | None:
             SELECT extract(epoch FROM now() - max(finished_at) FILTER (WHERE state = 'done')) AS finished,
                 extract(epoch FROM now() - min(batches.created_at) FILTER (WHERE state = 'queued')) AS queued,
                 extract(epoch FROM now() - min(coalesce(retry_at, batches.created_at)) FILTER (
-                    WHERE state = 'queued' AND coalesce(retry_at < now(), true)
+                    WHERE state = 'queued' AND coalesce(retry_at < now(), true) AND jobs.paused_at IS NULL
                         AND (kind = 'train' OR EXISTS (SELECT FROM towers WHERE status = 'live'))
                 )) AS ready,
-                coalesce(bool_or(state = 'leased' AND lease_until > now()), false) AS leased
+                coalesce(bool_or(state = 'leased' AND lease_until > now()), false) AS leased,
+                EXISTS (SELECT FROM lane_pauses WHERE lane = :kind AND resumed_at IS NULL) AS paused
             FROM batches JOIN jobs ON jobs.id = batches.job WHERE kind = :kind
             AND (state IN ('queued', 'leased') OR finished_at > now() - interval '1 day')
         """),
@@ -120,7 +151,7 @@ def work(connection: Connection, lane: str) -> Work | None:
     finished, queued, ready = (
         None if value is None else float(value) for value in (row.finished, row.queued, row.ready)
     )
-    return Work(finished, queued, ready, row.leased)
+    return Work(finished, queued, ready, row.leased, row.paused)
 
 
 def _unanswered(lane: Lane, error: TwinvecError, work: Work | None) -> Finding:

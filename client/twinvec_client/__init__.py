@@ -12,11 +12,13 @@ from twinvec_client.errors import (
     NoAnswer,
     NotEmbedded,
     NoTower,
+    NotPausable,
     NotPromotable,
     NotReady,
     NotRescuable,
     NotRetirable,
     OtherInstallation,
+    Paused,
     PictureRefused,
     PicturesLost,
     TowerNotLive,
@@ -32,6 +34,7 @@ from twinvec_client.errors import (
 from twinvec_client.job import EmbedJob, TrainingJob
 from twinvec_client.pictures import Digit
 from twinvec_client.results import (
+    Action,
     Answer,
     Backfill,
     BackfillEstimate,
@@ -69,6 +72,7 @@ from twinvec_client.transaction import submit
 from twinvec_client.vectors import Vectors
 
 __all__ = [
+    "Action",
     "Answer",
     "AsyncEmbedJob",
     "AsyncTrainingJob",
@@ -101,6 +105,7 @@ __all__ = [
     "NoAnswer",
     "NoTower",
     "NotEmbedded",
+    "NotPausable",
     "NotPromotable",
     "NotReady",
     "NotRescuable",
@@ -109,6 +114,7 @@ __all__ = [
     "Overview",
     "PairToJudge",
     "Pause",
+    "Paused",
     "PictureRefused",
     "PicturesLost",
     "RetrainingStage",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 from twinvec_client.async_job import AsyncEmbedJob, AsyncTrainingJob
@@ -16,13 +17,15 @@ from twinvec_client.chunks import Attributes, Labels
 from twinvec_client.client import Twinvec
 from twinvec_client.connection import Connection, StoppableConnection
 from twinvec_client.contract.broker import PREFIX
-from twinvec_client.contract.states import TrainingData
+from twinvec_client.contract.reasons import Reason
+from twinvec_client.contract.states import JobKind, JobState, PausableLane, TrainingData
 from twinvec_client.delivery import Pace
 from twinvec_client.feed import Feed
 from twinvec_client.job import EmbedJob
 from twinvec_client.mirror import mirrors
 from twinvec_client.offload import Offload
 from twinvec_client.results import (
+    Action,
     Answer,
     Backfills,
     Collection,
@@ -34,6 +37,7 @@ from twinvec_client.results import (
     Map,
     Overview,
     PairToJudge,
+    Pause,
     Schedule,
     StoredDigit,
     Suspects,
@@ -60,6 +64,7 @@ class AsyncTwinvec:
     resend_after = Pace.resend_after
     accept_timeout = Pace.accept_timeout
     outage = Pace.outage
+    pause_timeout = Pace.pause_timeout
 
     def __init__(
         self,
@@ -391,6 +396,66 @@ class AsyncTwinvec:
     @mirrors(Twinvec.overview)
     async def overview(self, *, jobs: int = 10) -> Overview:
         return await self._run(lambda tv: tv.overview(jobs=jobs))
+
+    @mirrors(Twinvec.pause)
+    async def pause(self, *, lane: PausableLane | None = None, job: str | None = None, why: str | None = None) -> Pause:
+        return await self._run(lambda tv: tv.pause(lane=lane, job=job, why=why))
+
+    @mirrors(Twinvec.drain)
+    async def drain(self, lane: PausableLane, *, why: str | None = None) -> Pause:
+        return await self._run(lambda tv: tv.drain(lane, why=why))
+
+    @mirrors(Twinvec.resume)
+    async def resume(self, *, lane: PausableLane | None = None, job: str | None = None) -> bool:
+        return await self._run(lambda tv: tv.resume(lane=lane, job=job))
+
+    @mirrors(Twinvec.actions)
+    async def actions(self, *, limit: int = 100) -> list[Action]:
+        return await self._run(lambda tv: tv.actions(limit=limit))
+
+    @mirrors(Twinvec.unfinished_jobs)
+    async def unfinished_jobs(
+        self,
+        *,
+        collection: str | None = None,
+        kind: JobKind | None = None,
+        state: JobState | None = None,
+        since: float | timedelta | None = None,
+    ) -> list[JobStatus]:
+        return await self._run(
+            lambda tv: tv.unfinished_jobs(collection=collection, kind=kind, state=state, since=since)
+        )
+
+    @mirrors(Twinvec.cancel_jobs)
+    async def cancel_jobs(
+        self,
+        *,
+        collection: str | None = None,
+        kind: JobKind | None = None,
+        state: JobState | None = None,
+        since: float | timedelta | None = None,
+    ) -> list[JobStatus]:
+        return await self._run(
+            lambda tv: tv.cancel_jobs(collection=collection, kind=kind, state=state, since=since), long=True
+        )
+
+    @mirrors(Twinvec.retry_failures)
+    async def retry_failures(
+        self,
+        *,
+        since: float | timedelta | None = None,
+        reason: Reason | None = None,
+        collection: str | None = None,
+        normalise: bool = True,
+        progress: bool = False,
+    ) -> list[AsyncEmbedJob]:
+        jobs = await self._run(
+            lambda tv: tv.retry_failures(
+                since=since, reason=reason, collection=collection, normalise=normalise, progress=progress
+            ),
+            long=True,
+        )
+        return [self._embed_job(job, delivered=True) for job in jobs]
 
     @mirrors(Twinvec.dead_batches)
     async def dead_batches(self, *, limit: int = 100) -> list[DeadBatch]:

@@ -13,7 +13,7 @@ from twinvec_client.delivery import Pace, require_all
 from twinvec_client.job import EmbedJob, TrainingJob, embed_outcome, training_outcome
 from twinvec_client.mirror import mirrors
 from twinvec_client.offload import Offload
-from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, TrainingOutcome
+from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, Pause, TrainingOutcome
 from twinvec_client.vectors import Vectors
 from twinvec_client.watch import SUBSCRIBING, Watch
 
@@ -39,6 +39,14 @@ class _AsyncJob(Generic[Job]):
     @mirrors(EmbedJob.cancel)
     async def cancel(self) -> JobStatus:
         return await self._offload.run(lambda connection: self._over(connection).cancel())
+
+    @mirrors(EmbedJob.pause)
+    async def pause(self, *, why: str | None = None) -> Pause:
+        return await self._offload.run(lambda connection: self._over(connection).pause(why=why))
+
+    @mirrors(EmbedJob.resume)
+    async def resume(self) -> bool:
+        return await self._offload.run(lambda connection: self._over(connection).resume())
 
     @mirrors(EmbedJob.follow)
     async def follow(self, *, timeout: float | None = None) -> AsyncGenerator[JobStatus]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -31,6 +32,12 @@ class Bar:
     def expect(self, total: int) -> None:
         """There are `total` of them in all."""
 
+    def settle(self, done: int, total: int) -> None:
+        """`done` of `total` are."""
+
+    def note(self, said: str | None) -> None:
+        """Show why it does not go on; None once it does."""
+
     def embedding(self, status: JobStatus) -> None:
         """Show where a bulk job stands."""
 
@@ -40,7 +47,7 @@ class Bar:
 
 class _RichBar(Bar):
     def __init__(self, progress: Progress, description: str, total: int | None) -> None:
-        self.progress = progress
+        self.progress, self.description = progress, description
         self.task = progress.add_task(description, total=total)
 
     def advance(self, count: int) -> None:
@@ -49,10 +56,19 @@ class _RichBar(Bar):
     def expect(self, total: int) -> None:
         self.progress.update(self.task, total=total)
 
+    def settle(self, done: int, total: int) -> None:
+        self.progress.update(self.task, completed=done, total=total)
+
+    def note(self, said: str | None) -> None:
+        note = "" if said is None else f" [yellow]{escape(said)}"
+        self.progress.update(self.task, description=self.description + note)
+
     def embedding(self, status: JobStatus) -> None:
         notes = [f"[red]{status.failed:,} failed"] if status.failed else []
         if status.state == "waiting_for_tower":
             notes.append("[yellow]no tower is live yet: the vectors are due")
+        if status.paused is not None and not status.final:
+            notes.append(f"[yellow]{escape(str(status.paused))}")
         self.progress.update(
             self.task, completed=status.settled, total=status.total, description=" ".join(["embed", *notes])
         )

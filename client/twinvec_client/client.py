@@ -8,11 +8,12 @@ import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from twinvec_client import judging, review, stored
+from twinvec_client import judging, review, steering, stored
 from twinvec_client import vectors as reading
 from twinvec_client.asker import asker
 from twinvec_client.callback import Callback
@@ -34,6 +35,7 @@ from twinvec_client.contract.limits import (
 from twinvec_client.contract.messages import (
     GLYPH,
     JudgeAgain,
+    ListActions,
     ListCollections,
     ListDead,
     ListJobs,
@@ -51,13 +53,15 @@ from twinvec_client.contract.messages import (
     StartTraining,
     StatusOf,
 )
-from twinvec_client.contract.states import TrainingData
+from twinvec_client.contract.reasons import Reason
+from twinvec_client.contract.states import JobKind, JobState, PausableLane, TrainingData
 from twinvec_client.delivery import Pace, deliver, new_job
 from twinvec_client.errors import InvalidRequest, NoTower, PictureRefused, UnknownJob, UnknownKey
 from twinvec_client.fields import read_distance, read_integer, read_label, write_attributes
 from twinvec_client.job import EmbedJob, TrainingJob
 from twinvec_client.pictures import encode
 from twinvec_client.results import (
+    Action,
     Answer,
     Backfills,
     Collection,
@@ -69,6 +73,7 @@ from twinvec_client.results import (
     Map,
     Overview,
     PairToJudge,
+    Pause,
     Schedule,
     StoredDigit,
     Suspects,
@@ -102,6 +107,7 @@ class Twinvec:
     resend_after = Pace.resend_after
     accept_timeout = Pace.accept_timeout
     outage = Pace.outage
+    pause_timeout = Pace.pause_timeout
 
     def __init__(
         self,
@@ -165,8 +171,8 @@ class Twinvec:
         progress: show a bar of what is accepted.
 
         A picture that cannot be taken becomes one of the job's failures; the rest goes on.
-        Raises BrokerUnavailable, NoAnswer (no worker runs), IdempotencyConflict, InvalidRequest, and PicturesLost where
-        the database was restored from a backup meanwhile.
+        Raises BrokerUnavailable, NoAnswer (no worker runs), Paused (by an operator, for longer than `pause_timeout`),
+        IdempotencyConflict, InvalidRequest, and PicturesLost where the database was restored from a backup meanwhile.
         """
         _check_collection(collection)
         if keys is not None:
@@ -548,6 +554,83 @@ class Twinvec:
         """
         return Overview.read(self._connection.ask(ShowOverview(jobs=jobs)))
 
+    def pause(self, *, lane: PausableLane | None = None, job: str | None = None, why: str | None = None) -> Pause:
+        """Hold back what waits on a lane, or of a job by its id, until it is resumed; what is worked on is finished.
+
+        lane: `intake` (senders wait), `embed`, `backfill` or `train`. It stands in SQL, outlasts every restart, and is
+        seen by all workers within 5 s. why: told wherever the pause is, as is who asked.
+        Raises UnknownJob, NotPausable (it has ended), InvalidRequest.
+        """
+        return steering.pause(self._connection, lane=lane, job=job, why=why)
+
+    def drain(self, lane: PausableLane, *, why: str | None = None) -> Pause:
+        """As `pause` of a lane, but what waits there now is worked on as well; nothing that comes later is.
+
+        It does not wait for that: `left` says how much there is, and so does the lane in an `overview`.
+        """
+        return steering.pause(self._connection, lane=lane, job=None, why=why, drain=True)
+
+    def resume(self, *, lane: PausableLane | None = None, job: str | None = None) -> bool:
+        """Let a lane, or a job, go on; whether it was paused. Raises UnknownJob, InvalidRequest."""
+        return steering.resume(self._connection, lane=lane, job=job)
+
+    def actions(self, *, limit: int = 100) -> list[Action]:
+        """Who asked for what, newest first: pauses, cancelled and deleted things, trainings, towers that went live."""
+        return [Action.read(each) for each in self._connection.ask(ListActions(limit=limit))["actions"]]
+
+    def unfinished_jobs(
+        self,
+        *,
+        collection: str | None = None,
+        kind: JobKind | None = None,
+        state: JobState | None = None,
+        since: float | timedelta | None = None,
+    ) -> list[JobStatus]:
+        """The newest jobs that have not ended, newest first, 1,000 at most.
+
+        collection, kind, state: of these alone. since: opened within so many seconds. Raises InvalidRequest.
+        """
+        return steering.unfinished(self._connection, collection=collection, kind=kind, state=state, since=since)
+
+    def cancel_jobs(
+        self,
+        *,
+        collection: str | None = None,
+        kind: JobKind | None = None,
+        state: JobState | None = None,
+        since: float | timedelta | None = None,
+    ) -> list[JobStatus]:
+        """Cancel all jobs that `unfinished_jobs` finds, with the same arguments; what became of each.
+
+        Without any it is every job that has not ended. Raises InvalidRequest.
+        """
+        return steering.cancel(self._connection, collection=collection, kind=kind, state=state, since=since)
+
+    def retry_failures(
+        self,
+        *,
+        since: float | timedelta | None = None,
+        reason: Reason | None = None,
+        collection: str | None = None,
+        normalise: bool = True,
+        progress: bool = False,
+    ) -> list[EmbedJob]:
+        """Send failed pictures of all jobs again, those of each collection as one new job; those jobs.
+
+        since: that failed within so many seconds. reason: for this one. Left out is what was not kept, and what
+        `EmbedJob.retry` leaves out; also a key that got a picture since. Raises as `embed` does.
+        """
+        jobs = steering.retry(
+            self._connection,
+            collection=collection,
+            reason=reason,
+            since=since,
+            normalise=normalise,
+            pace=self._pace(),
+            progress=progress,
+        )
+        return [self._embed_job(id, delivered=True) for id in jobs]
+
     def dead_batches(self, *, limit: int = 100) -> list[DeadBatch]:
         """The batches that are not tried any more, newest first. What they hold is stored, and listed as failed."""
         return [DeadBatch.read(batch) for batch in self._connection.ask(ListDead(limit=limit))["batches"]]
@@ -557,7 +640,7 @@ class Twinvec:
 
         Raises UnknownBatch, and NotRescuable where its job was cancelled or its tower is gone.
         """
-        return self._embed_job(self._connection.ask(Requeue(batch=batch))["job"])
+        return self._embed_job(self._connection.ask(Requeue(batch=batch, by=asker()))["job"])
 
     def job(self, id: str) -> EmbedJob | TrainingJob:
         """The handle of a job that was started elsewhere. Raises UnknownJob."""

@@ -5,6 +5,7 @@ Knows when chunks are sent and accepted; how a stream is cut into them is `chunk
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections import deque
@@ -17,10 +18,13 @@ from msgspec.structs import replace
 from twinvec_client import bars
 from twinvec_client.chunks import JobOptions, chunks
 from twinvec_client.connection import Connection
+from twinvec_client.contract.answers import Pause
 from twinvec_client.contract.limits import MAX_CHUNK_ITEMS
 from twinvec_client.contract.messages import Express, Intake, Receipts, StatusOf
-from twinvec_client.errors import IdempotencyConflict, InvalidRequest, NoAnswer, PicturesLost
+from twinvec_client.errors import IdempotencyConflict, InvalidRequest, NoAnswer, Paused, PicturesLost
 from twinvec_client.outage import TRANSIENT, Outage
+
+log = logging.getLogger(__name__)
 
 FEW = 100  # pictures that are sent without asking first whether a worker answers: that would take as long as sending
 _JOBS = uuid.UUID("6f0e9c62-8a0b-5ad0-9e1c-2f5c1f0d7a11")  # the namespace of idempotency keys
@@ -34,7 +38,7 @@ class Pace:
     the memory here and in Redis. window_bytes: of them, before more wait, because chunks of large pictures are larger.
     resend_after: seconds without acceptance before a chunk is sent again, doubled each time. accept_timeout: seconds
     without any acceptance before the client gives up. outage: seconds that broker or database may be away while a
-    call is under way.
+    call is under way. pause_timeout: seconds that it waits while an operator has paused the taking in of pictures.
     """
 
     chunk: int = MAX_CHUNK_ITEMS
@@ -43,6 +47,7 @@ class Pace:
     resend_after: float = 20.0
     accept_timeout: float = 180.0
     outage: float = 60.0
+    pause_timeout: float = 3600.0
 
 
 def new_job(idempotency_key: str | None = None, collection: str = "default") -> str:
@@ -55,8 +60,8 @@ def new_job(idempotency_key: str | None = None, collection: str = "default") -> 
 def deliver(connection: Connection, pictures: Any, options: JobOptions, *, pace: Pace, progress: bool = False) -> None:
     """Send a job's pictures; returns once every one of them stands in SQL.
 
-    Raises BrokerUnavailable, NoAnswer, DatabaseUnavailable, IdempotencyConflict, InvalidRequest, PicturesLost, and what
-    the stream itself raises.
+    Raises BrokerUnavailable, NoAnswer, Paused, DatabaseUnavailable, IdempotencyConflict, InvalidRequest, PicturesLost,
+    and what the stream itself raises.
     """
     total = len(pictures) if isinstance(pictures, Sized) else None
     try:
@@ -89,6 +94,7 @@ class Window:
     def __init__(self, chunks: int, size: int) -> None:
         self.chunks, self.size = chunks, size
         self.backlogged = False  # whether the workers' backlog of digits to embed is full
+        self.paused = False  # whether no chunk is taken in until an operator resumes that
         self._sent: dict[int, _Sent] = {}  # by seq
 
     def __len__(self) -> int:
@@ -101,12 +107,13 @@ class Window:
 
     @property
     def is_full(self) -> bool:
-        return len(self) >= self.chunks or self._bytes() > self.size or self.backlogged
+        return len(self) >= self.chunks or self._bytes() > self.size or self.backlogged or self.paused
 
     @property
     def has_room(self) -> bool:
         """Whether a quarter is free: with receipts asked for after every chunk, workers would do little but answer."""
-        return len(self) <= self.chunks * 3 // 4 and self._bytes() <= self.size * 3 // 4 and not self.backlogged
+        few = len(self) <= self.chunks * 3 // 4 and self._bytes() <= self.size * 3 // 4
+        return few and not self.backlogged and not self.paused
 
     def add(self, chunk: Intake, resend_after: float) -> None:
         self._sent[chunk.seq] = _Sent(chunk, resend_after)
@@ -115,6 +122,11 @@ class Window:
         """The chunk that was accepted; None where it is not under way."""
         sent = self._sent.pop(seq, None)
         return None if sent is None else sent.chunk
+
+    def rest(self) -> None:
+        """Count the time of chunks under way from now: before, none could be accepted."""
+        for sent in self._sent.values():
+            sent.since = time.monotonic()
 
     def overdue(self) -> list[Intake]:
         """The chunks to send again now; each then waits twice as long as before."""
@@ -151,6 +163,7 @@ class _Delivery:
         self.accepted_at = time.monotonic()  # when a chunk was last accepted, or none was due
         self.known: dict[int, bytes] = {}  # digests of chunks that were accepted before they were sent here
         self.first: bytes | None = None  # the digest of this stream's first chunk
+        self.paused_since: float | None = None  # since when the workers say that they take nothing in
         self.begun_with: bytes | None = None  # that of the stream which the job was begun with, where a receipt says it
 
     def run(self, stream: Iterator[Intake], total: int | None) -> None:
@@ -207,6 +220,9 @@ class _Delivery:
         """
         try:
             answer = self.connection.ask(Express.of(chunk) or chunk, timeout=self.pace.resend_after)
+        except Paused as paused:  # it is sent as a chunk among others, which waits
+            self._wait_for_resume(str(paused))
+            return False
         except NoAnswer:  # it may have been accepted, or have ended the process that took it
             return False
         except TRANSIENT as error:
@@ -239,13 +255,31 @@ class _Delivery:
         accepted = sum(self._accept(seq, digest) for seq, digest in answer["accepted"])
         self._check_stream()
         self.bar.advance(accepted)
-        if accepted or not self.window:
+        paused = answer.get("paused")  # which a worker of a version before does not say
+        self._wait_for_resume(None if paused is None else str(Pause.read(paused)))
+        if accepted or not self.window or self.window.paused:
             self.accepted_at = time.monotonic()
         elif time.monotonic() - self.accepted_at > self.pace.accept_timeout:
             raise NoAnswer(f"no chunk was accepted for {self.pace.accept_timeout:g} s: {self._why()}")
         self._wait(accepted)
         for chunk in self.window.overdue():
             self._send(replace(chunk, resent=True))
+
+    def _wait_for_resume(self, said: str | None) -> None:
+        """Note that the taking in of pictures is paused, or goes on. Raises Paused where that lasts too long."""
+        self.window.paused = said is not None
+        if said is None:
+            if self.paused_since is not None:
+                self.bar.note(None)
+            self.paused_since = None
+            return
+        self.window.rest()
+        if self.paused_since is None:
+            self.paused_since = time.monotonic()
+            log.warning("job %s waits: %s", self.job, said)
+            self.bar.note(said)
+        if time.monotonic() - self.paused_since > self.pace.pause_timeout:
+            raise Paused(f"no picture is taken in for {self.pace.pause_timeout:g} s: {said}")
 
     def _accept(self, seq: int, digest: bytes) -> int:
         """How many pictures a receipt accepts."""
@@ -274,7 +308,7 @@ class _Delivery:
             raise IdempotencyConflict(f"job {self.job} was sent more pictures before than these")
 
     def _wait(self, accepted: int) -> None:
-        if self.window.backlogged:
+        if self.window.backlogged or self.window.paused:
             time.sleep(0.25)
         elif self.window:
             self.pause = 0.02 if accepted else min(self.pause * 1.5, 0.1)

@@ -22,6 +22,10 @@ class NoAnswer(TwinvecError):
     """The broker took the request, and no worker answered in time. Check that workers run on its lane."""
 
 
+class Paused(NoAnswer):
+    """What this needs is paused by an operator. The message says by whom; it goes on when that is resumed."""
+
+
 class DatabaseUnavailable(TwinvecError):
     """A worker answered that it cannot reach its database. Accepted work is kept; try again later."""
 
@@ -44,6 +48,10 @@ class UnknownJob(TwinvecError):
 
 class UnknownBatch(TwinvecError):
     """No dead batch has this id."""
+
+
+class NotPausable(TwinvecError):
+    """The job has ended: there is nothing left to pause."""
 
 
 class NotRescuable(TwinvecError):
@@ -109,6 +117,8 @@ _BY_NAME = {
         NoTower,
         OtherInstallation,
         TowerNotLive,
+        Paused,
+        NotPausable,
         NotRescuable,
         UnknownBatch,
         UnknownJob,

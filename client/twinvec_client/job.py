@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from twinvec_client import bars, vectors
+from twinvec_client import bars, steering, vectors
+from twinvec_client.asker import asker
 from twinvec_client.chunks import JobOptions
 from twinvec_client.connection import Connection
 from twinvec_client.contract.messages import Cancel, DoubtfulOf, FailuresOf, StatusOf, StopTraining
 from twinvec_client.delivery import Pace, deliver, new_job, require_all
 from twinvec_client.errors import TrainingFailed
 from twinvec_client.pictures import Digit
-from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, TrainingOutcome
+from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, Pause, TrainingOutcome
 from twinvec_client.vectors import Vectors
 from twinvec_client.watch import SUBSCRIBING, Watch
 
@@ -39,7 +40,15 @@ class _Job:
 
     def cancel(self) -> JobStatus:
         """Stop the job: what is done stays, what has not begun never will. A finished job is left as it is."""
-        return JobStatus.read(self._connection.ask(Cancel(job=self.id)))
+        return JobStatus.read(self._connection.ask(Cancel(job=self.id, by=asker())))
+
+    def pause(self, *, why: str | None = None) -> Pause:
+        """Hold back what has not begun of the job until it is resumed. Raises UnknownJob, NotPausable."""
+        return steering.pause(self._connection, lane=None, job=self.id, why=why)
+
+    def resume(self) -> bool:
+        """Let the job go on; whether it was paused. Raises UnknownJob."""
+        return steering.resume(self._connection, lane=None, job=self.id)
 
     def follow(self, *, timeout: float | None = None) -> Iterator[JobStatus]:
         """The job's status now, and again whenever it has changed (its seconds alone do not count); ends with the

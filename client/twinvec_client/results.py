@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from twinvec_client.contract.answers import (
+    Action,
     Answer,
     Backfill,
     BackfillEstimate,
@@ -35,6 +36,7 @@ from twinvec_client.contract.answers import (
 from twinvec_client.contract.states import JobState, TowerStatus
 
 __all__ = [
+    "Action",
     "Answer",
     "Backfill",
     "BackfillEstimate",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
+from twinvec_client.asker import asker
 from twinvec_client.connection import Connection
 from twinvec_client.contract.answers import StoredDigit
 from twinvec_client.contract.limits import MAX_PAGE
@@ -73,7 +74,7 @@ def delete(connection: Connection, keys: Iterable[str], *, collection: str) -> D
     """See `Twinvec.delete`."""
     total = Deleted(0, 0, 0, 0)
     for some in parts(keys, MAX_PAGE):
-        total += Deleted.read(connection.ask(Delete(collection=collection, keys=some)))
+        total += Deleted.read(connection.ask(Delete(collection=collection, keys=some, by=asker())))
     return total
 
 
@@ -81,7 +82,7 @@ def delete_collection(connection: Connection, *, collection: str) -> Deleted:
     """See `Twinvec.delete_collection`."""
     total = Deleted(0, 0, 0, 0)
     while True:
-        gone = Deleted.read(connection.ask(Delete(collection=collection, keys=None)))
+        gone = Deleted.read(connection.ask(Delete(collection=collection, keys=None, by=asker())))
         total = replace(total + gone, left=gone.left)
         if not gone.digits:  # the last one, which forgets the pictures of all failures, finds none
             return total

@@ -25,11 +25,19 @@ from twinvec_client.async_client import AsyncTwinvec
 from twinvec_client.client import Twinvec
 from twinvec_client.connection import Connection
 from twinvec_client.contract import messages as wire
-from twinvec_client.contract.answers import JobStatus
+from twinvec_client.contract.answers import Action, JobStatus, Pause
 from twinvec_client.contract.broker import LANES
 from twinvec_client.contract.limits import DIMENSIONS, GLYPH_BYTES, SIDE
 from twinvec_client.contract.packing import unpack
-from twinvec_client.errors import InvalidRequest, PictureRefused, TowerNotLive, TwinvecError, UnknownJob, UnknownKey
+from twinvec_client.errors import (
+    InvalidRequest,
+    NotPausable,
+    PictureRefused,
+    TowerNotLive,
+    TwinvecError,
+    UnknownJob,
+    UnknownKey,
+)
 
 TOWER = "fa" * 32  # the fingerprint of the one tower there is
 THRESHOLD = 0.5
@@ -90,6 +98,8 @@ class Memory(Connection):
         self._lock, self._ids = threading.RLock(), count(1)
         self._digits: dict[tuple[str, str], _Digit] = {}
         self._jobs: dict[str, _Job] = {}
+        self._paused: dict[str, Pause] = {}  # by lane
+        self._actions: list[Action] = []  # newest first
         self._answers: dict[type[wire.Message], Callable[[Any], Reply]] = {
             wire.Intake: self._take_in,
             wire.Express: self._take_in,
@@ -97,6 +107,11 @@ class Memory(Connection):
             wire.StatusOf: lambda asked: asdict(self._job(asked.job).status),
             wire.ListJobs: lambda asked: {"jobs": [asdict(job.status) for job in self._newest()[: asked.limit]]},
             wire.ShowOverview: self._overview,
+            wire.PauseWork: self._pause,
+            wire.ResumeWork: self._resume,
+            wire.ListActions: lambda asked: {"actions": [asdict(each) for each in self._actions[: asked.limit]]},
+            wire.UnfinishedJobs: lambda asked: {"jobs": []},
+            wire.FailuresToRetry: self._to_retry,
             wire.FailuresOf: self._failures_of,
             wire.DoubtfulOf: self._doubtful_of,
             wire.Cancel: lambda asked: asdict(self._job(asked.job).status),
@@ -237,10 +252,46 @@ class Memory(Connection):
             "live_tower": TOWER,
             "backlog": 0,
             "rate": 0.0,
-            "lanes": [{"name": lane, **idle} for lane in LANES],
+            "lanes": [{"name": lane, **idle, "paused": self._pause_of(lane)} for lane in LANES],
             "workers": [],
             "jobs": [asdict(job.status) for job in self._newest()[: asked.jobs]],
         }
+
+    def _pause(self, asked: wire.PauseWork) -> Reply:
+        """It is noted and told, and holds nothing back: a job has ended when it is sent."""
+        if asked.job is not None or asked.paused_lane is None:
+            raise NotPausable(f"job {self._job(asked.job or '').status.id} has ended: there is nothing left to pause")
+        pause = Pause(asked.by, _now(), asked.why, asked.paused_lane, asked.drain, 0 if asked.drain else None)
+        self._paused[asked.paused_lane] = pause
+        self._note(asked.by, "drain" if asked.drain else "pause", f"lane {asked.paused_lane}")
+        return {"pause": asdict(pause)}
+
+    def _resume(self, asked: wire.ResumeWork) -> Reply:
+        if asked.job is not None:
+            self._job(asked.job)
+        was = self._paused.pop(asked.paused_lane or "", None) is not None
+        if was:
+            self._note(asked.by, "resume", f"lane {asked.paused_lane}")
+        return {"resumed": was}
+
+    def _pause_of(self, lane: str) -> Reply | None:
+        return asdict(self._paused[lane]) if lane in self._paused else None
+
+    def _note(self, by: str | None, action: str, target: str) -> None:
+        self._actions.insert(0, Action(_now(), by or "not said", action, target))
+
+    def _to_retry(self, asked: wire.FailuresToRetry) -> Reply:
+        rows = [
+            {**row, "job": job.status.id, "collection": job.status.collection}
+            for job in self._jobs.values()
+            for row in job.failures.values()
+            if row["picture"] is not None
+            and asked.reason in (None, row["reason"])
+            and (job.status.collection, row["key"]) not in self._digits
+        ]
+        names = sorted({row["collection"] for row in rows})
+        page = [row for row in rows if row["collection"] == asked.collection]
+        return {"collections": names if asked.collection is None else [], "failures": page, "after": None}
 
     def _failures_of(self, asked: wire.FailuresOf) -> Reply:
         rows = sorted(self._job(asked.job).failures.values(), key=lambda row: (row["key"], row["reason"]))

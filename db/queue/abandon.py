@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Interval, and_, cast, exists, func, or_, s
 from sqlalchemy.orm import Session
 
 from db.queue.callbacks import ANEW
+from db.queue.pauses import resumed_within
 from db.states import JobKind
 from db.tables import Batch, Job
 
@@ -18,8 +19,11 @@ LOOK = 1000  # jobs that one transaction looks at, at most
 def abandon(session: Session, *, after: float) -> int:
     """End jobs that still receive and got no chunk for `after` seconds; how many.
 
-    Jobs to which a chunk is on its way just now are left for the next time.
+    Jobs to which a chunk is on its way just now are left for the next time, and all of them while no chunk could come:
+    while `intake` is paused, and for as long again afterwards.
     """
+    if resumed_within(session, "intake", after):
+        return 0
     silent = ~exists(select(Batch.id).where(Batch.job == Job.id, Batch.created_at > _ago(after)))
     query = (
         select(Job.id)

@@ -18,8 +18,8 @@ from db.tables import Batch, Digit, Embedding, Job, Tower
 from db.vectors import lifecycle
 
 
-def cancel_job(session: Session, id: uuid.UUID) -> None:
-    """Cancel a job: finished batches stay, open ones are cancelled. An ended job is left as it is.
+def cancel_job(session: Session, id: uuid.UUID) -> bool:
+    """Cancel a job: finished batches stay, open ones are cancelled. An ended job is left as it is: False.
 
     The candidate of a training that was to promote it is rejected. Raises UnknownJob.
     """
@@ -29,7 +29,7 @@ def cancel_job(session: Session, id: uuid.UUID) -> None:
     if row is None:
         raise UnknownJob(f"no job has the id {id}")
     if status(session, id).state in FINAL:
-        return
+        return False
     row.cancelled_at = func.now()
     if row.kind != JobKind.EMBED:
         row.ended_at = func.now()
@@ -38,6 +38,7 @@ def cancel_job(session: Session, id: uuid.UUID) -> None:
         if row.outcome is not None:
             lifecycle.reject(session, row.outcome["tower"], f"its training {id} was cancelled")
     cancel_open(session, id)
+    return True
 
 
 def cancel_open(session: Session, job: uuid.UUID) -> None:

@@ -32,6 +32,11 @@ def is_waiting(session: Session) -> bool:
     return bool(session.execute(select(exists(select(Inbox.id).where(*_free())))).scalar_one())
 
 
+def count(session: Session) -> int:
+    """How many chunks wait or are being taken in."""
+    return session.execute(select(func.count()).where(Inbox.refused.is_(None))).scalar_one()
+
+
 def take(session: Session, *, seconds: float) -> Left | None:
     """Hold the oldest chunk that nobody holds, for some seconds; None where there is none."""
     oldest = select(Inbox.id).where(*_free()).order_by(Inbox.id).limit(1).with_for_update(skip_locked=True)

@@ -9,14 +9,17 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, case, func, select, true
+from sqlalchemy import ColumnElement, Integer, Interval, Select, and_, case, func, select, true, union
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
 from db.errors import UnknownJob
-from db.queue import inbox, stages
-from db.states import EMBEDDED_UNDER, OPEN, BatchState, JobKind, JobState
+from db.queue import inbox, pauses, stages
+from db.queue.pauses import Pause
+from db.states import EMBEDDED_UNDER, FINAL, OPEN, BatchState, JobKind, JobState
 from db.tables import Batch, Digit, Job, Tower
+
+LOOK = 10_000  # jobs that one question looks at, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class JobStatus:
     """Where a job stands at one moment. Counts are of items; `doubtful` of the stored digits that it brought.
 
     created_at: ISO 8601. seconds: from then to its end, or to now. stage: of a training that is to promote its tower,
-    as `stages.of` says it.
+    as `stages.of` says it. paused: what holds its batches back: its own pause, or that of their lane.
     """
 
     id: str
@@ -44,6 +47,7 @@ class JobStatus:
     outcome: dict[str, Any] | None
     doubtful: int
     stage: dict[str, Any] | None = None
+    paused: Pause | None = None
 
 
 def status(session: Session, id: uuid.UUID) -> JobStatus:
@@ -67,6 +71,37 @@ def latest(session: Session, *, limit: int) -> list[JobStatus]:
 def among(session: Session, ids: Select[uuid.UUID], *, limit: int) -> list[JobStatus]:
     """The newest of the jobs whose ids a query gives, newest first."""
     return _statuses(session, Job.id.in_(ids), limit=limit)
+
+
+def unfinished(
+    session: Session,
+    *,
+    collection: str | None = None,
+    kind: str | None = None,
+    state: str | None = None,
+    since: float | None = None,
+    limit: int,
+) -> list[JobStatus]:
+    """The newest jobs that have not ended, newest first: of a collection, of a kind, in a state, opened within so many
+    seconds."""
+    which: list[ColumnElement[bool]] = [Job.id.in_(under_way()), Job.pruned_at.is_(None)]
+    if collection is not None:
+        which.append(Job.collection == collection)
+    if kind is not None:
+        which.append(Job.kind == kind)
+    if since is not None:
+        which.append(Job.created_at > func.now() - sql_cast(f"{since} seconds", Interval))
+    found = _statuses(session, and_(*which), limit=LOOK)
+    return [job for job in found if job.state not in FINAL and state in (None, job.state)][:limit]
+
+
+def under_way(most: int | None = None) -> Select[uuid.UUID]:
+    """The ids of jobs that have not ended, or not long ago, each found by an index; of each sort `most` at most."""
+    waiting = select(Batch.job).where(Batch.state.in_(OPEN)).distinct().limit(most)
+    receiving = select(Job.id).where(Job.kind == JobKind.EMBED, Job.receiving).limit(most)
+    training = select(Job.id).where(Job.kind == JobKind.TRAIN, Job.ended_at.is_(None))
+    chosen = union(*(select(part.subquery().c[0]) for part in (waiting, receiving, training))).subquery()
+    return select(chosen.c[0])
 
 
 def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> list[JobStatus]:
@@ -112,16 +147,18 @@ def _statuses(session: Session, which: ColumnElement[bool], *, limit: int) -> li
         .order_by(Job.created_at.desc())
     )
     towers = session.execute(select(func.count()).where(Tower.status.in_(EMBEDDED_UNDER))).scalar_one()
-    return [_status(session, row, has_tower=bool(towers)) for row in session.execute(query).all()]
+    lanes = pauses.of_lanes(session)
+    return [_status(session, row, lanes, has_tower=bool(towers)) for row in session.execute(query).all()]
 
 
-def _status(session: Session, row: Any, *, has_tower: bool) -> JobStatus:
+def _status(session: Session, row: Any, lanes: dict[str, Pause], *, has_tower: bool) -> JobStatus:
     job: Job = row.Job
+    state = _embed_state(job, row, has_tower) if job.kind == JobKind.EMBED else _other_state(job, row)
     return JobStatus(
         id=str(job.id),
         kind=job.kind,
         collection=job.collection,
-        state=_embed_state(job, row, has_tower) if job.kind == JobKind.EMBED else _other_state(job, row),
+        state=state,
         total=job.total,
         accepted=row.accepted,
         succeeded=row.succeeded,
@@ -135,6 +172,7 @@ def _status(session: Session, row: Any, *, has_tower: bool) -> JobStatus:
         outcome=job.outcome,
         doubtful=row.doubtful,
         stage=stages.of(session, job),
+        paused=None if state in FINAL else pauses.of_job(job, lanes),
     )
 
 

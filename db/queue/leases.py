@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Interval, and_, cast, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from db.queue.pauses import is_held
 from db.states import BatchState, JobKind
 from db.tables import Batch, Job, Tower
 from db.vectors.towers import is_maintained
@@ -48,13 +49,15 @@ def claim(
     lease: float,
     max_attempts: int,
 ) -> Lease | None:
-    """Take a batch for `lease` seconds; None where it is done, leased, cancelled, or has no tower to be embedded under.
+    """Take a batch for `lease` seconds; None where it is done, leased, cancelled, paused, or has no tower to be
+    embedded under.
 
     kinds: of jobs; a batch of another kind is never claimed, whatever a message says.
 
     None is normal: a batch may be published more than once.
     """
-    job = session.execute(select(Job).join(Batch, Batch.job == Job.id).where(Batch.id == batch)).scalar()
+    query = select(Job).join(Batch, Batch.job == Job.id).where(Batch.id == batch, ~is_held())
+    job = session.execute(query).scalar()
     if job is None or job.kind not in kinds:
         return None
     towers = towers_for(session, job)
@@ -86,6 +89,7 @@ def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> 
         select(Batch.id)
         .join(Job, Job.id == Batch.job)
         .where(Batch.state == BatchState.QUEUED, Batch.attempt == 0, Batch.errors == 0, Job.kind == JobKind.EMBED)
+        .where(~is_held())
         .where(Batch.size <= SMALL)
         .order_by(Batch.id)
         .limit(TOGETHER - 1)

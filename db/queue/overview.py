@@ -6,14 +6,14 @@ It must not change a row.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Select, and_, exists, func, or_, select, union
 from sqlalchemy.orm import Session
 
-from db.queue import intake, jobs
+from db.queue import intake, jobs, pauses
 from db.queue.jobs import JobStatus
+from db.queue.pauses import Pause
 from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Inbox, Job, Tower
 from db.vectors.towers import is_maintained
@@ -55,6 +55,7 @@ class Standing:
     left: int
     oldest_left: float | None
     held: list[Held]
+    paused: dict[str, Pause]
     jobs: list[JobStatus]
 
 
@@ -73,6 +74,7 @@ def standing(session: Session, *, newest: int) -> Standing:
         left=left,
         oldest_left=None if oldest_left is None else float(oldest_left),
         held=_held(session),
+        paused={lane: pauses.counted(session, pause) for lane, pause in pauses.of_lanes(session).items()},
         jobs=jobs.among(session, _listed(newest), limit=newest + UNDER_WAY),
     )
 
@@ -129,9 +131,5 @@ def _held(session: Session) -> list[Held]:
 def _listed(newest: int) -> Select[uuid.UUID]:
     """The ids of the newest jobs, and of those under way, each found by an index of its own."""
     latest = select(Job.id).where(Job.pruned_at.is_(None)).order_by(Job.created_at.desc()).limit(newest)
-    waiting = select(Batch.job).where(Batch.state.in_(OPEN)).distinct().limit(UNDER_WAY)
-    receiving = select(Job.id).where(Job.kind == JobKind.EMBED, Job.receiving).limit(UNDER_WAY)
-    training = select(Job.id).where(Job.kind == JobKind.TRAIN, Job.ended_at.is_(None))
-    parts: Sequence[Select[uuid.UUID]] = [latest, waiting, receiving, training]
-    chosen = union(*(select(part.subquery().c[0]) for part in parts)).subquery()
+    chosen = union(select(latest.subquery().c[0]), jobs.under_way(UNDER_WAY)).subquery()
     return select(chosen.c[0])

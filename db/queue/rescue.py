@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from db.queue.dead import bury, close
 from db.queue.failures import KEPT_BYTES
 from db.queue.leases import interval
+from db.queue.pauses import is_held
 from db.states import BatchState, JobKind
 from db.tables import Batch, Job, Tower
 from db.vectors.towers import is_maintained
@@ -76,7 +77,7 @@ def take_due(session: Session, kind: JobKind, *, republish_after: float, in_flig
     """Take queued batches of a kind that are due for publishing, oldest first, and note that they are published now.
 
     (id, kind) of each. Due is a batch that was never published, or more than `republish_after` seconds ago, and need
-    not wait after an error; those published since and not yet claimed stay below `in_flight`.
+    not wait after an error or while it is paused; those published since and not yet claimed stay below `in_flight`.
     """
     due = or_(Batch.published_at.is_(None), Batch.published_at < func.now() - interval(republish_after))
     waits = and_(Batch.retry_at.isnot(None), Batch.retry_at > func.now())
@@ -93,7 +94,7 @@ def take_due(session: Session, kind: JobKind, *, republish_after: float, in_flig
         select(Batch.id)
         .join(Job, Job.id == Batch.job)
         .where(Batch.state == BatchState.QUEUED, due, ~waits, Job.kind == kind)
-        .where(or_(Job.kind == JobKind.TRAIN, has_tower))
+        .where(or_(Job.kind == JobKind.TRAIN, has_tower), ~is_held())
         .order_by(Batch.id)
         .limit(in_flight - out)
         .with_for_update(of=Batch, skip_locked=True)

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from db.bulk import fetch
+from db.queue.pauses import NOT_HELD
 from db.states import JobKind
 
 # From job to job in the index: the time grows with the jobs that wait, not with their batches.
-_OLDEST = """
+_OLDEST = f"""
     WITH RECURSIVE waiting AS (
         (SELECT job FROM batches WHERE state = 'queued' ORDER BY job LIMIT 1)
         UNION ALL
@@ -28,6 +29,7 @@ _OLDEST = """
     CROSS JOIN LATERAL (
         SELECT batches.id, size FROM batches
         WHERE batches.job = waiting.job AND state = 'queued' AND (retry_at IS NULL OR retry_at <= now())
+            AND {NOT_HELD}
         ORDER BY batches.id LIMIT 1
     ) AS oldest
     WHERE kind = %s

@@ -11,6 +11,7 @@ from twinvec_client import AsyncEmbedJob, AsyncTrainingJob, AsyncTwinvec, EmbedJ
 TWINS = [(Twinvec, AsyncTwinvec), (EmbedJob, AsyncEmbedJob), (TrainingJob, AsyncTrainingJob)]
 NAMES = {
     "EmbedJob": "AsyncEmbedJob",
+    "list[EmbedJob]": "list[AsyncEmbedJob]",
     "TrainingJob": "AsyncTrainingJob",
     "Iterator[JobStatus]": "AsyncGenerator[JobStatus]",
     "Iterator[Failure]": "AsyncIterator[Failure]",
@@ -73,5 +74,5 @@ def test_a_method_for_asyncio_names_every_argument_it_hands_on(
 
 def test_a_client_is_made_alike_and_has_the_same_pace() -> None:
     assert inspect.signature(AsyncTwinvec) == inspect.signature(Twinvec)
-    for name in ("chunk", "window", "window_bytes", "resend_after", "accept_timeout", "outage"):
+    for name in ("chunk", "window", "window_bytes", "resend_after", "accept_timeout", "outage", "pause_timeout"):
         assert getattr(AsyncTwinvec, name) == getattr(Twinvec, name)

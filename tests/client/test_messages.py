@@ -26,6 +26,7 @@ from twinvec_client.contract.messages import (
     Delete,
     DoubtfulOf,
     FailuresOf,
+    FailuresToRetry,
     GetDigits,
     GetVectors,
     Intake,
@@ -33,8 +34,10 @@ from twinvec_client.contract.messages import (
     JudgeAgain,
     Message,
     Nearest,
+    PauseWork,
     Promote,
     Query,
+    ResumeWork,
     Retire,
     StartTraining,
 )
@@ -121,11 +124,24 @@ def payloads(kind: type[Message]) -> st.SearchStrategy[dict[str, Any]]:
         return st.builds(each_has_one, fields(declared))
     if kind is Judge:
         return fields(declared).map(lambda said: said | {"others": said["keys"], "same": [None for _ in said["keys"]]})
+    if kind in (PauseWork, ResumeWork):
+        one = st.sampled_from(["paused_lane", "job"])
+        return st.builds(held, fields(declared), one, st.from_regex(JOB, fullmatch=True))
     if not issubclass(kind, Intake):
         return fields(declared)
     types = st.lists(st.sampled_from([GLYPH, ENCODED, REFUSED]), max_size=5).map(bytes)
     chunk = st.builds(agreeing, fields(declared), types)
     return chunk if kind is Intake else chunk.map(lambda job: job | {"seq": 0, "total": len(job["keys"])})
+
+
+JOB = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+def held(payload: dict[str, Any], one: str, job: str) -> dict[str, Any]:
+    """A lane, or a job, which does not drain."""
+    if one == "paused_lane":
+        return payload | {"paused_lane": payload["paused_lane"] or "embed", "job": None}
+    return payload | {"paused_lane": None, "job": job} | ({"drain": False} if "drain" in payload else {})
 
 
 def storable(text: str | list[str]) -> bool:
@@ -142,6 +158,7 @@ def example(kind: type[Message]) -> dict[str, Any]:
         "label": None, "max_distance": None, "match": False, "count": 0, "tower": None, "distance": None, "every": 1,
         "priority": 1, "other_collection": "c", "others": ["b"], "same": [None], "by": "me",
         "data": "both", "started_by": None, "leaving": 2, "at_once": False, "force": False,
+        "paused_lane": "embed", "drain": False, "why": None, "since": None, "kind": None, "state": None, "reason": None,
     }  # fmt: skip
     by_key = {"after": ""}
     some = {"keys": ["a"]}
@@ -149,6 +166,9 @@ def example(kind: type[Message]) -> dict[str, Any]:
         Judge: some,
         FailuresOf: by_key,
         DoubtfulOf: by_key,
+        FailuresToRetry: by_key,
+        PauseWork: {"job": None},
+        ResumeWork: {"job": None},
         Nearest: {"attributes": None},
         GetDigits: some,
         GetVectors: some,
@@ -206,7 +226,7 @@ def test_a_message_with_a_missing_field_or_one_of_another_type_is_refused(kind: 
     payload = example(kind)
     with pytest.raises(BadMessage, match=rf"^{kind.task}: .*{field}"):
         kind.read({name: value for name, value in payload.items() if name != field})
-    for junk in (object(), "1.5" if field.endswith("distance") else 1.5, {"a": 1}, [object()]):
+    for junk in (object(), "1.5" if field.endswith(("distance", "since")) else 1.5, {"a": 1}, [object()]):
         with pytest.raises(BadMessage, match=rf"^{kind.task}: {field}"):
             kind.read(payload | {field: junk})
 

@@ -108,7 +108,7 @@ def test_it_is_told_of_a_job_whose_pictures_were_buried(runtime: Runtime, broker
 def test_it_is_told_of_a_cancelled_job(runtime: Runtime, broker: Redis, tower: int) -> None:
     job = uuid.uuid4()
     take_in(chunk(job, 1), runtime)
-    end_job(Cancel(job=str(job)), runtime)
+    end_job(Cancel(job=str(job), by="me"), runtime)
     assert [(outcome["state"], outcome["cancelled"]) for outcome in called(broker)] == [("cancelled", 1)]
 
 

@@ -266,7 +266,7 @@ def test_small_jobs_share_a_call_of_the_tower_and_each_ends_by_itself(runtime: R
             nonlocal calls
             calls += 1
             if calls == 1:
-                end_job(Cancel(job=str(named["cancelled"])), runtime)
+                end_job(Cancel(job=str(named["cancelled"]), by="me"), runtime)
             return super().__getitem__(id)
 
     runtime.towers = Shared(tower, 2)

@@ -281,6 +281,28 @@ class RetrainingStage(_Record):
 
 
 @dataclass(frozen=True)
+class Pause(_Record):
+    """Work that is held back until it is resumed: by whom, since when (ISO 8601), and why, where that was said.
+
+    lane: that is paused; None where it is a job's own pause. draining: what waited there when it began is still worked
+    on; left: how many batches, or messages of `intake`, that is, where it was counted.
+    """
+
+    by: str
+    at: str
+    why: str | None = None
+    lane: str | None = None
+    draining: bool = False
+    left: int | None = None
+
+    def __str__(self) -> str:
+        what = "it" if self.lane is None else f"the lane {self.lane}"
+        held = "takes nothing new" if self.draining else "is paused"
+        why = "" if self.why is None else f": {self.why}"
+        return f"{what} {held}, by {self.by} since {self.at:.19}{why}"
+
+
+@dataclass(frozen=True)
 class JobStatus(_Record):
     """Where a job stands, read from SQL at one moment.
 
@@ -288,7 +310,8 @@ class JobStatus(_Record):
     `total` is None until the last chunk has arrived. `progress` and `outcome` are a training's, and `stage` that of a
     retraining. `created_at` is ISO 8601; `seconds` runs from the first chunk to the end, or to now. `message` says why
     it failed, why a retraining's tower was rejected, or why its callback could not be called. `doubtful` counts those
-    of the digits it stored that look like none: `EmbedJob.doubtful` lists them.
+    of the digits it stored that look like none: `EmbedJob.doubtful` lists them. `paused` says what holds back what has
+    not begun of it: a pause of its own, or of the lane of its batches.
     """
 
     id: str
@@ -308,12 +331,13 @@ class JobStatus(_Record):
     outcome: dict[str, Any] | None
     doubtful: int = 0
     stage: RetrainingStage | None = None
+    paused: Pause | None = None
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:
         progress, stage = answer["progress"], answer.get("stage")
         progress, stage = progress and TrainingProgress.read(progress), stage and RetrainingStage.read(stage)
-        return super().read({**answer, "progress": progress, "stage": stage})
+        return super().read({**answer, "progress": progress, "stage": stage, "paused": _pause(answer)})
 
     @property
     def final(self) -> bool:
@@ -430,15 +454,6 @@ class Schedule(_Record):
 
 
 @dataclass(frozen=True)
-class Pause(_Record):
-    """Work that is held back until it is resumed: by whom, since when (ISO 8601), and why, where that was said."""
-
-    by: str
-    at: str
-    why: str | None = None
-
-
-@dataclass(frozen=True)
 class Lane(_Record):
     """A kind of work, and what of it waits.
 
@@ -504,6 +519,39 @@ class Overview(_Record):
         return super().read({**answer, **read})
 
 
+@dataclass(frozen=True)
+class Action(_Record):
+    """What somebody asked for. at: of the last time, ISO 8601. target: as `lane embed`, `job ID` or `tower 3`.
+
+    details: what else is known, as counts. times: how often, one right after the other.
+    """
+
+    at: str
+    by: str
+    action: str
+    target: str
+    details: dict[str, Any] | None = None
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class FailureToRetry(_Record):
+    """A failure whose picture was kept and may be sent again, and the job and the collection that it is of."""
+
+    job: str
+    collection: str
+    key: str
+    reason: Reason
+    is_glyph: bool
+    label: int | None
+    attributes: dict[str, Any] | None = field(metadata=_JSON)
+    picture: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        return super().read({**answer, "attributes": _object(answer["attributes"])})
+
+
 class Accepted(TypedDict):
     """The digest that a chunk stands in SQL with: its own, or that of the chunk that came before under its seq."""
 
@@ -513,13 +561,14 @@ class Accepted(TypedDict):
 class Receipts(TypedDict):
     """accepted: (seq, digest) of each chunk. first: the digest of the first chunk of those that the job was begun with,
     null where none has come. backlog: digits accepted and not yet embedded; beyond the limit clients wait. job_limit:
-    pictures that a job may have."""
+    pictures that a job may have. paused: of `intake`: no chunk is accepted while it lasts."""
 
     accepted: list[tuple[int, bytes]]
     first: bytes | None
     backlog: int
     backlog_limit: int
     job_limit: int
+    paused: Pause | None
 
 
 class Answers(TypedDict):
@@ -584,6 +633,29 @@ class JobVectors(TypedDict):
     collections: list[str]
     labels: list[int | None]
     vectors: bytes
+
+
+class PauseOf(TypedDict):
+    pause: Pause
+
+
+class Resumed(TypedDict):
+    """Whether it was paused."""
+
+    resumed: bool
+
+
+class Actions(TypedDict):
+    actions: list[Action]
+
+
+class FailuresToRetry(TypedDict):
+    """collections: in which there are some, where none was named. after: where the next page begins; null where there
+    is none."""
+
+    collections: list[str]
+    failures: list[FailureToRetry]
+    after: str | None
 
 
 class Jobs(TypedDict):

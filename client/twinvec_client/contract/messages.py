@@ -34,18 +34,20 @@ from twinvec_client.contract.limits import (
     MAX_NAME_CHARS,
     MAX_NEIGHBOURS,
     MAX_PAGE,
+    MAX_PLACE_CHARS,
     MAX_PRIORITY,
     MAX_QUERIES,
     MAX_RECIPE_CHARS,
     MAX_SAMPLING,
+    MAX_SECONDS,
     MAX_SEED,
     MAX_SEQ,
     MAX_STARTER_CHARS,
     MAX_TOWER,
     is_attributes,
 )
-from twinvec_client.contract.reasons import SenderReason
-from twinvec_client.contract.states import TrainingData
+from twinvec_client.contract.reasons import Reason, SenderReason
+from twinvec_client.contract.states import JobKind, JobState, PausableLane, TrainingData
 
 GLYPH, ENCODED, REFUSED = 0, 1, 2  # the types of an item in a chunk
 
@@ -78,6 +80,8 @@ Recipe = Annotated[str, Meta(min_length=1, max_length=MAX_RECIPE_CHARS)]
 Seed = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 Starter = Annotated[str, Meta(min_length=1, max_length=MAX_STARTER_CHARS, pattern=_NO_NUL)]
 PageSize = Annotated[int, Meta(ge=0)]
+FailurePlace = Annotated[str, Meta(max_length=MAX_PLACE_CHARS)]
+Seconds = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
 DigitId = Annotated[int, Meta(ge=0, le=MAX_BATCH)]
 WalkSize = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
 Counted = Annotated[int, Meta(ge=0, le=MAX_COUNTED)]
@@ -543,7 +547,7 @@ class Delete(Message, frozen=True, kw_only=True):
     With a digit go its vectors under every tower, the judgements of its pairs and what failures had kept of its
     picture, in one transaction. A job that waits for it lists it as `deleted`. What is sent again afterwards is stored
     again. The towers that were trained on one are named, and a training under way: what they learnt goes with them
-    alone.
+    alone. by: who asks; nil where that is not said.
     """
 
     task = "twinvec.delete"
@@ -552,6 +556,7 @@ class Delete(Message, frozen=True, kw_only=True):
 
     collection: Collection
     keys: Keys | None
+    by: Asker | None
 
 
 class Judge(Message, frozen=True, kw_only=True):
@@ -665,7 +670,7 @@ class DoubtfulOf(Message, frozen=True, kw_only=True):
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """Cancel what has not begun of a job."""
+    """Cancel what has not begun of a job. by: who asks; nil where that is not said."""
 
     task = "twinvec.cancel"
     lane = "control"
@@ -673,6 +678,91 @@ class Cancel(Message, frozen=True, kw_only=True):
     refusals = ("UnknownJob",)
 
     job: JobId
+    by: Asker | None
+
+
+class UnfinishedJobs(Message, frozen=True, kw_only=True):
+    """The newest jobs that have not ended, newest first: of a collection, of a kind, in a state, opened within so many
+    seconds, where these are not nil."""
+
+    task = "twinvec.unfinished_jobs"
+    lane = "control"
+    answer = answers.Jobs
+
+    collection: Collection | None
+    kind: JobKind | None
+    state: JobState | None
+    since: Seconds | None
+    limit: PageSize
+
+
+class FailuresToRetry(Message, frozen=True, kw_only=True):
+    """Some of a collection's failures whose picture was kept, oldest first, after the place `after` (nil at first); of
+    nil, in which collections there are some.
+
+    With a reason, and of the last so many seconds, where these are not nil. Not those whose key holds another picture
+    now, or one that came since. by: who asks; it stands on record with the first page.
+    """
+
+    task = "twinvec.failures_to_retry"
+    lane = "control"
+    answer = answers.FailuresToRetry
+
+    collection: Collection | None
+    reason: Reason | None
+    since: Seconds | None
+    after: FailurePlace | None
+    by: Asker
+
+
+class PauseWork(Message, frozen=True, kw_only=True):
+    """Hold back what waits on a lane, or of a job, until it is resumed. What is worked on is finished.
+
+    drain: of a lane, what waits there now is worked on as well, and nothing that comes later. by, why: that is told
+    wherever the pause is.
+    """
+
+    task = "twinvec.pause"
+    lane = "control"
+    answer = answers.PauseOf
+    refusals = ("UnknownJob", "NotPausable")
+
+    paused_lane: PausableLane | None
+    job: JobId | None
+    drain: bool
+    why: Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=_NO_NUL)] | None
+    by: Asker
+
+    def check(self) -> None:
+        if (self.paused_lane is None) == (self.job is None) or (self.drain and self.job is not None):
+            raise BadMessage(f"{self.task}: one of a lane, which may be drained, and a job")
+
+
+class ResumeWork(Message, frozen=True, kw_only=True):
+    """Let a lane, or a job, go on."""
+
+    task = "twinvec.resume"
+    lane = "control"
+    answer = answers.Resumed
+    refusals = ("UnknownJob",)
+
+    paused_lane: PausableLane | None
+    job: JobId | None
+    by: Asker
+
+    def check(self) -> None:
+        if (self.paused_lane is None) == (self.job is None):
+            raise BadMessage(f"{self.task}: one of a lane and a job")
+
+
+class ListActions(Message, frozen=True, kw_only=True):
+    """Who asked for what, newest first."""
+
+    task = "twinvec.actions"
+    lane = "control"
+    answer = answers.Actions
+
+    limit: PageSize
 
 
 class ListDead(Message, frozen=True, kw_only=True):
@@ -686,7 +776,7 @@ class ListDead(Message, frozen=True, kw_only=True):
 
 
 class Requeue(Message, frozen=True, kw_only=True):
-    """Try a dead batch again."""
+    """Try a dead batch again. by: who asks."""
 
     task = "twinvec.requeue"
     lane = "control"
@@ -695,6 +785,7 @@ class Requeue(Message, frozen=True, kw_only=True):
     refusals = ("UnknownBatch", "NotRescuable")
 
     batch: BatchId
+    by: Asker
 
 
 class StartTraining(Message, frozen=True, kw_only=True):
@@ -872,6 +963,11 @@ MESSAGES: tuple[type[Message], ...] = (
     FailuresOf,
     DoubtfulOf,
     Cancel,
+    UnfinishedJobs,
+    FailuresToRetry,
+    PauseWork,
+    ResumeWork,
+    ListActions,
     ListDead,
     Requeue,
     StartTraining,

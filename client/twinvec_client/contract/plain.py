@@ -50,6 +50,7 @@ from twinvec_client.contract.messages import (
     Judge,
     Key,
     Label,
+    ListActions,
     ListCollections,
     ListDead,
     ListDigits,
@@ -74,7 +75,7 @@ QUEUES = tuple(f"{KEY_PREFIX}{lane}" for lane in ("intake", "query", "control"))
 MOST_VALUES = 500_000  # of a message: numbers, texts, lists and objects, and commas in texts
 
 _IDS = uuid.UUID("b7f7a1de-3f5e-5c0e-8d0b-6a4b5a9d2c44")  # the namespace of the callers' own ids
-_DEFAULTS: dict[str, Any] = {"limit": 100, "count": 0, "every": 1}  # of fields that a client always sends
+_DEFAULTS: dict[str, Any] = {"limit": 100, "jobs": 10, "count": 0, "every": 1}  # of fields that a client always sends
 _FIRST: dict[
     type[Message], str
 ] = {  # the field that a positional argument is taken for: in a chain, what the task before has returned
@@ -299,6 +300,7 @@ _AS_THEY_ARE: tuple[type[Message], ...] = (
     ListTowers,
     ShowSchedule,
     ShowBackfill,
+    ListActions,
 )
 REQUESTS: tuple[type[Request], ...] = (Embed, PlainNearest, *map(_request, _AS_THEY_ARE))
 _BY_NAME = {(request.lane, request.task): request for request in REQUESTS}

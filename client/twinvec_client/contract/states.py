@@ -45,6 +45,13 @@ TrainingData = Literal[
     "both",  # the data set, and stored digits that have a label
 ]
 
+PausableLane = Literal[  # not those whose answers somebody waits for: what is paused there could not be resumed
+    "intake",  # pictures are taken in: senders wait
+    "embed",  # new digits are embedded
+    "backfill",  # stored digits are embedded, candidates judged, the live tower watched
+    "train",  # trainings begin
+]
+
 TowerStatus = Literal[
     "candidate",  # new digits are embedded under it, and stored ones are backfilled
     "live",  # answers queries
