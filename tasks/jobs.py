@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 from db import digits
 from db.queue import actions, dead, failures, intake, jobs, pauses
 from db.queue.cancel import cancel_job
+from db.tables import Failure
 from tasks.announce import announce_job
 from tasks.answering import answering
 from twinvec_client.contract.messages import (
     Cancel,
     DoubtfulOf,
+    FailureOf,
     FailuresOf,
     ListDead,
     ListJobs,
@@ -84,21 +86,41 @@ def failures_of(request: FailuresOf, runtime: Runtime) -> dict[str, Any]:
 
     def page(session: Any) -> list[dict[str, Any]]:
         jobs.status(session, job)
-        return [
-            {
-                "key": row.key,
-                "reason": row.reason,
-                "message": row.message,
-                "attempts": row.attempts,
-                "picture": row.picture if request.pictures else None,
-                "is_glyph": row.is_glyph,
-                "label": row.label,
-                "attributes": None if row.attributes is None else json.dumps(row.attributes),
-            }
-            for row in failures.page(session, job, after=request.after, limit=limit, pictures=request.pictures)
-        ]
+        rows = failures.page(session, job, after=request.after, limit=limit, pictures=request.pictures)
+        return [_failure(row, pictures=request.pictures) for row in rows]
 
     return {"failures": runtime.transact(page)}
+
+
+@app.task(name=FailureOf.task, ignore_result=False)
+@answering
+def failed_key(**payload: Any) -> dict[str, Any]:
+    return failure_of(FailureOf.read(payload), runtime())
+
+
+def failure_of(request: FailureOf, runtime: Runtime) -> dict[str, Any]:
+    """The failures of one key, with what was sent. Raises UnknownJob, UnknownKey."""
+    job = UUID(request.job)
+
+    def found(session: Any) -> list[dict[str, Any]]:
+        jobs.status(session, job)
+        return [_failure(row, pictures=True) for row in failures.of_key(session, job, request.key)]
+
+    return {"failures": runtime.transact(found)}
+
+
+def _failure(row: Failure, *, pictures: bool) -> dict[str, Any]:
+    """As it is sent."""
+    return {
+        "key": row.key,
+        "reason": row.reason,
+        "message": row.message,
+        "attempts": row.attempts,
+        "picture": row.picture if pictures else None,
+        "is_glyph": row.is_glyph,
+        "label": row.label,
+        "attributes": None if row.attributes is None else json.dumps(row.attributes),
+    }
 
 
 @app.task(name=DoubtfulOf.task, ignore_result=False)

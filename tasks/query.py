@@ -121,7 +121,8 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
             doubts = gating.doubts(gate, own, [query.vector for query in vectors])
             found = search.nearest(session, space.tower, space.frame, vectors, wanted, connections=CONNECTIONS)
             voting = voters(session, space, vectors, wanted, found) if request.match else [None] * len(found)
-            answered |= zip(places, map(_Answered, [space] * len(found), found, doubts, voting), strict=True)
+            seen = [own[row].tobytes() if request.pictures and row in own else None for row in range(len(found))]
+            answered |= zip(places, map(_Answered, [space] * len(found), found, doubts, voting, seen), strict=True)
         return [answered[at] for at in range(len(request.queries))]
 
     found = runtime.transact(find)
@@ -144,12 +145,14 @@ def look_ahead(candidate: int, glyphs: dict[int, Vector], runtime: Runtime) -> N
 
 
 class _Answered(NamedTuple):
-    """What was found for one query. voting: the neighbours that vote, where a match is asked for."""
+    """What was found for one query. voting: the neighbours that vote, where a match is asked for. glyph: the pixels
+    that were made of its picture, where pictures are asked for."""
 
     space: Space
     found: Found
     doubtful: bool | None
     voting: list[Neighbour] | None
+    glyph: bytes | None
 
 
 def by_space(session: Session, queries: Sequence[Query]) -> list[tuple[Space, list[int]]]:
@@ -185,7 +188,7 @@ def voters(
 
 def answer(answered: _Answered, seconds: float) -> dict[str, Any]:
     """An answer as it is sent."""
-    space, found, doubtful, voting = answered
+    space, found, doubtful, voting, glyph = answered
     match = None if voting is None else matching.match(voting, space, doubtful=bool(doubtful))._asdict()
     return {
         "tower": space.fingerprint,
@@ -198,6 +201,7 @@ def answer(answered: _Answered, seconds: float) -> dict[str, Any]:
         "usual": matching.usual(space),
         "doubtful": doubtful,
         "match": match,
+        "glyph": glyph,
     }
 
 

@@ -22,6 +22,8 @@ def scenario(tv: Twinvec, name: str) -> list[Any]:
     outcome = job.wait(timeout=60)
     told += [outcome.state, outcome.succeeded, outcome.unchanged, outcome.failed]
     told += [(each.key, each.reason, each.picture) for each in job.failures(pictures=True)]
+    told += [[(each.key, each.picture) for each in job.failures_of("bad")], list(job.failures(after="bad"))]
+    refused(lambda: job.failures_of("seven"))
     again = tv.embed(pictures, collection=name, labels={"seven": 7}, idempotency_key=name)
     told += [again.id == job.id, tv.job(job.id).status().state]
     refused(lambda: tv.embed({"other": strokes.png(3)}, collection=name, idempotency_key=name))
@@ -48,6 +50,10 @@ def scenario(tv: Twinvec, name: str) -> list[Any]:
     for vectors in (tv.vectors(["seven", "gone", "three"], collection=name), job.vectors()):
         told += [(vectors.keys, vectors.vectors.shape, str(vectors.vectors.dtype))]
     told += [(each.key, each.label) for each in tv.digits(collection=name)]
+    page = tv.digits_page(collection=name, limit=1, pictures=True)
+    rest = tv.digits_page(collection=name, after=page.after or 0)
+    told += [[each.key for each in (*page, *rest)], len(page.digits[0].picture or b"")]
+    told += [len(tv.nearest(strokes.png(7), pictures=True, collection=name).glyph or b"")]
     told += [each.key for each in tv.get_many(["seven", "gone", "three"], collection=name)]
     told += [len(tv.get("seven", collection=name).picture or b"")]
     told += [(each.digits, each.labelled) for each in tv.collections() if each.name.startswith(name)]

@@ -31,6 +31,7 @@ from twinvec_client.results import (
     Collection,
     DeadBatch,
     Deleted,
+    DigitsPage,
     Duplicates,
     JobStatus,
     Judgement,
@@ -256,6 +257,20 @@ class AsyncTwinvec:
         self, *, collection: str | None = None, label: int | None = None, pictures: bool = False
     ) -> AsyncIterator[StoredDigit]:
         return self._iterate(lambda tv: tv.digits(collection=collection, label=label, pictures=pictures))
+
+    @mirrors(Twinvec.digits_page)
+    async def digits_page(
+        self,
+        *,
+        collection: str | None = None,
+        label: int | None = None,
+        after: int = 0,
+        limit: int = 100,
+        pictures: bool = False,
+    ) -> DigitsPage:
+        return await self._run(
+            lambda tv: tv.digits_page(collection=collection, label=label, after=after, limit=limit, pictures=pictures)
+        )
 
     @mirrors(Twinvec.get)
     async def get(self, key: str, *, collection: str = "default") -> StoredDigit:

@@ -90,8 +90,12 @@ class AsyncEmbedJob(_AsyncJob[EmbedJob]):
         return embed_outcome(status)
 
     @mirrors(EmbedJob.failures)
-    def failures(self, *, pictures: bool = False) -> AsyncIterator[Failure]:
-        return self._offload.iterate(lambda connection: self._over(connection).failures(pictures=pictures))
+    def failures(self, *, pictures: bool = False, after: str = "") -> AsyncIterator[Failure]:
+        return self._offload.iterate(lambda connection: self._over(connection).failures(pictures=pictures, after=after))
+
+    @mirrors(EmbedJob.failures_of)
+    async def failures_of(self, key: str) -> list[Failure]:
+        return await self._offload.run(lambda connection: self._over(connection).failures_of(key))
 
     @mirrors(EmbedJob.doubtful)
     def doubtful(self, *, pictures: bool = False) -> AsyncIterator[DoubtfulDigit]:

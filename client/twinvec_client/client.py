@@ -67,6 +67,7 @@ from twinvec_client.results import (
     Collection,
     DeadBatch,
     Deleted,
+    DigitsPage,
     Duplicates,
     JobStatus,
     Judgement,
@@ -325,6 +326,23 @@ class Twinvec:
         """
         _check_collection_or_none(collection)
         return stored.digits(self._connection, collection=collection, label=label, pictures=pictures)
+
+    def digits_page(
+        self,
+        *,
+        collection: str | None = None,
+        label: int | None = None,
+        after: int = 0,
+        limit: int = 100,
+        pictures: bool = False,
+    ) -> DigitsPage:
+        """As `digits`, at most `limit` of them, up to 500, for what shows a page at a time. after: `after` of the page
+        before. Raises InvalidRequest.
+        """
+        _check_collection_or_none(collection)
+        return stored.page(
+            self._connection, collection=collection, label=label, after=after, limit=limit, pictures=pictures
+        )
 
     def get(self, key: str, *, collection: str = "default") -> StoredDigit:
         """One stored digit, with its pixels. Raises UnknownKey, InvalidRequest."""

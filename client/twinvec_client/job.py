@@ -13,9 +13,10 @@ from twinvec_client import bars, steering, vectors
 from twinvec_client.asker import asker
 from twinvec_client.chunks import JobOptions
 from twinvec_client.connection import Connection
-from twinvec_client.contract.messages import Cancel, DoubtfulOf, FailuresOf, StatusOf, StopTraining
+from twinvec_client.contract.messages import Cancel, DoubtfulOf, FailureOf, FailuresOf, StatusOf, StopTraining
 from twinvec_client.delivery import Pace, deliver, new_job, require_all
-from twinvec_client.errors import TrainingFailed
+from twinvec_client.errors import InvalidRequest, TrainingFailed
+from twinvec_client.fields import key_refusal
 from twinvec_client.pictures import Digit
 from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, Pause, TrainingOutcome
 from twinvec_client.vectors import Vectors
@@ -92,9 +93,12 @@ class EmbedJob(_Job):
                     require_all(self.id, status.state)
         return embed_outcome(status)
 
-    def failures(self, *, pictures: bool = False) -> Iterator[Failure]:
-        """The pictures that were not embedded, by key, fetched page by page; with what was sent, if asked for."""
-        after, limit = "", _PICTURES_A_PAGE if pictures else _PAGE
+    def failures(self, *, pictures: bool = False, after: str = "") -> Iterator[Failure]:
+        """The pictures that were not embedded, by key, fetched page by page; with what was sent, if asked for.
+
+        after: those after this key.
+        """
+        limit = _PICTURES_A_PAGE if pictures else _PAGE
         while True:
             request = FailuresOf(job=self.id, after=after, limit=limit, pictures=pictures)
             page = self._connection.ask(request)["failures"]
@@ -102,6 +106,12 @@ class EmbedJob(_Job):
             if len(page) < limit:
                 return
             after = page[-1]["key"]
+
+    def failures_of(self, key: str) -> list[Failure]:
+        """The failures of one key, one for each reason, with what was sent. Raises UnknownKey where it did not fail."""
+        if (refusal := key_refusal(key)) is not None:
+            raise InvalidRequest(refusal[1])
+        return list(map(Failure.read, self._connection.ask(FailureOf(job=self.id, key=key))["failures"]))
 
     def doubtful(self, *, pictures: bool = False) -> Iterator[DoubtfulDigit]:
         """The digits that this job stored though they look like none, by key; with their pixels, if asked for.

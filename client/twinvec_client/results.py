@@ -44,6 +44,7 @@ __all__ = [
     "Collection",
     "DeadBatch",
     "Deleted",
+    "DigitsPage",
     "DoubtfulDigit",
     "Duplicate",
     "Duplicates",
@@ -136,6 +137,21 @@ class TrainingOutcome:
     metrics: dict[str, Any]
     history: dict[str, list[float]]
     seconds: float
+
+
+@dataclass(frozen=True)
+class DigitsPage:
+    """Some of what is stored. after: given to `digits_page`, the place where the next page begins; None where none is.
+    A page may be empty and not the last."""
+
+    digits: list[StoredDigit]
+    after: int | None
+
+    def __iter__(self) -> Iterator[StoredDigit]:
+        return iter(self.digits)
+
+    def __len__(self) -> int:
+        return len(self.digits)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from twinvec_client.contract.answers import StoredDigit
 from twinvec_client.contract.limits import MAX_PAGE
 from twinvec_client.contract.messages import Annotate, Delete, GetDigits, ListDigits
 from twinvec_client.errors import InvalidRequest
-from twinvec_client.fields import Refusal, key_refusal, read_label, write_attributes
-from twinvec_client.results import Deleted
+from twinvec_client.fields import Refusal, key_refusal, read_integer, read_label, write_attributes
+from twinvec_client.results import Deleted, DigitsPage
 
 _PICTURES_A_PAGE = 500
 
@@ -39,6 +39,21 @@ def digits(
         )
         yield from map(StoredDigit.read, page["digits"])
         after = page["after"]
+
+
+def page(
+    connection: Connection, *, collection: str | None, label: int | None, after: int, limit: int, pictures: bool
+) -> DigitsPage:
+    """See `Twinvec.digits_page`."""
+    request = ListDigits(
+        collection=collection,
+        label=None if label is None else _accepted(*read_label(label)),
+        after=after,
+        limit=read_integer("limit", limit, _PICTURES_A_PAGE),
+        pictures=pictures,
+    )
+    found = connection.ask(request)
+    return DigitsPage(list(map(StoredDigit.read, found["digits"])), found["after"])
 
 
 def get(connection: Connection, keys: Iterable[str], *, collection: str, pictures: bool) -> Iterator[StoredDigit]:

@@ -113,6 +113,7 @@ class Memory(Connection):
             wire.UnfinishedJobs: lambda asked: {"jobs": []},
             wire.FailuresToRetry: self._to_retry,
             wire.FailuresOf: self._failures_of,
+            wire.FailureOf: self._failure_of,
             wire.DoubtfulOf: self._doubtful_of,
             wire.Cancel: lambda asked: asdict(self._job(asked.job).status),
             wire.Nearest: self._nearest,
@@ -298,6 +299,12 @@ class Memory(Connection):
         page = [row if asked.pictures else {**row, "picture": None} for row in rows if row["key"] > asked.after]
         return {"failures": page[: asked.limit]}
 
+    def _failure_of(self, asked: wire.FailureOf) -> Reply:
+        rows = [row for (key, _), row in sorted(self._job(asked.job).failures.items()) if key == asked.key]
+        if not rows:
+            raise UnknownKey(f"{asked.key!r:.80} is not among the failures of job {asked.job}")
+        return {"failures": rows}
+
     def _doubtful_of(self, asked: wire.DoubtfulOf) -> Reply:
         self._job(asked.job)
         return {"digits": []}
@@ -306,7 +313,7 @@ class Memory(Connection):
         return {"answers": [self._answer(asked, query) for query in asked.queries]}
 
     def _answer(self, asked: wire.Nearest, query: wire.Query) -> Reply:
-        vector, own = self._vector_of(query)
+        vector, own, glyph = self._vector_of(query)
         wanted = None if asked.attributes is None else json.loads(asked.attributes)
         found = sorted(
             (float(np.linalg.norm(vector - digit.vector)), digit.id, digit)
@@ -328,21 +335,24 @@ class Memory(Connection):
             "next": str(start + asked.k) if len(near) > start + asked.k else None,
             "threshold": THRESHOLD,
             "match": _match(near) if asked.match else None,
+            "glyph": glyph if asked.pictures else None,
         }
 
-    def _vector_of(self, query: wire.Query) -> tuple[np.ndarray[Any, Any], _Digit | None]:
+    def _vector_of(self, query: wire.Query) -> tuple[np.ndarray[Any, Any], _Digit | None, bytes | None]:
+        """The vector of what is asked about, with the stored digit that it is, or the pixels of its picture."""
         if query.vector is not None:
             if query.tower not in (None, TOWER):
                 raise TowerNotLive(f"the vector is of the tower {query.tower:.12}, and {TOWER:.12} is live")
-            return np.array(query.vector), None
+            return np.array(query.vector), None, None
         if query.key is not None:
             (own, *others) = [*(each for each in self._all(query.collection) if each.key == query.key), None]
             if own is None or others[:-1]:
                 held = "no stored digit has" if own is None else "several collections have"
                 raise UnknownKey(f"{held} the key {query.key!r}")
-            return own.vector, own
+            return own.vector, own, None
         try:
-            return _vector(query.glyph or _read(query.encoded or b"")), None
+            glyph = query.glyph or _read(query.encoded or b"")
+            return _vector(glyph), None, glyph
         except _Refused as error:
             raise PictureRefused(f"{error.reason}: {error}") from None
 

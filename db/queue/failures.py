@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, undefer
 
+from db.errors import UnknownKey
 from db.states import OPEN, JobKind
 from db.tables import Batch, Digit, Failure, Job
 
@@ -88,6 +89,15 @@ def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: 
     if pictures:
         query = query.options(undefer(Failure.picture))
     return list(session.execute(query).scalars())
+
+
+def of_key(session: Session, job: uuid.UUID, key: str) -> list[Failure]:
+    """The failures of one key, by reason, with the bytes that were sent. Raises UnknownKey where there is none."""
+    query = select(Failure).where(Failure.job == job, Failure.key == key).order_by(Failure.reason)
+    found = list(session.execute(query.options(undefer(Failure.picture))).scalars())
+    if not found:
+        raise UnknownKey(f"{key!r:.80} is not among the failures of job {job}")
+    return found
 
 
 def fail(

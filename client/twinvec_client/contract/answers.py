@@ -69,7 +69,8 @@ class Answer(_Record):
     the test images had a training image; None where the tower was trained before that was measured. doubtful: whether
     the picture that was asked about looks like nothing that the tower was trained on, or was read wrongly; None where
     it was not normalised, a key or a vector was asked about, or the tower was trained before that was measured. match:
-    where it was asked for.
+    where it was asked for. glyph: the 784 pixels that were made of the picture that was asked about, which the tower
+    saw, where pictures were asked for.
     """
 
     tower: str
@@ -82,6 +83,7 @@ class Answer(_Record):
     usual: float | None = None
     doubtful: bool | None = None
     match: Match | None = None
+    glyph: bytes | None = field(default=None, repr=False)
 
     @property
     def unusual(self) -> bool:

@@ -355,7 +355,8 @@ class Nearest(Message, frozen=True, kw_only=True):
     collection, label and attributes limit what is searched, and each is nil where it does not: digits of this
     collection, or one of these, each without NUL; of this label; whose attributes contain these (a JSON object as text,
     as PostgreSQL's `@>` does). max_distance: none farther than this. match: answer with a label as well, or with "no
-    match". pictures: answer with the neighbours' pixels. At most 20,000 neighbours are asked for in all.
+    match". pictures: answer with the neighbours' pixels, and with those that were made of each picture asked about. At
+    most 20,000 neighbours are asked for in all.
     """
 
     task = "twinvec.nearest"
@@ -653,6 +654,18 @@ class FailuresOf(Message, frozen=True, kw_only=True):
     after: Annotated[str, Meta(max_length=MAX_KEY_CHARS, pattern=_NO_NUL)]
     limit: PageSize
     pictures: bool
+
+
+class FailureOf(Message, frozen=True, kw_only=True):
+    """The failures of one key in a job, one for each reason, with what was sent."""
+
+    task = "twinvec.failure"
+    lane = "control"
+    answer = answers.Failures
+    refusals = ("UnknownJob", "UnknownKey")
+
+    job: JobId
+    key: Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS, pattern=_NO_NUL)]
 
 
 class DoubtfulOf(Message, frozen=True, kw_only=True):
@@ -961,6 +974,7 @@ MESSAGES: tuple[type[Message], ...] = (
     ListJobs,
     ShowOverview,
     FailuresOf,
+    FailureOf,
     DoubtfulOf,
     Cancel,
     UnfinishedJobs,
