@@ -32,7 +32,7 @@ test: lint ## Before a change lands: linters, types, and every test; ARGS="-k pa
 
 coverage: $(VENV)/.dev ## Run every test, a fifth slower, and print the share of lines and branches that ran, room by room
 	$(PYTEST) --cov --cov-report= $(ARGS)
-	@for room in cli client/twinvec_client db local tasks training worker; do \
+	@for room in cli client/twinvec_client db local tasks training web worker; do \
 		echo "$$($(BIN)/coverage report --format=total --precision=1 --include="$$room/*") % of $$room"; \
 	done
 	@echo "$$($(BIN)/coverage report --format=total --precision=1) % in all"

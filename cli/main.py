@@ -70,6 +70,7 @@ PANELS = {
         "demo": ("cli.demo.demo", "Show the whole of Twinvec on the real MNIST, and leave it running."),
         "up": ("cli.commands.up", "Start broker, database and workers here."),
         "down": ("cli.commands.down", "Stop what `up` or `demo` started; the data stays."),
+        "web": ("cli.commands.web", "Serve the page in the browser."),
         "worker": ("cli.commands.worker", "Run one worker in the foreground."),
         "beat": ("cli.commands.beat", "Run the scheduler in the foreground."),
         "migrate": ("cli.commands.migrate", "Create or upgrade the database's tables."),

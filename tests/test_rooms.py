@@ -114,6 +114,13 @@ def test_the_client_loads_no_tensorflow_no_sql_and_none_of_our_rooms() -> None:
     assert not loaded_with(CLIENT) & (BACKENDS | DRIVERS | set(ROOMS))
 
 
+def test_the_page_imports_the_client_what_serves_it_and_the_standard_library() -> None:
+    allowed = {"web", CLIENT, "jinja2", "starlette", "uvicorn", *sys.stdlib_module_names}
+    named = {name.partition(".")[0] for path in (ROOT / "web").rglob("*.py") for name in imported_by(path.read_text())}
+    assert named <= allowed
+    assert not loaded_with(*modules_of("web")) & {*BACKENDS, *DRIVERS, *ROOMS} - {"web"}
+
+
 def test_the_parent_of_a_worker_pool_loads_no_tensorflow() -> None:
     """It imports the application and what that includes; a tower is loaded by the pool processes that need one."""
     included = loaded_with("worker.app", *modules_of("tasks"))

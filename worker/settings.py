@@ -78,6 +78,11 @@ class Settings(BaseSettings):
         description="How URLs begin that `twinvec embed` may read, joined by commas, e.g. "
         "`s3://scans/2026,https://data.example/`. Unset: none",
     )
+    web_token: SecretStr | None = Field(
+        None,
+        description="What a visitor of the page of `twinvec web` has to show, 16 characters or more; wanted where it "
+        "listens beyond this machine. Unset: none, on this machine alone",
+    )
     train_cron: str | None = Field(
         None, description="When to retrain, as five cron fields in UTC, e.g. `0 3 * * *`, or `@daily`. Unset: never"
     )

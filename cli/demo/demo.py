@@ -137,6 +137,7 @@ def _tell_how_to_go_on(home: Path, broker_url: str) -> None:
     rows = {
         "in Python": client,
         "here": f"{twinvec} nearest --key test/00041 --collection mnist-test",
+        "in the browser": f"{twinvec} web",
         "stop it": f"{twinvec} down",
         "data": str(home),
     }

@@ -31,7 +31,7 @@ def test_the_commands_are_listed_by_who_needs_them() -> None:
 
 
 def test_every_command_that_answers_can_answer_in_json() -> None:
-    runs_on = {"worker", "beat"}  # in the foreground, until it is stopped
+    runs_on = {"worker", "beat", "web"}  # in the foreground, until it is stopped
     without = {
         name
         for name in COMMANDS

@@ -1,6 +1,5 @@
 """The report as a real browser shows it, on a phone and on a desk, in light and in dark; it takes screenshots."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,56 +8,23 @@ from typing import Literal
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.lacking import lacking
+from tests.browsing import DESK, LOOKED_AT, PHONE, browsing
 from training.report.facts import Report
 from training.report.page import page
 
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-PHONE, DESK = 390, 1440
 TITLES = [
     "What it is", "Verdict", "Figures", "The first digits", "Shapes", "Pairs", "Architecture",
     "Loss and accuracy by epoch", "Judged pairs", "Two of one digit, and another", "Distances", "On a plane",
     "Neighbours", "Confusion", "Left out",
 ]  # fmt: skip
 
-# Every element with text of its own: its size, where it ends, and its contrast with what lies behind it (WCAG 2.1).
-_LOOKED_AT = """() => {
-  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
-  const behind = element => {
-    for (let each = element; each; each = each.parentElement) {
-      const colour = getComputedStyle(each).backgroundColor;
-      if (colour.startsWith('rgb(')) return channels(colour);
-    }
-    return channels(getComputedStyle(document.body).backgroundColor);
-  };
-  const found = [];
-  for (const element of document.querySelectorAll('main *')) {
-    const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
-    if (!own) continue;
-    const box = element.getBoundingClientRect(), style = getComputedStyle(element);
-    const ink = element.namespaceURI.endsWith('svg') ? style.fill : style.color;
-    const pair = [light(channels(ink)), light(behind(element))].sort((a, b) => b - a);
-    found.push({text: element.textContent.trim().slice(0, 40), height: box.height, right: box.right, left: box.left,
-                scrolls: !!element.closest('.scroll'), contrast: (pair[0] + 0.05) / (pair[1] + 0.05)});
-  }
-  return found;
-}"""
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        lacking("Chromium (Debian: apt install chromium-headless-shell)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with browsing() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +53,7 @@ def test_a_report_is_legible(
     assert said == [], "a browser complains of nothing"
     assert opened.locator("h2").all_text_contents() == TITLES
     assert opened.evaluate("document.documentElement.scrollWidth") == width, "it is as wide as the screen"
-    for each in opened.evaluate(_LOOKED_AT):
+    for each in opened.evaluate(LOOKED_AT):
         assert each["height"] >= 9, each
         assert each["scrolls"] or (each["left"] >= 0 and each["right"] <= width + 0.5), each
         assert each["contrast"] >= 3.9, each

@@ -1,0 +1,1 @@
+"""What is shown, a module each: its addresses, what it asks the client, and the template that says it."""
