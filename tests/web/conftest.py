@@ -19,7 +19,7 @@ from playwright.sync_api import Browser
 from cli.demo import strokes
 from tests.browsing import browsing
 from twinvec_client import Digit, StoredDigit
-from twinvec_client.contract.messages import ListDead, Message, ShowBackfill, ShowSchedule
+from twinvec_client.contract.messages import ListDead, Message, ShowBackfill, ShowOverview, ShowSchedule
 from twinvec_client.testing import FakeAsyncTwinvec, FakeTwinvec, Memory
 from web.app import create_app
 from web.serving import server
@@ -37,6 +37,37 @@ ANSWERS: dict[type[Message], dict[str, Any]] = {  # to what the fake does not do
             "last_tower": None,
             "running": None,
         }
+    },
+    ShowOverview: {
+        "at": "2026-01-31T12:00:00+00:00",
+        "live_tower": None,
+        "backlog": 5,
+        "rate": 0.0,
+        "lanes": [
+            {
+                "name": "embed",
+                "waiting": 2,
+                "queued": 1,
+                "running": 0,
+                "rate": 12.5,
+                "oldest_wait": 3.0,
+                "listening": False,
+                "paused": {"by": SCRIPT, "at": "2026-01-31T12:00:00+00:00", "why": SCRIPT},
+            }
+        ],
+        "workers": [
+            {
+                "name": SCRIPT,
+                "host": SCRIPT,
+                "process": 1,
+                "lanes": ["embed"],
+                "since": "2026-01-31T12:00:00+00:00",
+                "seen": 1.0,
+                "doing": SCRIPT,
+                "memory": 2**29,
+            }
+        ],
+        "jobs": [],
     },
     ListDead: {
         "batches": [

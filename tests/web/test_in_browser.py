@@ -6,7 +6,7 @@ from typing import Literal
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.browsing import DESK, LOOKED_AT, PHONE
 from tests.web.conftest import COLLECTION, Visitor, filled, serving, stored
@@ -114,7 +114,7 @@ def test_pairs_are_judged_by_keys_alone(page: Page, url: str, store: Memory) -> 
 
 def test_a_picture_that_is_dropped_is_looked_up_and_a_hostile_one_gets_a_sentence(page: Page, url: str) -> None:
     visit(page, url)
-    page.locator("#picture").set_input_files([{"name": "x.png", "mimeType": "image/png", "buffer": b"\x89PNG broken"}])
+    page.locator("#picture").set_input_files(FilePayload(name="x.png", mimeType="image/png", buffer=b"\x89PNG broken"))
     page.get_by_role("alert").get_by_text("This picture cannot be read").wait_for()
     assert page.locator("#canvas").is_visible()
 

@@ -129,8 +129,10 @@ def test_digits_are_browsed_a_page_at_a_time(memory: Memory, monkeypatch: pytest
 
 def test_a_promotion_and_a_rollback_are_asked_before_they_are_done(memory: Memory) -> None:
     tower = FakeTwinvec(memory=memory).towers()[0]
-    rows = [replace(tower, id=id, status=status) for id, status in ((3, "candidate"), (2, "live"), (1, "previous"))]
-    memory.answer(ListTowers, lambda _: {"towers": [vars(row) for row in rows]})
+    rows = [
+        vars(tower) | {"id": id, "status": status} for id, status in ((3, "candidate"), (2, "live"), (1, "previous"))
+    ]
+    memory.answer(ListTowers, lambda _: {"towers": rows})
     asked: list[Any] = []
 
     def change(message: Any) -> dict[str, Any]:
@@ -160,7 +162,7 @@ def test_the_rate_is_that_of_the_last_half_minute(memory: Memory) -> None:
     running = replace(job, state="running", total=1000, accepted=1000, failed=0, unchanged=0, cancelled=0)
     assert rates.of(replace(running, succeeded=0, seconds=0.1), now=0) == (None, None)
     assert rates.of(replace(running, succeeded=100, seconds=10), now=10) == (10, 90)
-    assert rates.of(replace(running, succeeded=700, seconds=40), now=40) == (pytest.approx(20), pytest.approx(15))
+    assert tuple(rates.of(replace(running, succeeded=700, seconds=40), now=40)) == pytest.approx((20, 15))
     done: JobStatus = replace(running, state="finished", succeeded=1000, seconds=50)
     assert rates.of(done) == (20, None)
 

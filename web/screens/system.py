@@ -13,8 +13,11 @@ from web.site import site_of
 
 
 async def show(request: Request) -> Response:
+    """The script asks for it again and again."""
     site = site_of(request)
-    return render(request, "system.html", schedule=await site.tv.schedule())
+    overview = await site.lists.get("overview", site.tv.overview)
+    schedule = await site.counts.get("schedule", site.tv.schedule)
+    return render(request, "system.html", part="_system.html", overview=overview, schedule=schedule)
 
 
 ROUTES: Sequence[Route] = (Route("/system", show),)
