@@ -25,6 +25,7 @@ LEAST_TOKEN = 16  # characters
 ANSWER_TIMEOUT = 12.0  # seconds; a visitor does not wait longer
 REPORT_SECONDS = 180.0
 _AT_ONCE = 400  # connections
+_REPORTING = asyncio.Lock()  # one at a time: each holds half a gigabyte
 
 
 def web(
@@ -89,6 +90,11 @@ async def report(tower: int) -> bytes:
 
     Raises RuntimeError where it fails, or takes too long.
     """
+    async with _REPORTING:
+        return await _report(tower)
+
+
+async def _report(tower: int) -> bytes:
     with tempfile.TemporaryDirectory(prefix="twinvec-") as folder:
         path = Path(folder) / "report.html"
         command = (sys.executable, "-m", "cli", "report", str(tower), "--to", str(path))
