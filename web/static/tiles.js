@@ -5,6 +5,7 @@ const tiles = document.getElementById("tiles");
 const told = document.getElementById("told");
 const csrfToken = document.querySelector("meta[name=csrf-token]").content;
 const done = []; // [key, collection, the label before]
+let saving = Promise.resolve(); // one after the other, in the order of the keys
 
 function all() {
   return [...tiles.querySelectorAll(".tile")];
@@ -46,11 +47,17 @@ function perRow() {
   return first < 0 ? list.length : first;
 }
 
-async function press(event) {
+function save(key, collection, value, said) {
+  saving = saving.then(async () => {
+    if (await label(key, collection, value)) told.textContent = said;
+  }).catch(() => { told.textContent = "That went wrong. Load the page again."; });
+}
+
+function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select")) return;
   if (event.key === "u" && done.length) {
     const [key, collection, before] = done.pop();
-    if (await label(key, collection, before)) told.textContent = "Taken back.";
+    save(key, collection, before, "Taken back.");
     of(key, collection)?.focus();
     return;
   }
@@ -64,11 +71,10 @@ async function press(event) {
     event.preventDefault();
     const value = /^[0-9]$/.test(event.key) ? event.key : "";
     const { key, collection, label: before } = tile.dataset;
+    done.push([key, collection, before]);
+    tile.dataset.label = value;
+    save(key, collection, value, value ? `Labelled ${value}.` : "The label is gone.");
     pick(1);
-    if (await label(key, collection, value)) {
-      done.push([key, collection, before]);
-      told.textContent = value ? `Labelled ${value}.` : "The label is gone.";
-    }
   }
 }
 
