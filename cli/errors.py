@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rich.markup import escape
-
 from cli import exit_codes
 from cli.display.console import masked
 
@@ -23,16 +21,16 @@ class CommandError(Exception):
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """(one sentence, exit status), the sentence safe to print as rich markup.
+    """(one sentence, exit status). The sentence may hold anybody's words.
 
     An unexpected error is named by its class, with how to see its traceback.
     """
     for kind in type(error).__mro__:
         teller = EXPECTED.get(f"{kind.__module__}.{kind.__qualname__}")
         if teller is not None:
-            return escape(_one_line(teller(error))), _code(error)
+            return _one_line(teller(error)), _code(error)
     sentence = f"unexpected {type(error).__name__}: {error} (TWINVEC_DEBUG=1 shows the traceback)"
-    return escape(_one_line(sentence)), exit_codes.REFUSED
+    return _one_line(sentence), exit_codes.REFUSED
 
 
 def _code(error: Exception) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from cli import exit_codes, surroundings
-from cli.display.console import err
+from cli.display.console import err, foreign
 from cli.errors import explain
 
 # who needs it -> name -> (the module that holds a function of that name, what the list of commands says)
@@ -104,7 +104,7 @@ def main() -> None:
         if os.environ.get("TWINVEC_DEBUG") == "1":
             raise
         sentence, code = explain(error)
-        err.print(f"[bold red]twinvec:[/] {sentence}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]twinvec:[/] {foreign(sentence)}", highlight=False, soft_wrap=True)
         sys.exit(code)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli.display.console import err
+from cli.display.console import err, foreign
 from cli.errors import explain
 from db.preflight import Fault, database_faults
 from worker import installation
@@ -20,7 +20,7 @@ from worker.settings import Settings
 def warn_of(faults: Iterable[Fault]) -> None:
     """Raises StartRefused where one may not start with a fault; says the others on stderr."""
     for fault in insist(faults):
-        err.print(f"warning: {fault}", markup=False, soft_wrap=True)
+        err.print(f"warning: {foreign(fault)}", soft_wrap=True)
 
 
 def check_broker(url: str) -> None:
@@ -44,6 +44,6 @@ def _unless_unreachable(check: Callable[[], list[Fault]], what: str) -> None:
         faults = check()
     except (redis.RedisError, OSError, SQLAlchemyError) as error:
         said = explain(error)[0] if isinstance(error, SQLAlchemyError) else str(error)
-        err.print(f"warning: {what} does not answer yet, and is waited for ({said})", markup=False, soft_wrap=True)
+        err.print(f"warning: {what} does not answer yet, and is waited for ({foreign(said)})", soft_wrap=True)
     else:
         warn_of(faults)

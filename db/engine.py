@@ -97,6 +97,7 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
     engine = create_engine(
         place.difference_update_query([_POOLER]),
         pool_pre_ping=True,
+        hide_parameters=True,  # of a statement that fails: callers' keys, in logs
         pool_size=4,
         pool_recycle=RECYCLE,
         connect_args={name: value for name, value in own.items() if name == "options" or name not in given},

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, out, print_json, show, table
+from cli.display.console import err, foreign, out, print_json, show, table
 from cli.errors import CommandError
 from cli.exit_codes import USAGE
 from cli.options import Json, Limit
@@ -34,7 +33,7 @@ def _list(found: list[DeadBatch]) -> None:
     numbers = ("digits", "attempts")
     rows = table("batch", "job", "kind", *numbers, "last worker", "why", right=numbers, fold=("last worker", "why"))
     for batch in found:
-        who, why = escape(batch.worker or ""), escape(batch.message or "")
+        who, why = foreign(batch.worker or ""), foreign(batch.message or "")
         rows.add_row(str(batch.id), batch.job, batch.kind, f"{batch.digits:,}", str(batch.attempts), who, why)
     out.print(rows)
 
@@ -74,4 +73,4 @@ def _tell(batch: int, job: str | None, fault: str | None) -> None:
     if fault is None:
         out.print(f"batch {batch} is queued again, of job {job}", highlight=False)
     else:
-        err.print(f"batch {batch}: {fault}", markup=False)
+        err.print(f"batch {batch}: {foreign(fault)}")

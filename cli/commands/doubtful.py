@@ -7,10 +7,9 @@ from itertools import islice
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, out, print_json, table
+from cli.display.console import err, foreign, out, print_json, table
 from cli.display.neighbours import glyph, shown_label
 from cli.display.terminal_digits import Captioned, sheet
 from cli.inputs.ids import find_job
@@ -44,9 +43,9 @@ def doubtful(
     else:
         rows = table("key", "collection", "label", fold=("key", "collection"))
         for digit in found:
-            rows.add_row(escape(digit.key), escape(digit.collection), "" if digit.label is None else str(digit.label))
+            rows.add_row(foreign(digit.key), foreign(digit.collection), "" if digit.label is None else str(digit.label))
         out.print(rows)
 
 
 def _captioned(digit: DoubtfulDigit) -> Captioned:
-    return Captioned(glyph(digit.picture), [shown_label(digit.label), escape(digit.key)])
+    return Captioned(glyph(digit.picture), [shown_label(digit.label), foreign(digit.key)])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.display.console import err, out, show
+from cli.display.console import err, foreign, out, show
 from cli.options import Json
 from local.detached import stop_detached
 from local.stack import GRACE
@@ -29,4 +29,4 @@ def down(
     with err.status("stopping workers, then servers"):
         stopped = stop_detached(home, grace=0 if now else GRACE)
     said = f"stopped; the data stays in {home}" if stopped else f"nothing runs in {home}"
-    show({"home": home, "stopped": stopped}, lambda _answer: out.print(said, markup=False), as_json=json)
+    show({"home": home, "stopped": stopped}, lambda _answer: out.print(foreign(said)), as_json=json)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, out, print_json, table
+from cli.display.console import err, foreign, out, print_json, table
 from cli.display.neighbours import captioned, glyph, shown_distance, shown_label
 from cli.display.terminal_digits import Captioned, sheet
 from cli.options import AnyCollection, Json, LookedAt
@@ -49,7 +48,7 @@ def duplicates(
         return
     if pictures:
         for pair in found:
-            own = Captioned(glyph(pair.picture), [shown_label(pair.label), escape(f"{pair.collection}: {pair.key}")])
+            own = Captioned(glyph(pair.picture), [shown_label(pair.label), foreign(f"{pair.collection}: {pair.key}")])
             out.print(sheet([own, captioned(pair.other)], out))
     elif found.pairs:
         _list(found)
@@ -69,7 +68,7 @@ def _two(pair: Duplicate) -> list[str]:
     sides = ((pair.collection, pair.key, pair.label), (pair.other.collection, pair.other.key, pair.other.label))
     cells = []
     for collection, key, label in sides:
-        cells += [escape(f"{collection}: {key}"), "" if label is None else str(label)]
+        cells += [foreign(f"{collection}: {key}"), "" if label is None else str(label)]
     return cells
 
 

@@ -6,11 +6,10 @@ from itertools import islice
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from cli.commands.jobs import exit_code
 from cli.connect import client
-from cli.display.console import err, out, print_json
+from cli.display.console import err, foreign, out, print_json
 from cli.errors import CommandError
 from cli.inputs.sources import Reading, pictures
 from cli.options import Collection, Json, Normalise
@@ -109,7 +108,7 @@ def embed(
 
 
 def _warn(line: str) -> None:
-    err.print(f"warning: {line}", markup=False, soft_wrap=True)
+    err.print(f"warning: {foreign(line)}", soft_wrap=True)
 
 
 def _counts(status: JobStatus) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def _tell(job: EmbedJob, status: JobStatus) -> None:
         )
     if status.failed:
         for failure in islice(job.failures(), _FIRST):
-            err.print(f"[red]{escape(failure.key)}[/]: {failure.reason}: {escape(failure.message)}")
+            err.print(f"[red]{foreign(failure.key)}[/]: {foreign(failure.reason)}: {foreign(failure.message)}")
         err.print(f"`twinvec failures {job.id}` lists all {status.failed:,}")
     if status.doubtful:
         err.print(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.orm import Session
 
-from cli.display.console import err, out, print_json
+from cli.display.console import err, foreign, out, print_json
 from cli.options import AnyCollection, Json
 from cli.outputs.vectors import check, writing
 from db.engine import connect, transact_once
@@ -45,11 +45,8 @@ def export(
     if json:
         print_json(done)
     else:
-        out.print(
-            f"wrote {done['vectors']:,} vectors of tower {done['tower']:.12} to {file} in {done['seconds']:.1f} s",
-            markup=False,
-            soft_wrap=True,
-        )
+        wrote = f"wrote {done['vectors']:,} vectors of tower {done['tower']:.12} to {foreign(file)}"
+        out.print(f"{wrote} in {done['seconds']:.1f} s", soft_wrap=True)
 
 
 def write(session: Session, file: Path, collection: str | None, tower: str | None, *, progress: bool) -> dict[str, Any]:

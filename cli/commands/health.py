@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.connect import check_broker
-from cli.display.console import key_values, masked, out, show
+from cli.display.console import foreign, key_values, masked, out, show
 from cli.doctor import lanes as probes
 from cli.doctor.finding import PROBLEM
 from cli.errors import CommandError
@@ -81,7 +81,8 @@ def health(
     finally:
         engine.dispose()
     reached = {"broker": masked(broker), "database": masked(database), "tables": "up to date"}
-    show({**reached, "lanes": working}, lambda _: out.print(key_values(**reached, **_said(working))), as_json=json)
+    rows = {name: foreign(place) for name, place in reached.items()} | _said(working)
+    show({**reached, "lanes": working}, lambda _: out.print(key_values(**rows)), as_json=json)
 
 
 def _health(lane: probes.Lane, work: probes.Work | None) -> LaneHealth:

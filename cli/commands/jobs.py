@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import BytesIO
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 from urllib.parse import quote
 
 import typer
 from PIL import Image
-from rich.markup import escape
 
 from cli import exit_codes
 from cli.connect import client
-from cli.display.console import err, key_values, out, print_json, show, table
+from cli.display.console import err, foreign, key_values, out, print_json, show, table
 from cli.display.epochs import follow as follow_training
 from cli.errors import CommandError
 from cli.inputs.ids import find_job, shorten
 from cli.options import AnyCollection, AnyJob, JobId, Json, Limit, Normalise, Since, seconds_of
+from cli.outputs.files import Creating
 from twinvec_client import EmbedJob, Failure, JobStatus, RetrainingStage, TrainingJob, TrainingProgress
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def _list(latest: list[JobStatus]) -> None:
     for id, job in zip(ids, latest, strict=True):
         counts = [job.total, job.succeeded, job.failed] if job.kind != "train" else [None] * 3
         cells = ["" if count is None else f"{count:,}" for count in counts]
-        rows.add_row(id, job.kind, escape(job.collection or ""), _state(job), *cells, f"{job.seconds:,.1f}")
+        rows.add_row(id, job.kind, foreign(job.collection or ""), _state(job), *cells, f"{job.seconds:,.1f}")
     out.print(rows)
 
 
@@ -96,12 +94,17 @@ def failures(
       twinvec failures 0b9f3c52 --save bad/
     """
     job = find_job(client(), id)
-    found = list(job.failures(pictures=save is not None)) if isinstance(job, EmbedJob) else []
-    if save is not None:
-        kept = [save_picture(failure, save) for failure in found if failure.picture is not None]
-        err.print(f"{len(kept):,} of {len(found):,} pictures were kept and are in {save}", markup=False)
+    found, kept = [], 0
+    saving = None if save is None else Creating(save)
+    for failure in job.failures(pictures=save is not None) if isinstance(job, EmbedJob) else ():
+        if saving is not None and failure.picture is not None:
+            save_picture(failure, saving)
+            kept += 1
+        found.append(replace(failure, picture=None))  # all of them together may be larger than memory
+    if saving is not None:
+        err.print(f"{kept:,} of {len(found):,} pictures were kept and are in {foreign(save)}")
     if json:
-        print_json([{**asdict(failure), "picture": None} for failure in found])
+        print_json([asdict(failure) for failure in found])
     else:
         _list_failures(found)
 
@@ -112,7 +115,7 @@ def _list_failures(found: list[Failure]) -> None:
         return
     rows = table("key", "reason", "message", "attempts", right=("attempts",), fold=("key", "reason", "message"))
     for failure in found:
-        rows.add_row(escape(failure.key), failure.reason, escape(failure.message), str(failure.attempts))
+        rows.add_row(foreign(failure.key), foreign(failure.reason), foreign(failure.message), str(failure.attempts))
     out.print(rows)
 
 
@@ -233,27 +236,15 @@ def stop(id: JobId, json: Json = False) -> None:
     show(status, _describe, as_json=json)
 
 
-def save_picture(failure: Failure, folder: Path) -> Path:
-    """Write a kept picture into a folder, under its key made safe for any file system. Raises CommandError.
-
-    Nothing that is there is replaced: a number is added to a name that is taken.
-    """
+def save_picture(failure: Failure, folder: Creating) -> Path:
+    """Write a kept picture as a new file, under its key made safe for any file system. Raises CommandError."""
     name, suffix = quote(failure.key, safe=" ()+,=@")[:150].lstrip(".") or "picture", ""
     picture = failure.picture or b""
     if failure.is_glyph:
         file = BytesIO()
         Image.frombytes("L", (28, 28), picture).save(file, "PNG")
         picture, suffix = file.getvalue(), ".png"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            path = folder / (f"{name}{suffix}" if number == 1 else f"{name} ({number}){suffix}")
-            with suppress(FileExistsError), path.open("xb") as created:
-                created.write(picture)
-                break
-    except OSError as error:
-        raise CommandError(f"cannot write to {folder}: {error.strerror or error}") from error
-    return path
+    return folder.create(name, suffix, picture)
 
 
 def exit_code(status: JobStatus) -> int:
@@ -267,7 +258,7 @@ def _describe(status: JobStatus) -> None:
     rows = {"job": status.id, "kind": status.kind, "state": _state(status)}
     if status.kind != "train":
         rows |= {
-            "collection": escape(status.collection or ""),
+            "collection": foreign(status.collection or ""),
             "pictures": _pictures(status),
             "embedded": f"{status.succeeded:,}",
             "unchanged": f"{status.unchanged:,}",
@@ -282,9 +273,9 @@ def _describe(status: JobStatus) -> None:
     if status.outcome:
         rows["tower"] = f"{status.outcome['tower']} ({status.outcome['fingerprint'][:12]})"
     if status.paused:
-        rows["paused"] = f"[yellow]{escape(str(status.paused))}[/]"
+        rows["paused"] = f"[yellow]{foreign(str(status.paused))}[/]"
     if status.message:
-        rows["message"] = escape(status.message)
+        rows["message"] = foreign(status.message)
     out.print(key_values(**rows, seconds=f"{status.seconds:,.1f}"))
     if status.failed:
         out.print(f"`twinvec failures {status.id}` lists what failed, `twinvec retry` sends it again")
@@ -301,7 +292,7 @@ def _pictures(status: JobStatus) -> str:
 def _progress(at: TrainingProgress) -> dict[str, str]:
     """How far a running training is."""
     rows = {"epoch": f"{at.epoch} of {at.epochs}, step {at.step:,} of {at.steps:,}"}
-    rows |= {escape(name): f"{value:.4f}" for name, value in sorted(at.metrics.items())}
+    rows |= {foreign(name): f"{value:.4f}" for name, value in sorted(at.metrics.items())}
     rows["left"] = f"about {at.remaining:,.0f} s, and the evaluation"
     if at.attempt > 1:
         rows["attempt"] = f"{at.attempt}: another worker went on after one was lost"

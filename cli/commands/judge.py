@@ -9,10 +9,9 @@ from itertools import islice
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.connect import client, who
-from cli.display.console import err, out, print_json, table
+from cli.display.console import err, foreign, out, print_json, table
 from cli.display.keys import single_keys
 from cli.display.neighbours import glyph, shown_distance, shown_label
 from cli.display.terminal_digits import Captioned, sheet
@@ -64,7 +63,7 @@ def judge(
     if json:
         print_json({"key": one, "other_key": other, "same": same})
     else:
-        out.print(f"{escape(one)} and {escape(other)} {_said(same)}", soft_wrap=True)
+        out.print(f"{foreign(one)} and {foreign(other)} {_said(same)}", soft_wrap=True)
 
 
 def judgements(
@@ -89,7 +88,7 @@ def judgements(
     for each in found:
         said = "[green]same[/]" if each.same else "[red]different[/]"
         one, other = _named(each.collection, each.key), _named(each.other_collection, each.other_key)
-        rows.add_row(one, other, said, escape(each.by or ""), each.at[:16].replace("T", " "))
+        rows.add_row(one, other, said, foreign(each.by or ""), each.at[:16].replace("T", " "))
     out.print(rows)
 
 
@@ -146,7 +145,7 @@ def _captioned(digit: StoredDigit) -> Captioned:
 
 def _named(collection: str, key: str) -> str:
     """Where it stands, as `cli.display.neighbours.place` has it."""
-    return escape(key if collection == "default" else f"{collection}: {key}")
+    return foreign(key if collection == "default" else f"{collection}: {key}")
 
 
 def _meant(press: Callable[[], str]) -> str:

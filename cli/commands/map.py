@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from cli.connect import client
-from cli.display.console import err, out, print_json
+from cli.display.console import err, foreign, out, print_json
 from cli.display.map_picture import draw
 from cli.errors import CommandError
 from cli.options import AnyCollection, Json
+from cli.outputs.files import replacing
 
 
 def map(
@@ -37,14 +38,12 @@ def map(
     found = client().map(collection=collection, most=most, progress=err.is_terminal)
     if not found.points:
         raise CommandError("nothing is stored there yet")
-    try:
-        draw(found, f"collection {collection}" if collection else "all collections").save(picture)
-    except OSError as error:
-        raise CommandError(f"{picture}: {error.strerror or error}") from error
+    with replacing(picture) as unfinished:
+        draw(found, f"collection {collection}" if collection else "all collections").save(unfinished)
     if json:
         print_json({"picture": picture, **vars(found)})
         return
     of = "" if len(found.points) == found.stored else f" of {found.stored:,}"
     out.print(
-        f"saved {picture}: {len(found.points):,}{of} digits, {sum(found.explained):.0%} of their variance", markup=False
+        f"saved {foreign(picture)}: {len(found.points):,}{of} digits, {sum(found.explained):.0%} of their variance"
     )

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, out, print_json, table
+from cli.display.console import err, foreign, out, print_json, table
 from cli.display.neighbours import MOST_DRAWN, captioned, shown_distance, verdict, warning
 from cli.display.terminal_digits import Captioned, sheet
 from cli.options import Json, Normalise
@@ -109,6 +108,6 @@ def _list(answer: Answer) -> None:
     for rank, neighbour in enumerate(answer, start=1):
         label = "" if neighbour.label is None else str(neighbour.label)
         rows.add_row(
-            str(rank), escape(neighbour.key), escape(neighbour.collection), label, shown_distance(neighbour.distance)
+            str(rank), foreign(neighbour.key), foreign(neighbour.collection), label, shown_distance(neighbour.distance)
         )
     out.print(rows)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.connect import client
-from cli.display.console import out, print_json
+from cli.display.console import foreign, out, print_json
 from cli.inputs.ids import find_tower
 from cli.options import Json
 from twinvec_client import TowerChange
@@ -78,5 +78,5 @@ def _tell(change: TowerChange, *, as_json: bool) -> None:
     if as_json:
         print_json(change)
         return
-    said = "" if change.said is None else f": {change.said}"
-    out.print(f"tower {change.tower} ({change.fingerprint[:12]}) is {change.status}{said}", markup=False)
+    said = "" if change.said is None else f": {foreign(change.said)}"
+    out.print(f"tower {change.tower} ({change.fingerprint[:12]}) is {change.status}{said}")

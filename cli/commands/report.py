@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from cli.display.console import err, out, print_json
+from cli.display.console import err, foreign, out, print_json
 from cli.display.quiet import loading_tensorflow
-from cli.errors import CommandError
 from cli.options import Json, TowerId
+from cli.outputs.files import replacing
 from worker.settings import Settings
 
 
@@ -43,8 +43,8 @@ def report(
         print_json(found)
         return
     for sentence in found.left_out:
-        err.print(sentence, markup=False, soft_wrap=True)
-    out.print(str(found.path), markup=False, soft_wrap=True)
+        err.print(foreign(sentence), soft_wrap=True)
+    out.print(foreign(found.path), soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,6 @@ def write(settings: Settings, words: list[str], to: Path | None, *, stored: bool
     with err.status("drawing"):
         ids, report = gather(settings, words, stored=stored)
         path = to or Path(f"report-{'-'.join(map(str, ids))}.html")
-        try:
-            path.write_text(page(report), encoding="utf-8")
-        except OSError as error:
-            raise CommandError(f"cannot write {path}: {error.strerror}") from error
+        with replacing(path) as unfinished:
+            unfinished.write_text(page(report), encoding="utf-8")
     return Written(path, ids, list(report.left_out))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, cast
 
 import typer
-from rich.markup import escape
 
 from cli import exit_codes
 from cli.connect import client, who
-from cli.display.console import key_values, out, print_json, show
+from cli.display.console import foreign, key_values, out, print_json, show
 from cli.display.epochs import follow
 from cli.options import Json
 from twinvec_client import Schedule
@@ -50,7 +49,7 @@ def retrain(
     elif status.message is None:
         out.print(f"tower {outcome.tower} ({outcome.fingerprint[:12]}) is {outcome.status}; {status.seconds:.0f} s")
     else:
-        out.print(escape(status.message))
+        out.print(foreign(status.message))
     if status.state != "finished":
         raise typer.Exit(exit_codes.REFUSED)
 
@@ -72,8 +71,8 @@ def _describe(found: Schedule) -> None:
         rows = {"schedule": "none: set TWINVEC_TRAIN_CRON, for instance to `0 3 * * *`"}
     else:
         rows = {
-            "schedule": f"{escape(found.cron)} (UTC)",
-            "recipe": f"{escape(found.recipe)}, learnt from {found.data}",
+            "schedule": f"{foreign(found.cron)} (UTC)",
+            "recipe": f"{foreign(found.recipe)}, learnt from {found.data}",
             "next": "" if found.next_at is None else found.next_at[:16].replace("T", " "),
         }
     rows["last"] = "none yet" if found.last_tower is None else f"tower {found.last_tower}"

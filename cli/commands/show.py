@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from cli.display.console import out, print_json
+from cli.display.console import foreign, out, print_json
 from cli.display.terminal_digits import side_by_side
 from cli.errors import CommandError
 from cli.options import Json
+from cli.outputs.files import replacing
 from training.pictures.read import read_picture
 
 
@@ -35,12 +36,13 @@ def show(
     glyph, resized = read_picture(data), read_picture(data, normalise=False)
     if output is not None:
         try:
-            Image.fromarray(glyph).save(output)
-        except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
+            with replacing(output) as unfinished:
+                Image.fromarray(glyph).save(unfinished)
+        except ValueError as error:  # a suffix that names no format
             raise CommandError(f"{output}: {error}") from error
     if json:  # rows of 28 grey levels, 0 to 255
         print_json({"normalised": glyph.tolist(), "resized": resized.tolist(), "saved": output})
         return
     out.print(side_by_side({"normalised": glyph, "plainly resized": resized}, out))
     if output is not None:
-        out.print(f"saved {output}", markup=False)
+        out.print(f"saved {foreign(output)}")

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, out, print_json, table
+from cli.display.console import err, foreign, out, print_json, table
 from cli.display.neighbours import glyph, shown_label
 from cli.display.terminal_digits import Captioned, sheet
 from cli.errors import CommandError
@@ -34,7 +33,7 @@ def collections(json: Json = False) -> None:
         return
     rows = table("collection", "digits", "with a label", right=("digits", "with a label"), fold=("collection",))
     for each in found:
-        rows.add_row(escape(each.name), f"{each.digits:,}", f"{each.labelled:,}")
+        rows.add_row(foreign(each.name), f"{each.digits:,}", f"{each.labelled:,}")
     out.print(rows)
 
 
@@ -70,7 +69,7 @@ def label(
     if json:
         print_json({"key": key, "collection": collection, "label": value})
     else:
-        out.print(f"{escape(key)} is labelled {value}", soft_wrap=True)
+        out.print(f"{foreign(key)} is labelled {value}", soft_wrap=True)
 
 
 def delete(
@@ -131,12 +130,12 @@ def show(found: Sequence[StoredDigit], *, pictures: bool, json: bool) -> None:
     elif not found:
         err.print("nothing is stored there")
     elif pictures:
-        captions = [Captioned(glyph(each.picture), [shown_label(each.label), escape(each.key)]) for each in found]
+        captions = [Captioned(glyph(each.picture), [shown_label(each.label), foreign(each.key)]) for each in found]
         out.print(sheet(captions, out))
     else:
         rows = table("key", "collection", "label", "attributes", fold=("key", "collection", "attributes"))
         for digit in found:
             shown = "" if digit.label is None else str(digit.label)
             attributes = "" if digit.attributes is None else str(digit.attributes)
-            rows.add_row(escape(digit.key), escape(digit.collection), shown, escape(attributes))
+            rows.add_row(foreign(digit.key), foreign(digit.collection), shown, foreign(attributes))
         out.print(rows)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, out, print_json, table
+from cli.display.console import err, foreign, out, print_json, table
 from cli.display.neighbours import captioned, glyph, shown_distance, shown_label
 from cli.display.terminal_digits import Captioned, sheet
 from cli.options import AnyCollection, Json, LookedAt
@@ -56,14 +55,14 @@ def _list(found: Suspects) -> None:
         probability = "" if each.probability is None else f"{each.probability:.4f}"
         nearest = shown_distance(each.neighbours[0].distance)
         rows.add_row(
-            escape(each.key), escape(each.collection), str(each.label), str(each.elected), probability, nearest
+            foreign(each.key), foreign(each.collection), str(each.label), str(each.elected), probability, nearest
         )
     out.print(rows)
 
 
 def _draw(suspect: Suspect) -> None:
     said = "" if suspect.probability is None else f", probability {suspect.probability:.4f}"
-    head = f"{escape(suspect.collection)}: {escape(suspect.key)}"
+    head = f"{foreign(suspect.collection)}: {foreign(suspect.key)}"
     out.print(
         f"[bold]{head}[/] is stored as {shown_label(suspect.label)}; neighbours say [bold]{suspect.elected}[/]{said}"
     )

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, key_values, out, print_json, show, table
+from cli.display.console import err, foreign, key_values, out, print_json, show, table
 from cli.display.lineage import lineage, shown_time, was_live
 from cli.display.neighbours import looked_at, shown_distance
 from cli.errors import CommandError
 from cli.inputs.ids import find_tower
 from cli.ledger import ledger, named_towers
 from cli.options import Json, TowerId
+from cli.outputs.files import replacing
 from db.engine import transact
 from db.vectors.towers import with_file
 from training.fit.evaluation import MEASURES
@@ -59,7 +59,7 @@ def tower(
         if json:
             print_json({"tower": saved, "path": save})
         else:
-            out.print(f"tower {saved} is in {save}", markup=False, soft_wrap=True)
+            out.print(f"tower {saved} is in {foreign(save)}", soft_wrap=True)
         return
     show(find_tower(client().towers(), tower), _describe, as_json=json)
 
@@ -72,10 +72,8 @@ def save_file(settings: Settings, word: str, path: Path) -> int:
         raise CommandError(f"the file of tower {row.id} is pruned: it is {row.status}")
     if hashlib.sha256(row.file).digest() != row.file_digest:
         raise CommandError(f"the file of tower {row.id} is damaged in the database: restore it from a backup")
-    try:
-        path.write_bytes(row.file)
-    except OSError as error:
-        raise CommandError(f"cannot write {path}: {error.strerror}") from error
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(row.file)
     return row.id
 
 
@@ -99,7 +97,7 @@ def _list(found: list[Tower]) -> None:
             str(tower.id),
             tower.fingerprint[:12],
             _status(tower),
-            escape(tower.recipe),
+            foreign(tower.recipe),
             str(tower.seed),
             *(_rate(tower.metrics, name) for name in ("pair_accuracy", "nearest_1", "map_at_r")),
             f"{tower.embedded:,}",
@@ -114,9 +112,9 @@ def _describe(tower: Tower) -> None:
     rows = {
         "tower": f"{tower.id} ({tower.fingerprint})",
         "status": _status(tower),
-        "recipe": f"{escape(tower.recipe)}, seed {tower.seed}",
+        "recipe": f"{foreign(tower.recipe)}, seed {tower.seed}",
         "trained": shown_time(tower.created_at),
-        **{name: escape(said) for name, said in lineage(tower.lineage or {})},
+        **{name: foreign(said) for name, said in lineage(tower.lineage or {})},
         **dict(was_live(tower.live_from, tower.live_until, tower.status)),
         "vectors": f"{tower.embedded:,}, {tower.due:,} due",
         "threshold": f"{tower.threshold:.3f}",
@@ -142,7 +140,7 @@ def _describe(tower: Tower) -> None:
 
 def _tell_verdict(verdict: dict[str, Any]) -> None:
     """What came of judging it, a line a reason."""
-    forced = f"; asked for all the same by {escape(verdict['forced_by'])}" if verdict.get("forced_by") else ""
+    forced = f"; asked for all the same by {foreign(verdict['forced_by'])}" if verdict.get("forced_by") else ""
     against = f" against tower {verdict['live']}" if verdict.get("live") is not None else ""
     passed = "[green]passed[/]" if verdict["passed"] else "[red]not passed[/]"
     out.print(f"\nVerdict: {passed}{against}{forced}")
@@ -154,7 +152,7 @@ def _tell_verdict(verdict: dict[str, Any]) -> None:
         figures = [
             "" if reason.get(each) is None else f"{reason[each]:.4g}" for each in ("live", "candidate", "tolerance")
         ]
-        rows.add_row(mark, escape(reason["name"].replace("_", " ")), *figures, escape(reason["said"]))
+        rows.add_row(mark, foreign(reason["name"].replace("_", " ")), *figures, foreign(reason["said"]))
     out.print(rows)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.display.console import err, key_values, masked, out, print_json
+from cli.display.console import err, foreign, key_values, masked, out, print_json
 from cli.options import Json
 from cli.starting import warn_of
 from local.detached import start_detached
@@ -47,7 +47,7 @@ def up(
         _show(home, started, json=json, stop="`twinvec down` stops it")
         return
     with Interrupts() as interrupts:
-        stack = Stack(settings, broker_port=broker_port, say=lambda line: err.print(line, markup=False))
+        stack = Stack(settings, broker_port=broker_port, say=lambda line: err.print(foreign(line)))
         try:
             with err.status("starting broker, database and workers"):
                 stack.start()
@@ -74,9 +74,9 @@ def _show(home: Path, started: float, *, json: bool, stop: str) -> None:
         )
         return
     rows = key_values(
-        broker=masked(run.broker_url),
-        database=masked(run.database_url),
-        logs=str(home / "logs"),
+        broker=foreign(masked(run.broker_url)),
+        database=foreign(masked(run.database_url)),
+        logs=foreign(home / "logs"),
         workers=", ".join(run.workers),
     )
     out.print(rows)

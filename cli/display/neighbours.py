@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 
+from cli.display.console import foreign
 from cli.display.terminal_digits import SIDE, Captioned, Glyph
 from twinvec_client import Answer, Match, Neighbour
 
@@ -25,7 +25,7 @@ def captioned(neighbour: Neighbour) -> Captioned:
     """Its picture over its label and distance, and its key."""
     return Captioned(
         glyph(neighbour.picture),
-        [f"{shown_label(neighbour.label)}  [dim]{shown_distance(neighbour.distance)}[/]", escape(place(neighbour))],
+        [f"{shown_label(neighbour.label)}  [dim]{shown_distance(neighbour.distance)}[/]", foreign(place(neighbour))],
     )
 
 

@@ -59,7 +59,7 @@ def _captioned(each: Captioned, box: _Box, console: Console) -> Group:
         picture = Text("\n".join([" "] * ((box.bottom - box.top) // 2)))
     else:
         picture = _drawn(each.glyph[box.top : box.bottom, box.left : box.right], console)
-    return Group(picture, *(Text.from_markup(line, overflow="fold") for line in each.lines))
+    return Group(picture, *(Text.from_markup(line, emoji=False, overflow="fold") for line in each.lines))
 
 
 def _shared_box(glyphs: Sequence[Glyph]) -> _Box:

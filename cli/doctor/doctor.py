@@ -8,11 +8,10 @@ from contextlib import suppress
 import redis
 import typer
 from pydantic import ValidationError
-from rich.markup import escape
 from sqlalchemy import Connection
 
 from cli import exit_codes, surroundings
-from cli.display.console import err, out, show, table
+from cli.display.console import err, foreign, out, show, table
 from cli.doctor import beat, broker, database, lanes, machine, storage, towers
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
 from cli.doctor.installation import installation
@@ -46,9 +45,9 @@ def doctor(json: Json = False) -> None:
 def _list(found: list[Finding]) -> None:
     rows = table("", "part", "found", fold=("found",))
     for finding in found:
-        advice = f"\n[dim]->[/] {escape(finding.advice)}" if finding.advice else ""
+        advice = f"\n[dim]->[/] {foreign(finding.advice)}" if finding.advice else ""
         colour = _COLOURS[finding.level]
-        rows.add_row(f"[{colour}]{finding.level}[/]", finding.part, escape(finding.found) + advice)
+        rows.add_row(f"[{colour}]{finding.level}[/]", finding.part, foreign(finding.found) + advice)
     out.print(rows)
     problems = _problems(found)
     err.print(f"{problems} problem{'s' * (problems != 1)}" if problems else "no problem")

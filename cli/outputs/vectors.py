@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from cli.errors import CommandError
+from cli.outputs.files import require_replaceable
 from db.vectors.export import Extent, Page
 from db.vectors.filters import NO_LABEL
 from twinvec_client import Vectors
@@ -31,6 +32,13 @@ def check(file: Path) -> None:
         raise CommandError("Parquet is written by pyarrow: install `twinvec[parquet]`, or give .npz or .npy")
     if not file.absolute().parent.is_dir():
         raise CommandError(f"{file}: there is no such folder")
+    for each in (file, *([_beside(file)] if file.suffix.lower() == ".npy" else [])):
+        require_replaceable(each)
+
+
+def _beside(file: Path) -> Path:
+    """Where the keys are, of a file that holds vectors alone."""
+    return file.with_suffix(".keys.npz")
 
 
 @contextmanager
@@ -45,7 +53,7 @@ def writing(file: Path, tower: str, extent: Extent) -> Iterator[Write]:
             with kind(Path(folder), tower, extent) as write:
                 yield write
             if (beside := Path(folder) / "vectors.keys.npz").exists():
-                beside.replace(file.with_suffix(".keys.npz"))
+                beside.replace(_beside(file))
             (Path(folder) / f"vectors{file.suffix.lower()}").replace(file)
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror or error}") from error

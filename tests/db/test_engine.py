@@ -204,3 +204,13 @@ def test_a_kind_of_pooler_that_is_not_known_is_refused(engine: Engine) -> None:
     url = engine.url.update_query_dict({"pooler": "session"})
     with pytest.raises(ArgumentError, match="pooler=transaction"):
         connect(url.render_as_string(hide_password=False))
+
+
+def test_an_error_names_no_key_of_a_caller(ledger: Ledger) -> None:
+    def work(session: Session) -> None:
+        session.execute(text("SELECT CAST(:key AS integer)"), {"key": "cheque-17/3"})
+
+    with pytest.raises(DBAPIError) as refused:
+        transact(ledger.engine, work)
+    assert "{'key'" not in str(refused.value)
+    assert "hidden" in str(refused.value)
