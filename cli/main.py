@@ -74,6 +74,7 @@ PANELS = {
         "worker": ("cli.commands.worker", "Run one worker in the foreground."),
         "beat": ("cli.commands.beat", "Run the scheduler in the foreground."),
         "migrate": ("cli.commands.migrate", "Create or upgrade the database's tables."),
+        "units": ("cli.commands.units", "Write service files for systemd, or a Procfile."),
     },
 }
 COMMANDS = {name: command for panel in PANELS.values() for name, command in panel.items()}

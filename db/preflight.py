@@ -15,6 +15,7 @@ from packaging.version import Version
 from sqlalchemy import Connection, QueuePool, text
 
 from db.engine import connect
+from db.schema import is_later, revisions
 
 POSTGRES = 14  # the oldest release that will do
 PGVECTOR = "0.8.4"  # older: a buffer overflow (CVE-2026-3172) and damage to HNSW indexes by vacuum
@@ -80,6 +81,7 @@ _LACKING = text("""
     END
     GROUP BY privilege ORDER BY privilege
 """)
+_MAY_ASK = text("SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')")
 _CLOSED_SCHEMAS = text("""
     SELECT DISTINCT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE relname = 'batches' AND relkind = 'r' AND NOT has_schema_privilege(relnamespace, 'USAGE')
@@ -131,14 +133,14 @@ class Server:
 def database_faults(url: str, *, processes: int, joining: bool = False, tables: bool = True) -> list[Fault]:
     """What is wrong with the database for so many processes; see `server_faults`. Raises SQLAlchemyError.
 
-    tables: whether they must be there, and the role's rights with them.
+    tables: whether they must be there and of this version, and the role's rights with them.
     """
     engine = connect(url)
     try:
         with engine.connect() as connection:
             found = list(server_faults(look(connection), processes=processes, joining=joining))
-            if tables and not refusals(found):
-                found += table_faults(connection)
+            if not refusals(found):
+                found += table_faults(connection) if tables else version_faults(connection, migrating=True)
             return found
     finally:
         engine.dispose()
@@ -203,7 +205,7 @@ def server_faults(server: Server, *, processes: int, joining: bool = False) -> I
 
 
 def table_faults(connection: Connection) -> Iterator[Fault]:
-    """Whether the tables are there, and the role may do with them what a worker does."""
+    """Whether the tables are there, of this version, and the role may do with them what a worker does."""
     role = connection.execute(text("SELECT current_user")).scalar_one()
     if connection.execute(text("SELECT to_regclass('batches')")).scalar() is None:
         closed = connection.execute(_CLOSED_SCHEMAS).scalars().all()
@@ -213,12 +215,34 @@ def table_faults(connection: Connection) -> Iterator[Fault]:
         else:
             yield Fault("the database has no Twinvec tables yet", "run `twinvec migrate`")
         return
+    version = list(version_faults(connection))
+    if version:
+        yield from version
+        return
     needed = [(privilege, name) for privilege, names in RIGHTS.items() for name in names]
     parameters = {"privileges": [privilege for privilege, _ in needed], "names": [name for _, name in needed]}
     lacking = [f"{row.privilege} on {', '.join(row.names)}" for row in connection.execute(_LACKING, parameters)]
     if lacking:
         advice = "as the tables' owner, grant what docs/security.md lists under Database roles"
         yield Fault(f"the role {role} lacks {'; '.join(lacking)}", advice)
+
+
+def version_faults(connection: Connection, *, migrating: bool = False) -> Iterator[Fault]:
+    """Whether the tables, if there are any, are those of this version; nothing is found where we may not ask.
+
+    migrating: whether those of an earlier version will do.
+    """
+    if not connection.execute(_MAY_ASK).scalar():
+        return
+    current, needed = revisions(connection)
+    if current is None or current == needed:
+        return
+    if is_later(current):
+        found = f"the database's tables are of a later version ({current}; this one knows {needed})"
+        yield Fault(found, "start that version, or restore the backup that was made before it")
+    elif not migrating:
+        found = f"the database's tables are of an earlier version ({current}; this one needs {needed})"
+        yield Fault(found, "run `twinvec migrate`")
 
 
 def installation(connection: Connection) -> str:

@@ -30,7 +30,19 @@ def migrate(engine: Engine, *, to: str = "head") -> None:
         command.upgrade(config, to)
 
 
+def revisions(connection: Connection) -> tuple[str | None, str]:
+    """The migration that the database is at, or None before the first, and the one that this version needs."""
+    head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+    assert head is not None
+    return MigrationContext.configure(connection).get_current_revision(), head
+
+
 def is_current(connection: Connection) -> bool:
     """Whether the schema is the one this version needs."""
-    scripts = ScriptDirectory(str(_MIGRATIONS))
-    return MigrationContext.configure(connection).get_current_revision() == scripts.get_current_head()
+    current, head = revisions(connection)
+    return current == head
+
+
+def is_later(revision: str) -> bool:
+    """Whether a migration is one that this version does not know."""
+    return revision not in {each.revision for each in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from db.engine import connect
-from db.preflight import Fault, look, server_faults, table_faults
+from db.preflight import Fault, look, server_faults, table_faults, version_faults
 from db.schema import migrate
 from local.child import SERVICES, Child, pool_processes
 from local.processes import MARK, end, find_marked
@@ -157,6 +157,7 @@ class Stack:
         """Migrate the database, if it will do for all that is started here."""
         with engine.connect() as connection:
             self._warn_of(server_faults(look(connection), processes=pool_processes(self._settings)))
+            self._warn_of(version_faults(connection, migrating=True))
         migrate(engine)
         with engine.connect() as connection:
             self._warn_of(table_faults(connection))

@@ -2,7 +2,6 @@
 
 import ast
 import importlib.metadata
-import json
 import os
 import re
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from twinvec_client.contract.broker import LANES
 from worker.settings import Settings
@@ -75,7 +75,9 @@ def own_files() -> Iterator[Path]:
 
 
 def compose_commands() -> list[list[str]]:
-    return [json.loads(command) for command in re.findall(r"command: (\[.*\])", COMPOSE)]
+    """The words after `twinvec` of each container of ours."""
+    services = yaml.safe_load(COMPOSE)["services"].values()
+    return [service["command"] for service in services if service["image"].startswith("twinvec:")]
 
 
 def own_commands() -> list[str]:

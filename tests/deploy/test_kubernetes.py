@@ -17,7 +17,8 @@ FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 KUSTOMIZATIONS = sorted(path.parent for path in FOLDER.rglob("kustomization.yaml"))
 OVERLAYS = ("cpu", "gpu")
 VERSIONS = ("1.32", "1.36")
-SCALED_OBJECT = {  # what KEDA 2 knows of those of its fields that are used: published with its ScaledObject
+# What KEDA 2 knows of a ScaledObject, as far as it is used here.
+SCALED_OBJECT: dict[str, type | set[str]] = {
     "scaleTargetRef": {"name", "kind", "apiVersion"},
     "pollingInterval": int,
     "cooldownPeriod": int,

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from cli.demo import strokes
 from db import judgements
 from db.engine import connect, transact
+from db.grants import grant
 from db.judgements import Said
 from db.preflight import RIGHTS, WATCHED, table_faults
 from db.queue import inbox, rescue, retention, trainings
@@ -27,6 +28,7 @@ from twinvec_client import submit
 from twinvec_client.contract.messages import Intake
 
 LEDGER = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "learnt")
+LESSER = ("twinvec_worker", "twinvec_reader", "twinvec_application")
 TABLES = (*LEDGER, *WATCHED, "inbox", "installation", "alembic_version")
 
 
@@ -226,6 +228,25 @@ def test_the_functions_that_run_as_the_owner_touch_the_ledger_alone(worker: Engi
         found = "SELECT to_regclass('decoy.embeddings_77') IS NOT NULL, to_regclass('public.embeddings_77') IS NOT NULL"
         assert tuple(connection.exec_driver_sql(found).one()) == (True, True)
         connection.rollback()
+
+
+def test_the_command_that_migrates_gives_the_rights_that_the_page_grants(roles: URL) -> None:
+    owner = engine_of(roles, "twinvec_owner")
+    given = f"""
+        SELECT name, grantee::regrole::text, privilege_type FROM (
+            SELECT oid::regclass::text AS name, relacl AS acl FROM pg_class
+            UNION ALL SELECT attrelid::regclass || '.' || attname, attacl FROM pg_attribute
+            UNION ALL SELECT oid::regprocedure::text, proacl FROM pg_proc
+        ) AS things, aclexplode(acl) WHERE grantee::regrole::text IN ({", ".join(f"'{role}'" for role in LESSER)})
+    """
+    with owner.begin() as connection:
+        as_documented = set(connection.exec_driver_sql(given))
+        for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+            connection.exec_driver_sql(f"REVOKE ALL ON ALL {kind} IN SCHEMA public FROM {', '.join(LESSER)}")
+        assert set(connection.exec_driver_sql(given)) != as_documented
+        grant(connection, **{role.removeprefix("twinvec_"): role for role in LESSER})
+        assert set(connection.exec_driver_sql(given)) == as_documented
+    owner.dispose()
 
 
 def test_a_role_of_another_database_does_not_come_in(roles: URL, operator: Engine) -> None:
