@@ -4,7 +4,7 @@ import re
 import shlex
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,8 +90,8 @@ whole_dump = pytest.mark.parametrize("restored", DUMPS[:1], indirect=True, ids=[
 def embed_what_is_due(ledger: Ledger) -> int:
     """As a sweep and a worker do; how many vectors."""
     ledger(backfill.queue_due)
-    due: Callable[[str], list[tuple[int, str]]] = partial(rescue.take_due, republish_after=0, in_flight=64)
-    return sum(makers.embed(ledger, batch) for kind in ("embed", "backfill") for batch, _ in ledger(due, kind=kind))
+    published = [ledger(rescue.take_due, kind, republish_after=0, in_flight=64) for kind in ("embed", "backfill")]
+    return sum(makers.embed(ledger, batch) for due in published for batch, _ in due)
 
 
 @every_dump
