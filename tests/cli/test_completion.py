@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cli.main import COMMANDS
+from cli.topics import COMMANDS
 
 LINES = {
     "bash": lambda line: {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)},
