@@ -1,7 +1,7 @@
 # Each target says what it does after `##`; `make help` prints that.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo check test coverage lint fmt docs bench chaos soak pins clean
+.PHONY: help env demo check test coverage lint fmt docs site bench chaos soak pins clean
 
 PYTHON ?=
 CANDIDATES := python3.11 python3.12 python3.13 python3 python
@@ -47,9 +47,12 @@ fmt: $(VENV)/.dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.run ## Write what is made of the code: docs/contract.md and the README's table of settings
+docs: $(VENV)/.run ## Write what is made of the code: docs/contract.md and the table in docs/settings.md
 	$(BIN)/python -m twinvec_client.contract.document > docs/contract.md
 	$(BIN)/python -m worker.settings_table
+
+site: $(VENV)/.dev ## Build the documentation into site/; look at it with: python3 -m http.server -d site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(VENV)/.bench ## Measure stages, bulk, latency, look-ups and memory (an hour); ARGS="--write" puts the tables in docs/performance.md
 	@for name in stages bulk latency nearest memory; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
@@ -72,7 +75,7 @@ pins: $(VENV)/.run ## Pin what pyproject.toml asks for; UPGRADE=1 takes newer re
 		--extra gpu pyproject.toml --constraints requirements/run.txt -o requirements/gpu.txt
 
 clean: ## Remove the environment and the caches; data in .twinvec stays
-	rm -rf $(VENV) .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist client/dist
+	rm -rf $(VENV) .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist client/dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps below are written last, so that an interrupted installation is done again.

@@ -1,4 +1,4 @@
-"""Writes the README's table of settings from the settings: `python -m worker.settings_table`. Nothing imports it."""
+"""Writes the table in docs/settings.md from the settings: `python -m worker.settings_table`. Nothing imports it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from worker.settings import Settings
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 BEGIN, END = "<!-- settings -->", "<!-- settings: end -->"
 
 
@@ -38,4 +38,4 @@ def _plain(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(written(README.read_text()))
+    PAGE.write_text(written(PAGE.read_text()))

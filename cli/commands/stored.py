@@ -53,7 +53,7 @@ def get(keys: Keys, collection: Collection = "default", pictures: Pictures = Fal
 
 
 def label(
-    key: Annotated[str, typer.Argument(help="Key of a stored digit.", show_default=False)],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Key of a stored digit.", show_default=False)],
     value: Annotated[int, typer.Argument(metavar="LABEL", min=0, help="What it shows.", show_default=False)],
     collection: Collection = "default",
     json: Json = False,
@@ -73,7 +73,9 @@ def label(
 
 
 def delete(
-    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", show_default=False)] = None,
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="Keys of stored digits.", show_default=False)
+    ] = None,
     collection: Collection = "default",
     everything: Annotated[bool, typer.Option("--all", help="The whole collection.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

@@ -26,8 +26,7 @@ def suspects(
     """Find stored labels that are probably wrong: the nearest neighbours, of any collection, elect another.
 
     Each neighbour's vote weighs the more the nearer it is. The most probably wrong come first; look at them before you
-    change a label, for some are digits that were written badly and labelled rightly. To correct one, send it again
-    under its key with the right label.
+    change a label, for some are digits that were written badly and labelled rightly. `twinvec label` corrects one.
 
     \b
     Example:

@@ -1,13 +1,13 @@
-"""The README's table of settings says what the settings say."""
+"""The table of settings in docs/settings.md says what the settings say."""
 
 import pytest
 
 from worker.settings import Settings
-from worker.settings_table import BEGIN, END, README, table, written
+from worker.settings_table import BEGIN, END, PAGE, table, written
 
 
-def test_the_readme_holds_the_table_that_make_docs_writes() -> None:
-    page = README.read_text()
+def test_the_page_holds_the_table_that_make_docs_writes() -> None:
+    page = PAGE.read_text()
     assert written(page) == page, "run `make docs`"
 
 
