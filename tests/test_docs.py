@@ -1,12 +1,28 @@
-"""What the pages say can be followed: files, functions and lines that they name exist, and internal links resolve."""
+"""What the pages say can be followed: what they name exists, links resolve, and what is not run has a reason."""
 
 import ast
+import json
 import re
 import subprocess
 from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.pages import (
+    NOT_COMMANDS,
+    NOT_RUN,
+    PYTHON_NOT_RUN,
+    SHELLS,
+    Block,
+    blocks_of,
+    commands_of,
+    shape,
+    why_not_run,
+    why_python_is_not_run,
+)
+from tests.pages import PAGES as FOLLOWED
 
 ROOT = Path(__file__).resolve().parents[1]
 SPANNING = re.DOTALL | re.MULTILINE
@@ -21,6 +37,9 @@ PAGES = sorted(
 NAMED = sorted(set(re.findall(r"`([\w/.-]+\.py(?::[\w.]+)?)`", ARCHITECTURE)))
 QUOTES = re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", CONTRIBUTING, flags=SPANNING)
 FOLDERS = sorted(set(re.findall(r"`([\w/.-]+/)`", ARCHITECTURE)))
+
+
+BLOCKS = [block for page in FOLLOWED for block in blocks_of(page)]
 
 
 @cache
@@ -104,3 +123,34 @@ def test_a_broken_link_is_noticed(link: str, monkeypatch: pytest.MonkeyPatch, tm
     (tmp_path / "docs" / "security.md").write_text("# Security\n")
     (tmp_path / "page.md").write_text(f"# Page\n\n[text]({link}) and [text](docs/security.md#security)\n")
     assert broken_links(Path("page.md")) == [link]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_every_block_can_be_read_as_what_it_says_it_is(block: Block) -> None:
+    """What runs is run by tests/stack/test_pages.py; this is of what does not, too."""
+    if block.language in SHELLS:
+        commands = "\n".join(commands_of(block))
+        read = subprocess.run(["bash", "-n"], input=commands, capture_output=True, text=True, check=False)
+        assert read.stderr == ""
+    elif block.language == "python":
+        if not why_python_is_not_run(block.text):
+            compile(block.text, str(block), "exec")
+    elif block.language == "yaml":
+        assert list(yaml.safe_load_all(block.text))
+    elif block.language == "json":
+        assert json.loads(block.text) is not None
+    else:
+        assert block.language in NOT_COMMANDS, "give the block a language, and tests/pages.py the reason not to run it"
+
+
+def test_each_reason_not_to_run_something_is_of_something() -> None:
+    commands = [command for block in BLOCKS if block.language in SHELLS for command in commands_of(block)]
+    python = [block.text for block in BLOCKS if block.language == "python"]
+    assert {why_not_run(command) for command in commands} - {None} == set(NOT_RUN.values())
+    assert {why_python_is_not_run(text) for text in python} - {None} == set(PYTHON_NOT_RUN.values())
+
+
+def test_output_is_compared_without_what_differs_from_run_to_run() -> None:
+    shown = "id  8e8c189d0f30   in 0.14 s, 70,001 of 5e-7"
+    assert shape(shown) == shape("id 1a2b3c4d5e6f in 12 s, 1 of 0.5") == ["id ID in 0 s, 0 of 0"]
+    assert shape("train/49372  7  0.0003") == shape("test/00001 1 0.5") != shape("cheque/1 7 0.0003")

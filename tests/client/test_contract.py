@@ -93,6 +93,12 @@ def test_the_page_of_the_contract_is_current() -> None:
     assert (ROOT / "docs" / "contract.md").read_text() == document(), "run `make docs`"
 
 
+def test_a_default_of_0_or_1_is_not_shown_as_a_truth_value() -> None:
+    rows = re.findall(r"^\| `(?:after|count|priority)` \|.*\|$", document(), flags=re.MULTILINE)
+    assert rows
+    assert [row for row in rows if row.endswith(("| true |", "| false |"))] == []
+
+
 def test_an_error_says_what_its_class_says_where_nothing_is_added() -> None:
     assert str(errors.NoTower()) == errors.NoTower.__doc__
     assert str(errors.NotReady()) == errors.NotReady.__doc__

@@ -1,10 +1,9 @@
-"""The examples, and the Python of the client's README, run as they stand."""
+"""The examples, run as they stand."""
 
 import asyncio
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,20 +17,6 @@ from tests.lacking import lacking
 from tests.stack.conftest import Stack, until
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(  # without those that say `notest`
-    r"^```python\n(.*?)^```", (ROOT / "client" / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE
-)
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_python_in_the_clients_readme_runs(
-    block: str, stack: Stack, tower: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "scans").mkdir()
-    for name in re.findall(r"scans/[\w-]+\.png", block):
-        (tmp_path / name).write_bytes(strokes.png(7))
-    monkeypatch.chdir(tmp_path)
-    exec(block.replace("redis://localhost:6379/0", stack.noted["broker_url"]), {})
 
 
 def test_a_folder_is_embedded_by_the_example(stack: Stack, tower: dict[str, Any], tmp_path: Path) -> None:

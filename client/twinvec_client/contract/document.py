@@ -48,8 +48,13 @@ a program, is one of {", ".join(f"`{queue}`" for queue in plain.QUEUES)}; write 
 `{KEY_PREFIX}` where that is the workers' prefix.
 
 ```python
+import base64
+from pathlib import Path
+
+from celery import Celery
+
 shop = Celery("shop", broker="redis://localhost:6379/0", backend="redis://localhost:6379/0")
-picture = base64.b64encode(png).decode()
+picture = base64.b64encode(Path("scans/unknown.png").read_bytes()).decode()
 fields = {{"pictures": [{{"key": "cheque-17/3", "picture": picture, "label": 7}}], "id": "cheque 17"}}
 job = shop.send_task("twinvec.embed", kwargs=fields, queue="twinvec:intake").get(timeout=60)
 fields = {{"queries": [{{"picture": picture}}], "k": 3}}
@@ -124,7 +129,9 @@ def _set(kind: inspect.Type) -> inspect.Type:
 def _default(field: inspect.Field) -> str:
     if field.default in (NODEFAULT, UNSET):
         return "none: give it"
-    return {None: "null", True: "true", False: "false", "": '`""`'}.get(field.default, f"{field.default}")
+    if field.default is None or isinstance(field.default, bool):  # 0 and 1 equal False and True
+        return {None: "null", True: "true", False: "false"}[field.default]
+    return f"{field.default}" or '`""`'
 
 
 def _struct_table(struct: Any) -> str:
