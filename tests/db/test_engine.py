@@ -206,11 +206,11 @@ def test_a_kind_of_pooler_that_is_not_known_is_refused(engine: Engine) -> None:
         connect(url.render_as_string(hide_password=False))
 
 
-def test_an_error_names_no_key_of_a_caller(ledger: Ledger) -> None:
+def test_an_error_names_no_key_of_a_caller(engine: Engine) -> None:
     def work(session: Session) -> None:
         session.execute(text("SELECT CAST(:key AS integer)"), {"key": "cheque-17/3"})
 
     with pytest.raises(DBAPIError) as refused:
-        transact(ledger.engine, work)
+        transact(engine, work)
     assert "{'key'" not in str(refused.value)
     assert "hidden" in str(refused.value)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.main import COMMANDS
 from cli.outputs import units as texts
+from cli.topics import COMMANDS
 from local.child import SERVICES
 from tests.cli.conftest import Twinvec, twinvec  # noqa: F401  # a fixture
 from twinvec_client.contract.broker import LANES
