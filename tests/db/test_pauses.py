@@ -42,7 +42,7 @@ def due(ledger: Ledger, kind: JobKind = JobKind.EMBED) -> list[int]:
 
 
 def oldest(ledger: Ledger) -> list[int]:
-    return [each.batch for each in ledger(lambda session: turns.oldest(session, JobKind.EMBED))]
+    return sorted(each.batch for each in ledger(lambda session: turns.oldest(session, JobKind.EMBED)))
 
 
 def job_of(ledger: Ledger, batch: int) -> uuid.UUID:
