@@ -153,7 +153,8 @@ def example(kind: type[Message]) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "job": "00000000-0000-4000-8000-000000000001", "seq": 0, "collection": "c", "key": "a", "keys": [],
         "item_types": b"", "glyphs": b"", "encoded": [], "refused": [], "labels": None, "attributes": None,
-        "normalise": True, "callback": None, "resent": False, "digest": b"d", "total": 0, "first": b"d", "batch": 1, "recipe": "quick",
+        "normalise": True, "callback": None, "resent": False, "digest": b"d", "total": 0, "first": b"d", "batch": 1,
+        "recipe": "quick",
         "queries": [], "k": 5, "after": 0, "limit": 5, "jobs": 5, "pictures": False, "seed": 0,
         "label": None, "max_distance": None, "match": False, "count": 0, "tower": None, "distance": None, "every": 1,
         "priority": 1, "other_collection": "c", "others": ["b"], "same": [None], "by": "me",
