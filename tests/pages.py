@@ -13,7 +13,6 @@ PAGES = [
 SHELLS = {"sh", "bash", "console"}
 NOT_COMMANDS = {  # what a block may hold beside commands and Python: none of it is run
     "text": "output or a drawing",
-    "mermaid": "a drawing",
     "sql": "run by tests/security from the page",
     "yaml": "read by its parser",
     "json": "read by its parser",
@@ -42,6 +41,7 @@ NOT_RUN = {
 # how a block of Python begins -> why no test runs it from its page
 PYTHON_NOT_RUN = {
     r"# \S+\.py\n": "quotes a file; tests/test_docs.py compares it",
+    r"from twinvec_client import Twinvec\n\ntv = Twinvec\(\)\nfor name": "sends 70,000 digits; the tests store less",
     r"from twinvec_client import submit\n": "a part of an application with tables; tests/tasks/test_inbox.py",
 }
 

@@ -4,12 +4,14 @@ import ast
 import json
 import re
 import subprocess
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
+from db.states import BatchState, TowerStatus
 from tests.pages import (
     NOT_COMMANDS,
     NOT_RUN,
@@ -141,6 +143,12 @@ def test_every_block_can_be_read_as_what_it_says_it_is(block: Block) -> None:
         assert json.loads(block.text) is not None
     else:
         assert block.language in NOT_COMMANDS, "give the block a language, and tests/pages.py the reason not to run it"
+
+
+@pytest.mark.parametrize(("picture", "states"), [("batch-states", BatchState), ("tower-statuses", TowerStatus)])
+def test_the_pictures_of_states_show_each_of_them(picture: str, states: type[StrEnum]) -> None:
+    drawn = re.findall(r'class="h"[^>]*>([^<]+)<', (ROOT / "docs" / "images" / f"{picture}.svg").read_text())
+    assert sorted(drawn) == sorted(states)
 
 
 def test_each_reason_not_to_run_something_is_of_something() -> None:

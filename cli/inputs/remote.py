@@ -37,7 +37,7 @@ def files_at(url: str) -> Iterator[tuple[PurePosixPath, str, bytes]]:
     try:
         fsspec: Any = import_module("fsspec")
     except ImportError:
-        raise CommandError(f"{url}: URLs are opened by fsspec: install `twinvec[remote]`") from None
+        raise CommandError(f"{url}: URLs are opened by fsspec: `pip install fsspec`") from None
     try:
         system, path = fsspec.core.url_to_fs(url)
         names = [path] if system.isfile(path) else sorted(system.find(path))

@@ -72,7 +72,7 @@ def _parquet_rows(path: Path, label_column: str | None) -> Iterator[tuple[str | 
     try:
         from pyarrow import ArrowException, parquet  # noqa: PLC0415  # an extra: other files do without
     except ImportError:
-        raise CommandError(f"{path}: Parquet is read by pyarrow: install `twinvec[parquet]`") from None
+        raise CommandError(f"{path}: Parquet is read by pyarrow: `pip install pyarrow`") from None
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names

@@ -29,7 +29,7 @@ def check(file: Path) -> None:
     if file.suffix.lower() not in SUFFIXES:
         raise CommandError(f"{file}: give a name that ends in {', '.join(SUFFIXES)}")
     if file.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
-        raise CommandError("Parquet is written by pyarrow: install `twinvec[parquet]`, or give .npz or .npy")
+        raise CommandError("Parquet is written by pyarrow: `pip install pyarrow`, or give .npz or .npy")
     if not file.absolute().parent.is_dir():
         raise CommandError(f"{file}: there is no such folder")
     for each in (file, *([_beside(file)] if file.suffix.lower() == ".npy" else [])):
