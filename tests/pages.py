@@ -38,6 +38,24 @@ NOT_RUN = {
     r"twinvec report\b": "draws for ten seconds; tests/training and tests/stack run it",
     r"twinvec export \S+\.parquet": "another test of the command has pyarrow",
 }
+# the same, of single pages, commands and Python
+NOT_RUN_THERE = {
+    "docs/page.md": {
+        r"twinvec web\b": "runs until it is stopped; tests/web serves the page",
+        r"export TWINVEC_WEB_TOKEN=": "is for the command that follows",
+    },
+    "docs/steering.md": {
+        r"twinvec pause [0-9a-f]{8}": "the job is an example",
+        r"twinvec drain\b": "holds back the work of all tests that share the stack; tests/stack runs it",
+        r"tv\.pause\(": "parts of an application, each run by the tests of the client",
+    },
+    "docs/deploying.md": {
+        r"sh deploy/compose/|export COMPOSE=|for step in |apt install ": "needs a container engine",
+        r"kubectl ": "needs a cluster; tests/deploy reads the manifests by their schema",
+        r"useradd |vi |systemctl |twinvec units /etc": "changes the machine; tests/deploy runs `twinvec units`",
+    },
+    "docs/backup.md": {r"pg_dump |pg_restore |createdb ": "PostgreSQL's own programs; the tests of backups run them"},
+}
 # how a block of Python begins -> why no test runs it from its page
 PYTHON_NOT_RUN = {
     r"# \S+\.py\n": "quotes a file; tests/test_docs.py compares it",
@@ -76,12 +94,17 @@ def commands_of(block: Block) -> list[str]:
     return [line.removeprefix("$ ").strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def why_not_run(command: str) -> str | None:
-    return next((why for start, why in NOT_RUN.items() if re.match(start, command)), None)
+def why_not_run(command: str, page: Path) -> str | None:
+    return _why(command, page, NOT_RUN)
 
 
-def why_python_is_not_run(text: str) -> str | None:
-    return next((why for start, why in PYTHON_NOT_RUN.items() if re.match(start, text)), None)
+def why_python_is_not_run(text: str, page: Path) -> str | None:
+    return _why(text, page, PYTHON_NOT_RUN)
+
+
+def _why(text: str, page: Path, starts: dict[str, str]) -> str | None:
+    starts = starts | NOT_RUN_THERE.get(str(page.relative_to(ROOT)), {})
+    return next((why for start, why in starts.items() if re.match(start, text)), None)
 
 
 def shape(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from db.states import BatchState, TowerStatus
 from tests.pages import (
     NOT_COMMANDS,
     NOT_RUN,
+    NOT_RUN_THERE,
     PYTHON_NOT_RUN,
     SHELLS,
     Block,
@@ -135,7 +136,7 @@ def test_every_block_can_be_read_as_what_it_says_it_is(block: Block) -> None:
         read = subprocess.run(["bash", "-n"], input=commands, capture_output=True, text=True, check=False)
         assert read.stderr == ""
     elif block.language == "python":
-        if not why_python_is_not_run(block.text):
+        if not why_python_is_not_run(block.text, block.page):
             compile(block.text, str(block), "exec")
     elif block.language == "yaml":
         assert list(yaml.safe_load_all(block.text))
@@ -152,10 +153,12 @@ def test_the_pictures_of_states_show_each_of_them(picture: str, states: type[Str
 
 
 def test_each_reason_not_to_run_something_is_of_something() -> None:
-    commands = [command for block in BLOCKS if block.language in SHELLS for command in commands_of(block)]
-    python = [block.text for block in BLOCKS if block.language == "python"]
-    assert {why_not_run(command) for command in commands} - {None} == set(NOT_RUN.values())
-    assert {why_python_is_not_run(text) for text in python} - {None} == set(PYTHON_NOT_RUN.values())
+    commands = {
+        why_not_run(line, block.page) for block in BLOCKS if block.language in SHELLS for line in commands_of(block)
+    }
+    python = {why_python_is_not_run(block.text, block.page) for block in BLOCKS if block.language == "python"}
+    there = [why for page, starts in NOT_RUN_THERE.items() if (ROOT / page).exists() for why in starts.values()]
+    assert (commands | python) - {None} == {*NOT_RUN.values(), *PYTHON_NOT_RUN.values(), *there}
 
 
 def test_output_is_compared_without_what_differs_from_run_to_run() -> None:

@@ -26,8 +26,8 @@ URL = "redis://localhost:6379/0"  # of the pages; the test's stack has a port of
 
 def runs(block: Block) -> bool:
     if block.language == "python":
-        return why_python_is_not_run(block.text) is None
-    return block.language == "sh" and any(why_not_run(command) is None for command in commands_of(block))
+        return why_python_is_not_run(block.text, block.page) is None
+    return block.language == "sh" and any(why_not_run(command, block.page) is None for command in commands_of(block))
 
 
 RUN = {page: [block for block in blocks_of(page) if runs(block)] for page in PAGES}
@@ -80,7 +80,7 @@ def ran_python(block: Block, stack: Stack, names: dict[str, Any]) -> str:
 
 
 def ran_in_shell(block: Block, stack: Stack, folder: Path) -> str:
-    commands = [command for command in commands_of(block) if why_not_run(command) is None]
+    commands = [command for command in commands_of(block) if why_not_run(command, block.page) is None]
     environment = {
         **stack.environment,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
