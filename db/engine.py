@@ -62,8 +62,10 @@ class LimitedConnection(psycopg.Connection[Any]):
     """
 
     limit: float | None = PING_LIMIT
+    only_begun = False  # whether nothing has been asked since `begin`
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        self.only_begun = False
         try:
             return super().wait(gen, interval, self.limit if timeout is None else timeout)
         except _WaitTimeout:
@@ -72,9 +74,22 @@ class LimitedConnection(psycopg.Connection[Any]):
             self.pgconn.finish()
             raise Silent(f"the database did not answer within {self.limit:g} s") from None
 
+    def begin(self) -> bool:
+        """Begin a transaction, for the first statement to find begun; true, as a test of the connection is."""
+        with self.lock:
+            self.wait(self._start_query())
+        self.only_begun = True
+        return True
+
+    def set_autocommit(self, value: bool) -> None:
+        if self.only_begun:
+            self.rollback()
+        super().set_autocommit(value)
+
 
 def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
     """An engine for one process. The pool tests a connection before lending it: a restarted server causes no error.
+    The test is the BEGIN that a transaction needs anyway, so that it takes no time of its own.
 
     statement_limit: seconds that a statement may take, and that an answer is waited for. Options that the URL sets
     itself are left as it sets them.
@@ -102,6 +117,9 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
         pool_recycle=RECYCLE,
         connect_args={name: value for name, value in own.items() if name == "options" or name not in given},
     )
+
+    begins: Any = LimitedConnection.begin
+    engine.dialect.do_ping = begins  # type: ignore[method-assign]  # SQLAlchemy's sends a statement of its own
 
     @event.listens_for(engine, "do_connect")
     def limited(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:

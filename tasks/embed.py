@@ -43,17 +43,18 @@ def backfill_batch(**payload: Any) -> None:
     embed(BackfillBatch.read(payload).batch, runtime())
 
 
-def embed(batch: int, runtime: Runtime, *, loads: bool = True) -> set[int]:
+def embed(batch: int, runtime: Runtime) -> set[int]:
     """Embed a batch if it can be claimed; a small one together with other small ones that are queued: which those were.
 
-    Their vectors and their new state are one transaction, fenced by their tokens. loads: whether this process may wait
-    for a tower that it has to load; else what needs one is left to a worker of the lane `embed`.
+    Their vectors and their new state are one transaction, fenced by their tokens.
     """
-    return embed_claimed(runtime.claim_together(batch), runtime, loads=loads)
+    return embed_claimed(runtime.claim_together(batch), runtime)
 
 
 def embed_claimed(leases: Sequence[Lease], runtime: Runtime, *, loads: bool = True) -> set[int]:
-    """As `embed`, what was claimed already."""
+    """As `embed`, what was claimed already. loads: whether this process may wait for a tower that it has to load; else
+    what needs one is left to a worker of the lane `embed`.
+    """
     if not leases:
         return set()
     if not loads and not all([runtime.towers.prepare(tower) for tower in leases[0].towers]):

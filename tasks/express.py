@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import first_line
-from db.queue import pauses
+from db.queue.leases import Lease
 from tasks import joining
 from tasks.answering import Reply, refusal
-from tasks.embed import embed
-from tasks.intake import keep
+from tasks.embed import embed_claimed
+from tasks.intake import LanePaused, keep
 from twinvec_client.contract.messages import BadMessage, Express
 from worker.app import app
 from worker.runtime import Runtime, runtime
@@ -30,51 +30,48 @@ def express(**payload: Any) -> Reply:
         job = Express.read(payload)
     except BadMessage as error:
         return refusal("InvalidRequest", str(error))
-    try:
-        if (paused := runtime().transact(pauses.of_lane, "intake")) is not None:
-            return refusal("Paused", paused.sentence())
-    except DBAPIError as error:
-        return refusal("DatabaseUnavailable", first_line(error))
     return take_together(job, joining.take_along(Express, lambda _: True, runtime()), runtime())
 
 
 def take_together(first: Express, others: Sequence[joining.Waiting[Express]], runtime: Runtime) -> Reply:
     """Store the jobs, each by itself, embed them together, and answer the others; what to answer to the first."""
-    batches: list[int] = []
-    reply, *replies = [take(job, batches, runtime) for job in (first, *(other.request for other in others))]
-    embed_all(batches, runtime)
+    leases: list[Lease] = []
+    reply, *replies = [take(job, leases, runtime) for job in (first, *(other.request for other in others))]
+    embed_all(leases, runtime)
     for other, theirs in zip(others, replies, strict=True):
         joining.answer(other, theirs, runtime)
     return reply
 
 
-def take(job: Express, batches: list[int], runtime: Runtime) -> Reply:
-    """Store one; what to answer. Its batch is added to those to embed."""
+def take(job: Express, leases: list[Lease], runtime: Runtime) -> Reply:
+    """Store one, and claim its batch with it; what to answer. Its lease is added to those to embed.
+
+    One that cannot be claimed, since there is no tower or it is paused, is accepted, and the sweep publishes it.
+    """
     try:
-        kept = keep(job, runtime, seconds=PICTURES_SECONDS)
+        kept = keep(job, runtime, seconds=PICTURES_SECONDS, claimed=True)
     except BadMessage as error:
         return refusal("InvalidRequest", str(error))
+    except LanePaused as paused:
+        return refusal("Paused", str(paused))
     except DBAPIError as error:
         log.error("could not store job %s: %s", job.job, first_line(error))
         return refusal("DatabaseUnavailable", first_line(error))
     except Exception as error:  # the others are answered none the less
         log.exception("could not store job %s", job.job)
         return refusal(type(error).__name__, first_line(error))
-    if kept.batch is not None:
-        batches.append(kept.batch)
+    if kept.lease is not None:
+        leases.append(kept.lease)
     return {"digest": kept.digest}
 
 
-def embed_all(batches: Sequence[int], runtime: Runtime) -> None:
-    """Embed batches that stand in SQL already: one that is not embedded here is tried again by the sweep. Of a lane or
-    a job that is paused none is, and their senders are told by its status.
+def embed_all(leases: Sequence[Lease], runtime: Runtime) -> None:
+    """Embed what stands in SQL already: what is not embedded here is tried again.
 
     Look-ups are answered here as well: where a tower has to be loaded first, which takes seconds, that is done aside.
     """
-    done: set[int] = set()
-    for batch in batches:
-        if batch not in done:
-            try:
-                done |= embed(batch, runtime, loads=False)
-            except Exception:
-                log.exception("could not embed batch %d, which is accepted and tried again", batch)
+    try:
+        # In the order of ids, in which a cancel locks a job's batches as well: no deadlock.
+        embed_claimed(sorted(leases, key=lambda lease: lease.batch), runtime, loads=False)
+    except Exception:
+        log.exception("could not embed %d small jobs, which are accepted and tried again", len(leases))

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from celery import Task
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from db.errors import first_line
 from db.queue import pauses
 from db.queue.failures import FailedItem
 from db.queue.intake import Item, Submission, accepted_as, items_before, submit
+from db.queue.leases import Lease
 from db.states import JobKind
 from tasks.announce import announce_job
 from tasks.answering import refusal
@@ -36,6 +38,10 @@ log = logging.getLogger(__name__)
 
 TIME_LIMIT = 300  # seconds that a chunk may take before its process is ended
 MAX_MESSAGE_CHARS = 1000  # of a refusal; what is longer is cut
+
+
+class LanePaused(Exception):
+    """The lane `intake` is paused; by whom and why."""
 
 
 class NotStored(Exception):
@@ -83,14 +89,23 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
 
 
 class Kept(NamedTuple):
-    """What was accepted under a chunk's number, now or before, and the batch that is to be published or embedded."""
+    """What was accepted under a chunk's number, now or before, and the batch that is to be published; or the lease of
+    one that was claimed as it was stored."""
 
     digest: bytes
     batch: int | None
+    lease: Lease | None = None
 
 
-def keep(chunk: Intake, runtime: Runtime, *, redelivered: bool = False, seconds: float = CHUNK_SECONDS) -> Kept:
-    """Store a chunk, once.
+def keep(
+    chunk: Intake,
+    runtime: Runtime,
+    *,
+    redelivered: bool = False,
+    seconds: float = CHUNK_SECONDS,
+    claimed: bool = False,
+) -> Kept:
+    """Store a chunk, once. claimed: for this process to embed it, where it can be claimed.
 
     What comes a second time may have crashed the process that took it: its pictures are decoded in a sandbox. seconds:
     of the processor, for all its pictures. Raises BadMessage where it holds what a client never sends; nothing is
@@ -125,7 +140,7 @@ def keep(chunk: Intake, runtime: Runtime, *, redelivered: bool = False, seconds:
         seconds={"decode": decoded - start},
         kept_bytes=runtime.settings.job_failure_bytes,
     )
-    batch = runtime.transact(submit, submission)
+    batch, lease = runtime.transact(stored, submission, runtime if claimed else None)
     log.info(
         "took in chunk %d of job %s: %d pictures, %d refused, decoded in %.3f s, stored in %.3f s",
         chunk.seq,
@@ -137,10 +152,23 @@ def keep(chunk: Intake, runtime: Runtime, *, redelivered: bool = False, seconds:
     )
     notify([job])
     if batch is not None:
-        return Kept(chunk.digest, batch)
+        return Kept(chunk.digest, batch, lease)
     if chunk.callback is not None:
         announce_job(runtime, job)
     return Kept(runtime.transact(accepted_as, job, chunk.seq) or b"", None)
+
+
+def stored(session: Session, submission: Submission, claiming: Runtime | None) -> tuple[int | None, Lease | None]:
+    """The batch of what was stored, if anything is to be embedded, and its lease where it was claimed at once.
+
+    Raises LanePaused where it is to be claimed at once, and the lane `intake` is paused.
+    """
+    if claiming is None:
+        return submit(session, submission), None
+    if (pause := pauses.of_lane(session, "intake")) is not None:
+        raise LanePaused(pause.sentence())
+    batch = submit(session, submission)
+    return batch, None if batch is None else claiming.claim_within(session, batch, JobKind.EMBED)
 
 
 def check(chunk: Intake, most: int) -> uuid.UUID:

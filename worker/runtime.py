@@ -71,14 +71,17 @@ class Runtime:
 
     def claim(self, batch: int, *kinds: JobKind) -> Lease | None:
         """Claim a batch, of a job of these kinds where any are named; None where it cannot be claimed."""
-        settings = self.settings
-        return self.transact(
-            leases.claim,
+        return self.transact(self.claim_within, batch, *kinds)
+
+    def claim_within(self, session: Session, batch: int, *kinds: JobKind) -> Lease | None:
+        """As `claim`, in a transaction that has begun."""
+        return leases.claim(
+            session,
             batch,
             kinds=kinds or tuple(JobKind),
             worker=self.name,
-            lease=settings.lease,
-            max_attempts=settings.max_attempts,
+            lease=self.settings.lease,
+            max_attempts=self.settings.max_attempts,
         )
 
     def claim_together(self, batch: int) -> list[Lease]:

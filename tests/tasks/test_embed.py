@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from db.queue import dead
 from db.queue.leases import Lease
 from db.tables import Batch
-from tasks.embed import embed
+from tasks.embed import embed, embed_claimed
 from tasks.jobs import end_job
 from tests.makers import (
     Array,
@@ -325,12 +325,12 @@ def test_a_process_that_answers_leaves_digits_to_another_while_a_tower_is_loaded
     candidate = register(runtime.transact, "newer")
     runtime.towers = Loading(candidate)
     batch = batch_of(runtime.transact, item("a", 1))
-    assert embed(batch, runtime, loads=False) == {batch}
+    assert embed_claimed(runtime.claim_together(batch), runtime, loads=False) == {batch}
     assert (row(runtime.transact, batch).state, row(runtime.transact, batch).attempt) == ("queued", 0)
     assert broker.llen("twinvec:embed") == 1
     embed(batch, runtime)
     assert "a" in vectors(runtime.transact, candidate)
     runtime.towers = PickedPixels()
     second = batch_of(runtime.transact, item("b", 2))
-    embed(second, runtime, loads=False)
+    embed_claimed(runtime.claim_together(second), runtime, loads=False)
     assert row(runtime.transact, second).state == "done"
