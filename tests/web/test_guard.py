@@ -199,7 +199,7 @@ def test_what_stands_in_the_store_is_escaped_on_every_screen(visitor: Visitor) -
     paths = [
         "/", "/collections", "/digits", f"/digits/in?collection={collection}",
         f"/digit?key={key}&collection={collection}", "/judge/pairs", "/jobs",
-        f"/jobs/{job}", f"/jobs/{job}/failures", "/jobs/dead", "/towers", "/towers/1", "/system",
+        f"/jobs/{job}", f"/jobs/{job}/failures", "/jobs/dead", "/towers", "/towers/1", "/system", "/system/actions",
         "/digit?key=<script>", "/nothing/<script>",
     ]  # fmt: skip
     shown = [visitor.get(quote(path, safe="/?&=%")) for path in paths]

@@ -16,7 +16,7 @@ from cli.demo import strokes
 from tests.web.conftest import Visitor, serving, stored
 from training.errors import PictureReason
 from twinvec_client import JobStatus, NoAnswer, NoTower
-from twinvec_client.contract.messages import ListTowers, Promote, RollBack
+from twinvec_client.contract.messages import ListTowers, PauseWork, Promote, ResumeWork, RollBack
 from twinvec_client.contract.reasons import Reason
 from twinvec_client.testing import FakeTwinvec, Memory
 from web import remedies
@@ -153,6 +153,27 @@ def test_a_promotion_and_a_rollback_are_asked_before_they_are_done(memory: Memor
     assert [(type(each).__name__, getattr(each, "force", None)) for each in asked] == [
         ("Promote", False),
         ("RollBack", None),
+    ]
+
+
+def test_a_lane_is_paused_and_resumed_and_who_did_it_is_listed(visitor: Visitor, memory: Memory) -> None:
+    asked: list[Any] = []
+
+    def held(message: Any) -> dict[str, Any]:
+        asked.append(message)
+        return {"pause": {"by": "ada", "at": "2026-01-31T12:00:00+00:00", "lane": "embed"}, "resumed": True}
+
+    memory.answer(PauseWork, held)
+    memory.answer(ResumeWork, held)
+    assert "Resume" in visitor.get("/system").text
+    assert visitor.post("/system/pause", {"lane": "embed", "why": "lunch"}).status == 303
+    assert visitor.post("/system/pause", {"lane": "train", "drain": "1"}).status == 303
+    assert visitor.post("/system/resume", {"lane": "embed"}).status == 303
+    assert visitor.post("/system/pause", {"lane": "control"}).status == 400
+    assert [(each.paused_lane, getattr(each, "why", None), getattr(each, "drain", None)) for each in asked] == [
+        ("embed", "lunch", False),
+        ("train", None, True),
+        ("embed", None, None),
     ]
 
 

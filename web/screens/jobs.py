@@ -126,6 +126,18 @@ async def cancel(request: Request, form: FormData) -> Response:
     return _to(job.id, request)
 
 
+async def pause(request: Request, form: FormData) -> Response:
+    id = _id(request)
+    await site_of(request).tv.pause(job=id, why=forms.text(form, "why") or None)
+    return _to(id, request)
+
+
+async def resume(request: Request, form: FormData) -> Response:
+    id = _id(request)
+    await site_of(request).tv.resume(job=id)
+    return _to(id, request)
+
+
 async def stop(request: Request, form: FormData) -> Response:
     """End a training early, with the best tower so far."""
     job = await site_of(request).tv.job(_id(request))
@@ -207,5 +219,7 @@ ROUTES: Sequence[Route] = (
     Route("/jobs/{id}/failures/sent", sent),
     forms.post("/jobs/{id}/retry", retry),
     forms.post("/jobs/{id}/cancel", cancel),
+    forms.post("/jobs/{id}/pause", pause),
+    forms.post("/jobs/{id}/resume", resume),
     forms.post("/jobs/{id}/stop", stop),
 )
