@@ -59,6 +59,7 @@ TOPICS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "operate": {
         "health": ("cli.commands.health", "Check that broker and database answer."),
+        "top": ("cli.commands.top", "Watch lanes, workers, jobs and towers."),
         "pause": ("cli.commands.steering", "Hold back what waits on a lane, or of a job."),
         "resume": ("cli.commands.steering", "Let a lane or a job go on."),
         "drain": ("cli.commands.steering", "Let lanes finish what waits, and take nothing new."),

@@ -29,9 +29,12 @@ class LaneHealth:
     waiting: int  # messages in the broker
     oldest_waiting: float | None  # since the oldest batch that waits was queued
     last_finished: float | None  # since a batch was finished
+    paused: bool = False  # by an operator, which is no fault; a paused intake is not probed
 
     def __str__(self) -> str:
-        said = ["busy" if self.probe is None else f"answers in {1000 * self.probe:.0f} ms", f"{self.waiting:,} waiting"]
+        answer = "" if self.paused else "busy"
+        said = [answer if self.probe is None else f"answers in {1000 * self.probe:.0f} ms", f"{self.waiting:,} waiting"]
+        said = ["paused", *filter(None, said)] if self.paused else said
         if self.oldest_waiting is not None:
             said.append(f"the oldest batch for {self.oldest_waiting:,.0f} s")
         if self.last_finished is not None:
@@ -88,6 +91,7 @@ def _health(lane: probes.Lane, work: probes.Work | None) -> LaneHealth:
         waiting=lane.waiting,
         oldest_waiting=None if work is None else work.queued,
         last_finished=None if work is None else work.finished,
+        paused=not lane.read or (work is not None and work.paused),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
 import typer
@@ -185,9 +186,10 @@ def _list_actions(found: list[Action]) -> None:
     if not found:
         err.print("nobody has asked for anything yet")
         return
-    rows = table("at", "by", "action", "on", "details", fold=("by", "on", "details"))
+    rows = table("at (UTC)", "by", "action", "on", "details", fold=("by", "on", "details"))
     for each in found:
         details = ", ".join(f"{name}: {value}" for name, value in (each.details or {}).items())
         times = f" ({each.times:,} times)" if each.times > 1 else ""
-        rows.add_row(f"{each.at:.19}", escape(each.by), each.action + times, escape(each.target), escape(details))
+        at = f"{datetime.fromisoformat(each.at).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        rows.add_row(at, escape(each.by), each.action + times, escape(each.target), escape(details))
     out.print(rows)

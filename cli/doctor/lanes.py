@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -107,7 +108,8 @@ def paused(connection: Connection) -> Iterator[Finding]:
     for row in rows:
         done = "is paused" if row.upto is None else "takes nothing new and finishes what it had"
         why = "" if row.why is None else f": {row.why}"
-        said = f"the lane {row.lane} {done}, by {row.paused_by} since {row.paused_at:%Y-%m-%d %H:%M:%S}{why}"
+        since = f"{row.paused_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        said = f"the lane {row.lane} {done}, by {row.paused_by} since {since}{why}"
         yield Finding("workers", WARNING, said, f"`twinvec resume {row.lane}` lets it go on")
     ids = connection.execute(
         text("SELECT id FROM jobs WHERE paused_at IS NOT NULL AND pruned_at IS NULL AND cancelled_at IS NULL LIMIT 100")

@@ -7,6 +7,7 @@ A claim asks here, and so does all that publishes. It must not change a row: `st
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Interval, Text, case, cast, exists, func, or_, select, type_coerce
 from sqlalchemy.orm import Session
@@ -47,7 +48,8 @@ class Pause:
         """Of a lane's: that it is paused, by whom, since when and why."""
         held = "takes nothing new" if self.draining else "is paused"
         why = "" if self.why is None else f": {self.why}"
-        return f"the lane {self.lane} {held}, by {self.by} since {self.at:.19}{why}"
+        at = datetime.fromisoformat(self.at).astimezone(UTC)
+        return f"the lane {self.lane} {held}, by {self.by} since {at:%Y-%m-%d %H:%M} UTC{why}"
 
 
 def is_held() -> ColumnElement[bool]:

@@ -1,9 +1,13 @@
 """Work is held back and let go on, on a running stack whose workers are killed meanwhile: nothing is lost."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -57,7 +61,7 @@ def test_what_waits_on_a_paused_lane_outlasts_its_worker(stack: Stack, tv: Twinv
         status = job.status()
         assert (status.state, status.paused) == ("queued", paused)
     kill(stack, "embedder")
-    until(lambda: lane(tv, "embed").listening and stack.client().overview().workers, "another embedder")
+    until(lambda: stack.command("health", "--lanes", "embed", check=False).returncode == 0, "another embedder")
     seen = lane(tv, "embed")
     assert (seen.queued, seen.running, seen.paused) == (2, 0, paused)
     assert stack.one("SELECT count(*) FROM embeddings JOIN digits ON id = digit WHERE collection = 'held'") == 0
@@ -106,6 +110,35 @@ def test_senders_wait_while_pictures_are_not_taken_in(
     for sender in senders:
         sender.join(60)
     assert sorted(job.wait(timeout=60).succeeded for job in jobs) == [3, COUNT]
+
+
+def test_top_shows_it_and_pauses_the_marked_lane(stack: Stack, tv: Twinvec) -> None:
+    assert json.loads(stack.command("top", "--json").stdout)["live_tower"]
+    assert "embedder@" in stack.command("top").stdout, "no terminal: it looks once"
+    ours, theirs = os.openpty()
+    terminal = {"TERM": "xterm", "COLUMNS": "80", "LINES": "30"}
+    command = [sys.executable, "-m", "cli", "top"]
+    top = subprocess.Popen(command, env=stack.environment | terminal, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = bytearray()
+    reader = threading.Thread(target=read_all, args=(ours, shown))
+    reader.start()
+    try:
+        until(lambda: b"embedder" in shown, "the screen")
+        os.write(ours, b"p")
+        until(lambda: lane(tv, "embed").paused, "the pause by a key")
+        os.write(ours, b"\x1b[Aq")
+        assert top.wait(timeout=20) == 0
+    finally:
+        top.kill()
+        reader.join(20)
+        os.close(ours)
+
+
+def read_all(terminal: int, into: bytearray) -> None:
+    with suppress(OSError):  # the other side has gone
+        while some := os.read(terminal, 4096):
+            into += some
 
 
 def test_a_drained_installation_is_empty_and_goes_on(stack: Stack, tv: Twinvec) -> None:

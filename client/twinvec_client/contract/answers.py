@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any, Self, TypedDict
 
 from twinvec_client.contract.reasons import Reason
@@ -301,7 +302,8 @@ class Pause(_Record):
         what = "it" if self.lane is None else f"the lane {self.lane}"
         held = "takes nothing new" if self.draining else "is paused"
         why = "" if self.why is None else f": {self.why}"
-        return f"{what} {held}, by {self.by} since {self.at:.19}{why}"
+        at = datetime.fromisoformat(self.at).astimezone(UTC)
+        return f"{what} {held}, by {self.by} since {at:%Y-%m-%d %H:%M} UTC{why}"
 
 
 @dataclass(frozen=True)
