@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from local.ports import free_port, is_free
 from local.servers.logs import rotate_if_large
 from local.servers.process import last_lines
 from worker.runfile import loading_file
@@ -40,11 +41,13 @@ def pool_processes(settings: Settings) -> int:
 class Child:
     """One process of the stack, restarted when it dies.
 
-    It has a session of its own: a Ctrl-C reaches the supervisor alone, which ends everything in order.
+    It has a session of its own: a Ctrl-C reaches the supervisor alone, which ends everything in order. http_port: on
+    which it serves its figures and health; 0: any that is free.
     """
 
-    def __init__(self, name: str, home: Path, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, home: Path, environment: dict[str, str], *, http_port: int = 0) -> None:
         self.name = name
+        self.http_port, self._any_port = http_port or free_port(), not http_port
         self.log = home / "logs" / f"{name}.log"
         self._ready = home / "run" / f"{name}.ready"
         self._temporary = home / "run" / "tmp" / name
@@ -70,13 +73,15 @@ class Child:
         loading_file(self._ready).unlink(missing_ok=True)
         shutil.rmtree(self._temporary, ignore_errors=True)  # what killed processes have left there
         self._temporary.mkdir(parents=True)
+        if self._any_port and not is_free(self.http_port):
+            self.http_port = free_port()
         # -P: a folder or file called `worker` or `tasks` where the user stands is not ours
         command = [sys.executable, "-P", "-m", "cli", *SERVICES[self.name]]
         with rotate_if_large(self.log).open("ab") as output:
             self._said_before = output.tell()
             self._process = subprocess.Popen(
                 command,
-                env=os.environ | self._environment,
+                env=os.environ | self._environment | {"TWINVEC_HTTP_PORT": str(self.http_port)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

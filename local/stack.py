@@ -5,6 +5,7 @@ It must not know who called it, nor print: what an operator may want to know goe
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from db.engine import connect
 from db.preflight import Fault, look, server_faults, table_faults, version_faults
 from db.schema import migrate
 from local.child import SERVICES, Child, pool_processes
+from local.ports import HOST
 from local.processes import MARK, end, find_marked
 from local.servers import EmbeddedError, Servers
 from local.servers.logs import rotate_if_large
@@ -32,6 +34,8 @@ from worker.runfile import RunFile
 from worker.settings import Settings
 
 GRACE = 45.0  # seconds that workers have for what they are doing
+TARGETS = "prometheus.json"  # in the folder `run`
+EVERYWHERE = ("0.0.0.0", "::")  # nothing listens there by this
 READY_WITHIN = 300.0  # seconds; TensorFlow loads slowly on a busy machine
 _POLL = 0.2  # seconds between two looks at the processes
 _SERVERS_EVERY = 25  # polls; the logs as well
@@ -103,7 +107,11 @@ class Stack:
         with self.database() as engine:
             self._prepare(engine)
         self._take_lanes()
-        self._children = [Child(name, self.home, self._environment()) for name in SERVICES]
+        first = self._settings.http_port
+        self._children = [
+            Child(name, self.home, self._environment(), http_port=first + at if first else 0)
+            for at, name in enumerate(SERVICES)
+        ]
         for child in self._children:
             child.start()
         self._write_run_file(ready=False)
@@ -213,5 +221,20 @@ class Stack:
             created=psutil.Process().create_time(),
             ready=ready,
             workers={child.name: child.pid for child in self._children},
+            http={child.name: f"http://{self._http_place(child)}" for child in self._children},
             prefix=self._prefix,
         ).write(self._run_file)
+        self._write_targets()
+
+    def _write_targets(self) -> None:
+        """Where Prometheus finds the figures, in the form of its `file_sd_configs`, which it reads again by itself."""
+        targets = [{"targets": [self._http_place(child)], "labels": {"worker": child.name}} for child in self._children]
+        path = self.home / "run" / TARGETS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{TARGETS}.unfinished")
+        unfinished.write_text(json.dumps(targets, indent=1))
+        unfinished.replace(path)
+
+    def _http_place(self, child: Child) -> str:
+        host = self._settings.http_host
+        return f"{HOST if host in EVERYWHERE else host}:{child.http_port}"

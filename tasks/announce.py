@@ -17,6 +17,7 @@ from db.errors import first_line
 from db.queue import callbacks
 from db.queue.jobs import JobStatus
 from worker.callbacks import call
+from worker.logs import about
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -44,14 +45,23 @@ def announce_job(runtime: Runtime, job: uuid.UUID) -> None:
             call(callback, public_status(status))
         except Exception as error:
             raise _NotCalled(first_line(error)) from error
-        log.info("called %s on %s: job %s is %s", callback["task"], callback["queue"], job, status.state)
+        log.info(
+            "called %s on %s: job %s is %s",
+            callback["task"],
+            callback["queue"],
+            job,
+            status.state,
+            extra=about(job=job),
+        )
 
     try:
         runtime.transact(tell)
     except _NotCalled as error:
         given_up = runtime.transact(callbacks.postpone, job, str(error), most=runtime.settings.max_callbacks)
         then = "gave it up" if given_up else "it is tried again"
-        log.warning("could not call back for job %s, %s: %s", job, then, json.dumps(str(error))[1:-1])
+        log.warning(
+            "could not call back for job %s, %s: %s", job, then, json.dumps(str(error))[1:-1], extra=about(job=job)
+        )
 
 
 class _NotCalled(Exception):

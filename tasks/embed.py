@@ -20,7 +20,9 @@ from tasks.announce import announce_job
 from tasks.gating import of_live
 from training.errors import TowerError
 from twinvec_client.contract.messages import BackfillBatch, EmbedBatch
+from worker import metrics
 from worker.app import app
+from worker.logs import about
 from worker.notices import notify
 from worker.outbox import publish
 from worker.runtime import Runtime, runtime
@@ -64,6 +66,7 @@ def embed_claimed(leases: Sequence[Lease], runtime: Runtime, *, loads: bool = Tr
         with runtime.holding(leases):
             embed_leased(leases, runtime)
     except LeaseLost as fenced:
+        metrics.LOST.inc()
         log.warning("dropped work: %s", fenced)
     notify(lease.job for lease in leases)
     for lease in leases:
@@ -111,6 +114,8 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
     computed = time.perf_counter()
     seconds = {"read": read - start, "tower": computed - read}
     count = store(Work(leases, digits.ids, digits.pixels, vectors, seconds), runtime)
+    written = time.perf_counter()
+    metrics.count_embedded(leases, count, seconds | {"write": written - computed})
     log.info(
         "embedded %d digits of %s under towers %s: read %.3f s, tower %.3f s, write %.3f s",
         count,
@@ -118,8 +123,15 @@ def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
         list(leases[0].towers),
         read - start,
         computed - read,
-        time.perf_counter() - computed,
+        written - computed,
+        extra=_about(leases),
     )
+
+
+def _about(leases: Sequence[Lease]) -> dict[str, Any]:
+    if len(leases) == 1:
+        return about(job=leases[0].job, batch=leases[0].batch)
+    return about(jobs=sorted({str(lease.job) for lease in leases}), batches=[lease.batch for lease in leases])
 
 
 def compute(towers: Sequence[int], pixels: Array, runtime: Runtime) -> Vectors:
@@ -178,6 +190,7 @@ def store_one_by_one(work: Work, runtime: Runtime) -> int:
         try:
             count += store(work.part(lease, np.isin(work.digits, lease.digits)), runtime)
         except LeaseLost as fenced:
+            metrics.LOST.inc()
             log.warning("dropped work: %s", fenced)
     return count
 
@@ -186,11 +199,13 @@ def store_the_rest(work: Work, bad: BadVectors, runtime: Runtime, lenient: froze
     """Finish without the non-finite vectors. A candidate that computed them is rejected; under the previous tower new
     digits may do without; else their digits are dead."""
     (lease,) = work.leases
-    log.warning("batch %d: %s", lease.batch, bad)
+    log.warning("batch %d: %s", lease.batch, bad, extra=about(job=lease.job, batch=lease.batch))
     if runtime.transact(lifecycle.reject, bad.tower, str(bad), criterion="finite"):
         return store(work, runtime, lenient)
     if lease.kind == JobKind.EMBED and runtime.transact(towers.status_of, bad.tower) == TowerStatus.PREVIOUS:
         return store(work, runtime, lenient | {bad.tower})
     kept = runtime.settings.job_failure_bytes
     rest = runtime.transact(quarantine, lease, bad.digits, "not_finite", str(bad), kept_bytes=kept)
+    if lease.kind == JobKind.EMBED:
+        metrics.count_failed(["not_finite"] * (len(lease.digits) - len(rest.digits)))
     return store(work.part(rest, ~np.isin(work.digits, bad.digits)), runtime, lenient)

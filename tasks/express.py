@@ -16,6 +16,7 @@ from tasks.embed import embed_claimed
 from tasks.intake import LanePaused, keep
 from twinvec_client.contract.messages import BadMessage, Express
 from worker.app import app
+from worker.logs import about
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,10 @@ def take(job: Express, leases: list[Lease], runtime: Runtime) -> Reply:
     except LanePaused as paused:
         return refusal("Paused", str(paused))
     except DBAPIError as error:
-        log.error("could not store job %s: %s", job.job, first_line(error))
+        log.error("could not store job %s: %s", job.job, first_line(error), extra=about(job=job.job))
         return refusal("DatabaseUnavailable", first_line(error))
     except Exception as error:  # the others are answered none the less
-        log.exception("could not store job %s", job.job)
+        log.exception("could not store job %s", job.job, extra=about(job=job.job))
         return refusal(type(error).__name__, first_line(error))
     if kept.lease is not None:
         leases.append(kept.lease)

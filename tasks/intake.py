@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from db.errors import first_line
 from db.queue import pauses
 from db.queue.failures import FailedItem
-from db.queue.intake import Item, Submission, accepted_as, items_before, submit
+from db.queue.intake import Accepted, Item, Submission, accept, accepted_as, items_before
 from db.queue.leases import Lease
 from db.states import JobKind
 from tasks.announce import announce_job
@@ -28,8 +28,9 @@ from training.pictures.sandbox import CHUNK_SECONDS, ReadOne, reader
 from twinvec_client.contract.limits import GLYPH_BYTES, MAX_CHUNK_ITEMS, holds_nul
 from twinvec_client.contract.messages import ENCODED, GLYPH, BadMessage, Intake
 from twinvec_client.contract.packing import unpack
-from worker import callbacks
+from worker import callbacks, metrics
 from worker.app import app
+from worker.logs import about
 from worker.notices import notify
 from worker.outbox import publish
 from worker.runtime import Runtime, runtime
@@ -72,7 +73,13 @@ def accepted(payload: dict[str, Any], redelivered: bool) -> bytes:
     try:
         return take_in(chunk, runtime(), redelivered=redelivered)
     except DBAPIError as error:
-        log.error("could not store chunk %s of job %s: %s", chunk.seq, chunk.job, first_line(error))
+        log.error(
+            "could not store chunk %s of job %s: %s",
+            chunk.seq,
+            chunk.job,
+            first_line(error),
+            extra=about(job=chunk.job),
+        )
         raise NotStored(first_line(error)) from error
 
 
@@ -140,7 +147,13 @@ def keep(
         seconds={"decode": decoded - start},
         kept_bytes=runtime.settings.job_failure_bytes,
     )
-    batch, lease = runtime.transact(stored, submission, runtime if claimed else None)
+    accepted, lease = runtime.transact(accept_and_claim, submission, runtime if claimed else None)
+    stored = time.perf_counter()
+    metrics.count_taken_in(
+        len(items), accepted.unchanged, accepted.failed, decode=decoded - start, store=stored - decoded
+    )
+    if lease is not None:
+        metrics.count_claimed(lease)
     log.info(
         "took in chunk %d of job %s: %d pictures, %d refused, decoded in %.3f s, stored in %.3f s",
         chunk.seq,
@@ -148,27 +161,31 @@ def keep(
         len(items),
         len(failures),
         decoded - start,
-        time.perf_counter() - decoded,
+        stored - decoded,
+        extra=about(job=chunk.job, chunk=chunk.seq, batch=accepted.batch),
     )
     notify([job])
-    if batch is not None:
-        return Kept(chunk.digest, batch, lease)
+    if accepted.batch is not None:
+        return Kept(chunk.digest, accepted.batch, lease)
     if chunk.callback is not None:
         announce_job(runtime, job)
     return Kept(runtime.transact(accepted_as, job, chunk.seq) or b"", None)
 
 
-def stored(session: Session, submission: Submission, claiming: Runtime | None) -> tuple[int | None, Lease | None]:
-    """The batch of what was stored, if anything is to be embedded, and its lease where it was claimed at once.
+def accept_and_claim(
+    session: Session, submission: Submission, claiming: Runtime | None
+) -> tuple[Accepted, Lease | None]:
+    """What was stored, and the lease of its batch where that was claimed at once.
 
     Raises LanePaused where it is to be claimed at once, and the lane `intake` is paused.
     """
     if claiming is None:
-        return submit(session, submission), None
+        return accept(session, submission), None
     if (pause := pauses.of_lane(session, "intake")) is not None:
         raise LanePaused(pause.sentence())
-    batch = submit(session, submission)
-    return batch, None if batch is None else claiming.claim_within(session, batch, JobKind.EMBED)
+    accepted = accept(session, submission)
+    batch = accepted.batch
+    return accepted, None if batch is None else claiming.claim_within(session, batch, JobKind.EMBED)
 
 
 def check(chunk: Intake, most: int) -> uuid.UUID:

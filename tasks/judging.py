@@ -33,7 +33,9 @@ from training.errors import TowerError
 from training.fit.comparison import DECIDING, Measures, is_judged_same, measure
 from training.fit.evaluation import MEASURES
 from twinvec_client.contract.messages import JudgeBatch
+from worker import metrics
 from worker.app import app
+from worker.logs import about
 from worker.notices import notify
 from worker.runtime import Runtime, runtime
 
@@ -64,10 +66,11 @@ def judge(batch: int, runtime: Runtime) -> None:
         with runtime.holding([lease]):
             verdict = judged(lease.towers[0], runtime)
             noted = runtime.transact_long(close, lease, verdict)
+            metrics.STAGE.labels("judge").observe(verdict.seconds)
     except LeaseLost as fenced:
         log.warning("dropped a verdict: %s", fenced)
         return
-    tell_of(verdict, noted=noted)
+    tell_of(verdict, lease, noted=noted)
     notify([lease.job])
     sweep(runtime)  # at once: one that passed goes live
 
@@ -83,15 +86,18 @@ def close(session: Session, lease: Lease, verdict: Verdict) -> bool:
     return noted
 
 
-def tell_of(verdict: Verdict, *, noted: bool) -> None:
+def tell_of(verdict: Verdict, lease: Lease, *, noted: bool) -> None:
+    ids = about(job=lease.job, batch=lease.batch, tower=verdict.candidate)
     if not noted:
-        log.info("judged tower %d in vain: it, or the live one, is another's by now", verdict.candidate)
+        log.info("judged tower %d in vain: it, or the live one, is another's by now", verdict.candidate, extra=ids)
     elif verdict.passed:
         said = "; ".join(reason.said for reason in verdict.reasons)
-        log.info("judged tower %d in %.1f s, and it passed: %s", verdict.candidate, verdict.seconds, said)
+        log.info("judged tower %d in %.1f s, and it passed: %s", verdict.candidate, verdict.seconds, said, extra=ids)
     else:
         why = verdict.refused_because
-        log.warning("judged tower %d in %.1f s, and it did not pass: %s", verdict.candidate, verdict.seconds, why)
+        log.warning(
+            "judged tower %d in %.1f s, and it did not pass: %s", verdict.candidate, verdict.seconds, why, extra=ids
+        )
 
 
 @dataclass

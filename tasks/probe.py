@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db.errors import NoTower
@@ -14,6 +13,7 @@ from db.vectors import towers
 from tasks.answering import answering
 from twinvec_client.contract.messages import Probe
 from worker.app import app, runs_towers
+from worker.heartbeat import ask_database
 from worker.runtime import Runtime, runtime
 
 GLYPH = np.zeros((1, 28, 28), np.uint8)
@@ -29,7 +29,7 @@ def probe(**payload: Any) -> dict[str, Any]:
 def look(runtime: Runtime, *, with_tower: bool) -> dict[str, Any]:
     """Do a little of what this process is for, and say how long it took."""
     start = time.perf_counter()
-    runtime.transact(_read)
+    runtime.transact(ask_database)
     read = time.perf_counter()
     tower = None
     if with_tower and (live := runtime.transact(_live_tower)) is not None:
@@ -37,10 +37,6 @@ def look(runtime: Runtime, *, with_tower: bool) -> dict[str, Any]:
         runtime.towers[live](GLYPH)
         tower = time.perf_counter() - computing
     return {"worker": runtime.name, "database": read - start, "tower": tower}
-
-
-def _read(session: Session) -> None:
-    session.execute(text("SELECT 1 FROM batches LIMIT 1"))
 
 
 def _live_tower(session: Session) -> int | None:

@@ -35,6 +35,7 @@ from training.pictures.glyphs import normalised
 from training.pictures.read import read_picture
 from twinvec_client.contract.limits import MAX_NEIGHBOURS
 from twinvec_client.contract.messages import Nearest, Query
+from worker import metrics
 from worker.app import app
 from worker.runtime import Runtime, runtime
 
@@ -127,6 +128,7 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
 
     found = runtime.transact(find)
     seconds = time.perf_counter() - start
+    metrics.count_looked_up([each.found for each in found], seconds)
     candidate = found[0].space.candidate if found else None
     if candidate is not None and glyphs:
         look_ahead(candidate, glyphs, runtime)

@@ -31,7 +31,9 @@ from tasks.material import Learnt, gather
 from tasks.upkeep import sweep
 from training.recipes import RECIPES
 from twinvec_client.contract.messages import TrainBatch
+from worker import metrics
 from worker.app import app
+from worker.logs import about
 from worker.notices import notify
 from worker.runtime import Runtime, runtime
 
@@ -67,12 +69,13 @@ def train(batch: int, runtime: Runtime) -> None:
             frame = Frame.fit(trained.vectors)
             pruning = frame.pruning(trained.vectors)
             seconds = {"wait": lease.waited, "train": time.perf_counter() - start}
+            metrics.STAGE.labels("train").observe(seconds["train"])
             new = new_tower(trained, frame, pruning, lineage_of(lease, learnt, trained))
             tower = transact_through_outage(runtime.engine, register, lease, new, seconds)
     except LeaseLost as fenced:
         log.warning("dropped training %s: %s", lease.job, fenced)
     except Exception as error:
-        log.exception("training %s failed", lease.job)
+        log.exception("training %s failed", lease.job, extra=about(job=lease.job, batch=lease.batch))
         message = f"{type(error).__name__}: {first_line(error)}"
         with suppress(LeaseLost):  # the job of a cancelled training has ended already
             transact_through_outage(runtime.engine, fail, lease, message)
@@ -81,7 +84,13 @@ def train(batch: int, runtime: Runtime) -> None:
         runtime.give_back(lease, stopped)
         raise
     else:
-        log.info("trained tower %d (%.12s), now %s", tower["tower"], tower["fingerprint"], tower["status"])
+        log.info(
+            "trained tower %d (%.12s), now %s",
+            tower["tower"],
+            tower["fingerprint"],
+            tower["status"],
+            extra=about(job=lease.job, batch=lease.batch, tower=tower["tower"]),
+        )
         notify([lease.job])
         sweep(runtime)  # at once: digits may wait for a tower, and a callback for the end of this job
 

@@ -25,7 +25,7 @@ from tasks.announce import announce
 from tasks.broker import connected
 from twinvec_client.contract.broker import key_prefix
 from twinvec_client.contract.messages import BackfillDue, Sweep, TakeInbox
-from worker import held, throttle
+from worker import held, metrics, throttle
 from worker.app import app
 from worker.notices import notify
 from worker.outbox import ask, depths, publish
@@ -84,8 +84,14 @@ def isolate(runtime: Runtime) -> None:
         "max_errors": settings.max_errors,
         "kept_bytes": settings.job_failure_bytes,
     }
-    if poisoned := run_exclusively(runtime, rescue.rescue, **limits):
-        log.warning("split or marked dead %d batches that crashed their workers or always failed", poisoned)
+    rescued = run_exclusively(runtime, rescue.rescue, **limits)
+    if rescued is None:
+        return
+    metrics.EXPIRIES.inc(rescued.expired)
+    metrics.ISOLATED.inc(rescued.isolated)
+    metrics.count_failed(rescued.failed.elements())
+    if rescued.isolated:
+        log.warning("split or marked dead %d batches that crashed their workers or always failed", rescued.isolated)
 
 
 def open_inbox(runtime: Runtime) -> None:

@@ -249,7 +249,8 @@ def expire(ledger: Ledger, batch: int | None) -> None:
 
 
 def rescue(ledger: Ledger) -> int:
-    return int(ledger(rescuing.rescue, max_attempts=MAX_ATTEMPTS, max_errors=MAX_ERRORS))
+    rescued: rescuing.Rescued = ledger(rescuing.rescue, max_attempts=MAX_ATTEMPTS, max_errors=MAX_ERRORS)
+    return rescued.isolated
 
 
 def die_on(ledger: Ledger, batch: int | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Self
 import psutil
 import redis
 
+from local.ports import free_port
 from local.servers import valkey
 from local.servers.process import await_ready, spawn, wait_for_end
 
@@ -26,7 +27,7 @@ class Sentinel:
     """host, broker: address and port of the broker. quorum: Sentinels that have to agree that it is lost."""
 
     def __init__(self, folder: Path, *, host: str, broker: int, port: int = 0, quorum: int = 1) -> None:
-        self.port = port or valkey._free_port()
+        self.port = port or free_port()
         self._folder, self._log = folder, folder / "sentinel.log"
         self._settings = SETTINGS.format(port=self.port, name=NAME, host=host, broker=broker, quorum=quorum)
         self._process: psutil.Process | None = None

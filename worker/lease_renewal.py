@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from db.queue.leases import Lease
+from worker.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,16 @@ class LeaseRenewer:
             for lease in held:
                 try:
                     if not self._renew(lease) and self._holds(lease):
-                        log.warning("lost the lease of batch %d", lease.batch)
+                        log.warning(
+                            "lost the lease of batch %d", lease.batch, extra=about(job=lease.job, batch=lease.batch)
+                        )
                 except Exception as error:  # the database may be down for a while; the next round tries again
-                    log.warning("could not renew the lease of batch %d: %s", lease.batch, error)
+                    log.warning(
+                        "could not renew the lease of batch %d: %s",
+                        lease.batch,
+                        error,
+                        extra=about(job=lease.job, batch=lease.batch),
+                    )
 
     def _holds(self, lease: Lease) -> bool:
         """Whether its work still runs; it may have finished while the lease was renewed."""

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from db.states import JobKind
 from twinvec_client.contract.messages import BackfillBatch, EmbedBatch, JudgeBatch, Message, TrainBatch
 from worker.app import app
+from worker.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def publish(batches: Iterable[tuple[int, JobKind]]) -> None:
         try:
             app.send_task(message.task, kwargs=message.write(), queue=message.lane, ignore_result=True)
         except (OperationalError, RedisError) as error:
-            log.warning("could not publish batch %d: %s", batch, error)
+            log.warning("could not publish batch %d: %s", batch, error, extra=about(batch=batch))
             return  # the next ones would wait for the same broker
 
 

@@ -46,6 +46,7 @@ class RunFile:
     ready: bool = False
     prefix: str = PREFIX  # of its keys in the broker
     workers: dict[str, int] = field(default_factory=dict)  # name -> pid
+    http: dict[str, str] = field(default_factory=dict)  # name -> where it serves /metrics, /live and /ready
 
     @classmethod
     def read(cls, path: Path) -> RunFile | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, cached_property, partial
@@ -19,7 +20,9 @@ from db.errors import first_line
 from db.queue import leases, turns
 from db.queue.leases import Lease
 from db.states import JobKind
+from worker import metrics
 from worker.lease_renewal import LeaseRenewer
+from worker.logs import about
 from worker.settings import Settings
 
 P = ParamSpec("P")
@@ -50,6 +53,7 @@ class Runtime:
         self.engine = connect(settings.require_database(), statement_limit=settings.statement_timeout)
         self.turns = turns.Turns()
         self.lease_renewer = LeaseRenewer(self._renew, every=settings.lease / 4)
+        self.answered = 0.0  # when the database last did, by `time.monotonic()`
 
     @cached_property
     def towers(self) -> Towers:
@@ -63,7 +67,9 @@ class Runtime:
 
     def transact(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(session, ...)` in a transaction of its own; see `db.engine.transact`."""
-        return transact(self.engine, work, *args, **kwargs)
+        result = transact(self.engine, work, *args, **kwargs)
+        self.answered = time.monotonic()
+        return result
 
     def transact_long(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `transact`, for work that may touch very many rows; see `db.engine.transact_long`."""
@@ -71,10 +77,13 @@ class Runtime:
 
     def claim(self, batch: int, *kinds: JobKind) -> Lease | None:
         """Claim a batch, of a job of these kinds where any are named; None where it cannot be claimed."""
-        return self.transact(self.claim_within, batch, *kinds)
+        claimed = self.transact(self.claim_within, batch, *kinds)
+        if claimed is not None:
+            metrics.count_claimed(claimed)
+        return claimed
 
     def claim_within(self, session: Session, batch: int, *kinds: JobKind) -> Lease | None:
-        """As `claim`, in a transaction that has begun."""
+        """As `claim`, in a transaction that has begun, and not counted."""
         return leases.claim(
             session,
             batch,
@@ -93,7 +102,10 @@ class Runtime:
             return [first]
         more = partial(leases.claim_more, first=first, worker=self.name, lease=self.settings.lease)
         # In the order of ids, in which a cancel locks a job's batches as well: no deadlock.
-        return sorted([first, *self.transact(more)], key=lambda lease: lease.batch)
+        others = self.transact(more)
+        for other in others:
+            metrics.count_claimed(other)
+        return sorted([first, *others], key=lambda lease: lease.batch)
 
     def claim_next(self, batch: int) -> list[Lease]:
         """As `claim_together`, for a message that names a batch of new digits: jobs take turns, whichever it names.
@@ -126,10 +138,17 @@ class Runtime:
         Where the database does not answer, the lease expires instead.
         """
         error = f"{type(reason).__name__}: {first_line(reason)}" if isinstance(reason, Exception) else None
+        if error is not None:
+            metrics.RETRIES.labels(lease.kind).inc()
         try:
             self.transact(leases.give_back, lease, error=error, pause=self.settings.republish_after)
         except DBAPIError as error:
-            log.warning("could not give batch %d back: %s", lease.batch, error.orig)
+            log.warning(
+                "could not give batch %d back: %s",
+                lease.batch,
+                error.orig,
+                extra=about(job=lease.job, batch=lease.batch),
+            )
 
     def warm_up(self) -> None:
         """Load the live tower and the candidate."""

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -161,6 +161,18 @@ class Settings(BaseSettings):
         60, ge=1, description="Failed calls of a job's callback after which it is given up: about a day, with pauses"
     )
     intake_processes: int = Field(1, ge=1, description="Processes of one intake worker, which decode pictures")
+
+    http_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port on which a worker or `beat` serves `/metrics`, `/live` and `/ready`; `0`: a free one. "
+        "`twinvec up` counts on from it, a port for each. Unset: none, and free ones with `twinvec up`",
+    )
+    http_host: str = Field("127.0.0.1", description="Address on which that port listens; `0.0.0.0`: all of them")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How workers and `beat` write each line of their logs: `text` or `json`"
+    )
 
     prune: float = Field(
         5,

@@ -20,6 +20,8 @@ class MeantElsewhere(Exception):
 class OwnTask(Task[Any, Any]):
     """Celery's, with its `__call__` replaced. A message that names no installation is for this one."""
 
+    resultrepr_maxsize = 0  # of what an event says of an answer: it may hold keys, attributes and vectors
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)

@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
-from worker import installation
+from worker import installation, metrics
 from worker.admission import NotAdmitted, admit
 from worker.settings import Settings
 from worker.sharing import SharedCycle
@@ -112,6 +112,7 @@ class _Checked:
         return admitted
 
     def _set_aside(self, lane: str, message: str, reason: str) -> None:
+        metrics.SET_ASIDE.labels(lane if lane in LANES else "?").inc()
         log.warning("set a message on %s aside: %s", lane, json.dumps(reason[:SHOWN])[1:-1])
         entry = json.dumps({"at": time.time(), "lane": lane, "reason": reason[:SHOWN], "message": message})
         with self.conn_or_acquire() as client:

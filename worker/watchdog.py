@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,15 @@ EVERY = 2.0  # seconds between two checks
 LOOKS = 4  # checks in a row that find messages waiting and the worker idle
 STALLED = 75  # exit status
 LISTENING = "listening:"  # + a lane, after the prefix: a key that exists while a worker consumes it
+
+
+class Answered:
+    """When the broker last answered the watchdog, by `time.monotonic()`; 0: not yet."""
+
+    at = 0.0
+
+
+BROKER = Answered()  # of this process's
 
 
 @dataclass
@@ -78,6 +88,7 @@ def watch_consumer(
             check_owner(server, settings)
             for lane in lanes:
                 server.set(f"{keys}{LISTENING}{lane}", 1, ex=int(4 * EVERY))
+            BROKER.at = time.monotonic()
             if reading is not None:
                 reading.hold(held.read(server, keys))
             if describe is not None:

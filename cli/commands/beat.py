@@ -5,6 +5,7 @@ from __future__ import annotations
 from cli import starting
 from worker.app import app
 from worker.beats import announcing
+from worker.scheduler import serving_beat
 from worker.settings import Settings
 
 
@@ -22,5 +23,5 @@ def beat() -> None:
     url = settings.guarded_broker()
     starting.check_broker(url)
     starting.check_lanes(url, settings)
-    with announcing(settings):
-        app.Beat(scheduler="celery.beat:Scheduler", loglevel="INFO", quiet=True).run()
+    with announcing(settings), serving_beat(settings):
+        app.Beat(scheduler="worker.scheduler:NotingScheduler", loglevel="INFO", quiet=True).run()

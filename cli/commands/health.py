@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from typing import Annotated
 
 import typer
@@ -19,6 +21,8 @@ from twinvec_client.contract.broker import LANES
 from worker import installation
 from worker.preflight import broker_faults, insist
 from worker.settings import Settings
+
+ANSWERED_WITHIN = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,24 @@ class LaneHealth:
 
 def health(
     lanes: Annotated[
-        str, typer.Option(help=f"Send a probe through these too, joined by commas: {', '.join(LANES)}.")
+        str,
+        typer.Option(
+            "--lanes", "--lane", help=f"Send a probe through these too, joined by commas: {', '.join(LANES)}."
+        ),
     ] = "",
+    live: Annotated[
+        bool, typer.Option("--live", help="Only ask the worker that serves TWINVEC_HTTP_PORT here whether it is live.")
+    ] = False,
+    ready: Annotated[bool, typer.Option("--ready", help="As --live, whether it is ready.")] = False,
     json: Json = False,
 ) -> None:
     """Check that broker and database will do and the tables are up to date; what a container's health check runs.
 
-    With --lanes, that work gets done there as well: a probe goes through each lane, and has the database asked, and
-    the tower where the lane runs one. A lane is healthy while any of its workers answers, or finishes batches.
+    With --lanes or --lane, that work gets done there as well: a probe goes through each lane, and has the database
+    asked, and the tower where the lane runs one. A lane is healthy while any of its workers answers, or finishes
+    batches.
+
+    With --live or --ready, nothing but that worker is asked, which says it of itself.
 
     \b
     Exit status: 0 healthy, 1 not, 4 no broker answers.
@@ -63,6 +77,10 @@ def health(
     """
     wanted = lane_names(lanes) if lanes else []
     settings = Settings()
+    if live or ready:
+        said = {path: _ask_worker(settings, path) for path, asked in (("live", live), ("ready", ready)) if asked}
+        show(said, lambda _: out.print(", ".join(said)), as_json=json)
+        return
     broker = settings.broker()
     check_broker(broker)
     insist(broker_faults(broker))
@@ -83,6 +101,25 @@ def health(
     reached = {"broker": masked(broker), "database": masked(database), "tables": "up to date"}
     rows = {name: foreign(place) for name, place in reached.items()} | _said(working)
     show({**reached, "lanes": working}, lambda _: out.print(key_values(**rows)), as_json=json)
+
+
+def _ask_worker(settings: Settings, path: str) -> bool:
+    """True. Raises CommandError where the worker on this machine says no, or nothing."""
+    if not settings.http_port:
+        raise CommandError("no worker serves its health here: set TWINVEC_HTTP_PORT to the port of one")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_host, settings.http_host)
+    connection = HTTPConnection(host, settings.http_port, timeout=ANSWERED_WITHIN)
+    try:
+        connection.request("GET", f"/{path}")
+        answer = connection.getresponse()
+        why = answer.read().decode(errors="replace").strip().splitlines()
+    except (OSError, HTTPException) as error:
+        raise CommandError(f"the worker on port {settings.http_port} does not answer: {error}") from None
+    finally:
+        connection.close()
+    if answer.status != HTTPStatus.OK:
+        raise CommandError(f"not {path}: {'; '.join(why)}")
+    return True
 
 
 def _health(lane: probes.Lane, work: probes.Work | None) -> LaneHealth:

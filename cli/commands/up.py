@@ -69,6 +69,7 @@ def _show(home: Path, started: float, *, json: bool, stop: str) -> None:
                 "broker_url": masked(run.broker_url),
                 "database_url": masked(run.database_url),
                 "home": home,
+                "http": run.http,
                 "pid": run.supervisor,
             }
         )
@@ -78,6 +79,7 @@ def _show(home: Path, started: float, *, json: bool, stop: str) -> None:
         database=foreign(masked(run.database_url)),
         logs=foreign(home / "logs"),
         workers=", ".join(run.workers),
+        metrics=", ".join(f"{url.removeprefix('http://')} ({name})" for name, url in run.http.items()),
     )
     out.print(rows)
     out.print(f"[green]ready[/] after {time.monotonic() - started:.1f} s; {stop}")

@@ -14,6 +14,8 @@ from cli.options import lane_names
 from training.model.devices import share_gpu
 from twinvec_client.contract.broker import LANES
 from worker.app import app
+from worker.logs import quieten_libraries
+from worker.monitor import serving
 from worker.preflight import backend_faults
 from worker.settings import Settings
 
@@ -48,18 +50,22 @@ def worker(
     if not SOMEONE_WAITS & set(wanted):
         os.nice(NICENESS)  # of this process and those it starts
     share_gpu()
+    quieten_libraries(settings.log_format)
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task
-    # Not by Celery's own command line, which takes options from variables such as APP, BROKER_URL and WORKDIR.
-    started = app.Worker(
-        hostname=host_format(f"{name or '-'.join(wanted)}@%h"),
-        queues=wanted,
-        pool="prefork",
-        concurrency=count,
-        loglevel=logging.INFO,
-        max_tasks_per_child=TASKS if wanted == ["train"] else None,
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-    )
-    started.start()
+    name = name or "-".join(wanted)
+    with serving(settings, name, wanted, count):
+        # Not by Celery's own command line, which takes options from variables such as APP, BROKER_URL and WORKDIR.
+        started = app.Worker(
+            hostname=host_format(f"{name}@%h"),
+            queues=wanted,
+            pool="prefork",
+            concurrency=count,
+            loglevel=logging.INFO,
+            quiet=settings.log_format == "json",  # no banner
+            max_tasks_per_child=TASKS if wanted == ["train"] else None,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,  # `worker.events` sends it
+        )
+        started.start()
     raise typer.Exit(started.exitcode or 0)

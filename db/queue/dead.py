@@ -103,8 +103,11 @@ def _check(session: Session, id: int, job: Job) -> None:
             raise NotRescuable(f"batch {id} was to embed under tower {job.tower}, which is {status}")
 
 
-def bury(session: Session, batch: Batch, reason: LedgerReason, why: str, *, kept_bytes: int = KEPT_BYTES) -> None:
-    """Close a batch for good. Its digits are failures of their job; they stay stored, and are not retried."""
+def bury(session: Session, batch: Batch, reason: LedgerReason, why: str, *, kept_bytes: int = KEPT_BYTES) -> int:
+    """Close a batch for good. Its digits are failures of their job; they stay stored, and are not retried.
+
+    How many of them a caller waits for.
+    """
     job = session.execute(select(Job).where(Job.id == batch.job)).scalar_one()
     if job.kind == JobKind.EMBED:
         fail(session, job.id, batch.digits, reason, why, kept_bytes=kept_bytes)
@@ -114,6 +117,7 @@ def bury(session: Session, batch: Batch, reason: LedgerReason, why: str, *, kept
     batch.failed = (batch.failed or 0) + len(batch.digits)
     batch.message = why
     close(batch, BatchState.DEAD)
+    return len(batch.digits) if job.kind == JobKind.EMBED else 0
 
 
 def close(batch: Batch, state: BatchState) -> None:

@@ -53,8 +53,22 @@ class Submission:
     kept_bytes: int = KEPT_BYTES  # of pictures that one job's failures keep, about
 
 
+class Accepted(NamedTuple):
+    """What storing a chunk did. batch: its id, or None where nothing is to be embedded. unchanged: how many of its
+    pictures were stored before. failed: reasons, one for each that failed; both are zero where nothing was stored."""
+
+    batch: int | None = None
+    unchanged: int = 0
+    failed: Sequence[str] = ()
+
+
 def submit(session: Session, chunk: Submission) -> int | None:
-    """Store a chunk, once; the id of its batch, or None where nothing is to be embedded.
+    """As `accept`; the id of the batch, or None where nothing is to be embedded."""
+    return accept(session, chunk).batch
+
+
+def accept(session: Session, chunk: Submission) -> Accepted:
+    """Store a chunk, once.
 
     A chunk that was accepted before changes nothing. Neither does one that was cut from other pictures, sent under the
     same idempotency key: the job was begun with another first chunk, or this one is past its end, or the end that this
@@ -66,7 +80,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
     """
     job = _open_job(session, chunk)
     if _is_other(session, job, chunk):
-        return None
+        return Accepted()
     count = len(chunk.items) + len(chunk.failures)
     batch = session.execute(
         insert(Batch)
@@ -89,7 +103,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
         last = {"total": chunk.total, "chunks": chunk.seq + 1, "receiving": here <= chunk.seq if chunk.seq else False}
         session.execute(update(Job).where(Job.id == job.id).values(last))
     if batch is None or job.cancelled_at:
-        return None
+        return Accepted()
     stored = _store(session, chunk)
     due, failures = stored.due, chunk.failures + stored.duplicates
     record(session, job.id, failures, kept_bytes=chunk.kept_bytes)
@@ -105,7 +119,7 @@ def submit(session: Session, chunk: Submission) -> int | None:
             **({"state": BatchState.QUEUED, "finished_at": None, "published_at": func.now()} if due else {}),
         )
     )
-    return batch if due else None
+    return Accepted(batch if due else None, stored.unchanged, [failure.reason for failure in failures])
 
 
 def _open_job(session: Session, chunk: Submission) -> Job:

@@ -5,12 +5,16 @@ It must not know the broker: `worker.outbox` publishes what is taken here.
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
 from sqlalchemy import and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.queue.dead import bury, close
-from db.queue.failures import KEPT_BYTES
+from db.queue.failures import KEPT_BYTES, LedgerReason
 from db.queue.leases import interval
 from db.queue.pauses import is_held
 from db.states import BatchState, JobKind
@@ -20,13 +24,21 @@ from db.vectors.towers import is_maintained
 PARTS = 4  # that a batch which crashes its workers is split into: one culprit of 4,096 digits is found in 10 crashes
 
 
-def rescue(session: Session, *, max_attempts: int, max_errors: int, kept_bytes: int = KEPT_BYTES) -> int:
+@dataclass(frozen=True)
+class Rescued:
+    """What a round of `rescue` did. expired: leases. isolated: batches that were split or marked dead. failed: digits
+    of new ones that failed by it, by their reason."""
+
+    expired: int = 0
+    isolated: int = 0
+    failed: Counter[LedgerReason] = field(default_factory=Counter)
+
+
+def rescue(session: Session, *, max_attempts: int, max_errors: int, kept_bytes: int = KEPT_BYTES) -> Rescued:
     """Queue batches whose lease expired; one that crashed `max_attempts` workers is split, or dead if it
     cannot be split. One whose work ended `max_errors` times with an exception is dead.
-
-    How many were split or marked dead.
     """
-    session.execute(
+    requeued: Any = session.execute(
         update(Batch)
         .where(Batch.state == BatchState.LEASED, Batch.lease_until < func.now(), Batch.attempt < max_attempts)
         .values(state=BatchState.QUEUED, token=None, lease_until=None, published_at=None)
@@ -37,10 +49,10 @@ def rescue(session: Session, *, max_attempts: int, max_errors: int, kept_bytes: 
         .order_by(Batch.id)
         .with_for_update(skip_locked=True)
     ).scalars()
-    count = 0
+    isolated, expired, failed = 0, int(requeued.rowcount), Counter[LedgerReason]()
     for batch in poisoned:
-        _isolate(session, batch, max_attempts, kept_bytes)
-        count += 1
+        failed["poison"] += _isolate(session, batch, max_attempts, kept_bytes)
+        isolated, expired = isolated + 1, expired + 1
     failing = session.execute(
         select(Batch)
         .where(Batch.state == BatchState.QUEUED, Batch.errors >= max_errors)
@@ -49,12 +61,13 @@ def rescue(session: Session, *, max_attempts: int, max_errors: int, kept_bytes: 
     ).scalars()
     for batch in failing:
         why = f"all {batch.errors} tries failed, the last one: {batch.message}"
-        bury(session, batch, "error", why, kept_bytes=kept_bytes)
-        count += 1
-    return count
+        failed["error"] += bury(session, batch, "error", why, kept_bytes=kept_bytes)
+        isolated += 1
+    return Rescued(expired, isolated, failed)
 
 
-def _isolate(session: Session, batch: Batch, max_attempts: int, kept_bytes: int) -> None:
+def _isolate(session: Session, batch: Batch, max_attempts: int, kept_bytes: int) -> int:
+    """How many digits failed by it."""
     if len(batch.digits) > 1:
         close(batch, BatchState.SPLIT)
         size = -(-len(batch.digits) // PARTS)
@@ -68,9 +81,9 @@ def _isolate(session: Session, batch: Batch, max_attempts: int, kept_bytes: int)
                     job=batch.job, parent=batch.id, state=BatchState.QUEUED, digits=part, attempt=attempt
                 )
             )
-        return
+        return 0
     why = f"its worker died {batch.attempt} times on it, last {batch.worker}"
-    bury(session, batch, "poison", why, kept_bytes=kept_bytes)
+    return bury(session, batch, "poison", why, kept_bytes=kept_bytes)
 
 
 def take_due(session: Session, kind: JobKind, *, republish_after: float, in_flight: int) -> list[tuple[int, JobKind]]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -61,6 +62,14 @@ _ANY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on; 
 _ANY_SCAN = "SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on"
 
 
+class Way(StrEnum):
+    """How a query was answered."""
+
+    CELLS = "cells"  # most vectors were proven to be farther
+    FILTER = "filter"  # a filter let few digits through, and those were compared
+    ALL = "all"  # all vectors were compared
+
+
 class Neighbour(NamedTuple):
     """A stored digit, and its Euclidean distance to what was asked for. attributes: JSON, as text."""
 
@@ -102,6 +111,7 @@ class Found(NamedTuple):
     neighbours: list[Neighbour]
     compared: int
     next: Place | None
+    way: Way
 
 
 def begin(session: Session) -> None:
@@ -149,6 +159,7 @@ def _answer(session: Session, searches: Sequence[_Search], *, tower: int, frame:
         block = searches[start : start + size]
         rest = block if few or frame is None else _prune(session, tower, frame, block)
         for search in rest:
+            search.way = Way.FILTER if few else Way.ALL
             _compare(session, tower, search, few=few)
 
 
@@ -192,6 +203,7 @@ class _Search:
     digits: Array = field(default_factory=lambda: np.empty(0, np.int64))
     looked_at: Array = field(default_factory=lambda: np.empty(0))  # distances of the small vectors of the first look
     compared: int = 0
+    way: Way = Way.CELLS
 
     @property
     def count(self) -> int:
@@ -547,7 +559,7 @@ def _described(session: Session, searches: Sequence[_Search], wanted: Wanted) ->
             for key, collection, label, attributes, picture in [digits[digit]]
         ]
         following = Place(*found[wanted.k - 1]) if len(found) > wanted.k else None
-        answers.append(Found(neighbours, search.compared, following))
+        answers.append(Found(neighbours, search.compared, following, search.way))
     return answers
 
 

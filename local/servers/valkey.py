@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
+from local.ports import HOST, free_port, is_free
 from local.servers.process import EmbeddedError, alive, await_ready, spawn, wait_for_end, working_in
 
-HOST = "127.0.0.1"
 _SYSTEMS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "arm64"}
 
 
@@ -40,7 +40,7 @@ class Valkey:
     def is_shut_out(self) -> bool:
         """Whether another program has the port."""
         running = self.process()
-        return not (self.port == 0 or _bindable(self.port) or (running and _port_of(running) == self.port))
+        return not (self.port == 0 or is_free(self.port) or (running and _port_of(running) == self.port))
 
     def running(self) -> bool:
         """Whether the server that `start` started or found still runs."""
@@ -56,8 +56,8 @@ class Valkey:
                 self.port, self._server = port, running
                 return
             self.stop()
-        self.port = self.port or _free_port()
-        if not _bindable(self.port):
+        self.port = self.port or free_port()
+        if not is_free(self.port):
             raise _taken(self.port)
         self._server = server = spawn(self._command(), folder=self.folder, log=self.log)
         await_ready(server, lambda: _answers(self.port) and alive(server), seconds=60, log=self.log)
@@ -112,23 +112,6 @@ def _answers(port: int) -> bool:
             return connection.recv(64).startswith(b"+PONG")
     except OSError:
         return False
-
-
-def _bindable(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Valkey does: TIME_WAIT is not an obstacle
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _taken(port: int) -> EmbeddedError:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 
+from local.ports import HOST, free_port
 from local.servers.postgres import Postgres
 from local.servers.process import await_ready, spawn
-from local.servers.valkey import HOST, _free_port
 from tests.chaos.member import strike
 
 SESSIONS = 3
@@ -38,7 +38,7 @@ class Pooler:
         binary = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
         if binary is None:
             raise NoPooler("`pgbouncer` is missing: install it (Debian: apt-get install pgbouncer)")
-        self.port = _free_port()
+        self.port = free_port()
         self._binary, self._folder, self._database = binary, folder, database
         self._log = folder / "pgbouncer.log"
         self._process: psutil.Process | None = None

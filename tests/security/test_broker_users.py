@@ -1,11 +1,14 @@
 """What the broker's documented users cannot do. What they can is in test_secured_stack.py."""
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 import redis
+from celery import Celery
 from redis.exceptions import NoPermissionError
 
+from tests.makers import eventually
 from tests.security.conftest import Users
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
 from worker.beats import leave, name, running, take_place
@@ -46,10 +49,21 @@ NO_PRODUCERS: dict[str, Deed] = {
     "see what was set aside": lambda broker: broker.lrange(f"{KEY_PREFIX}set-aside", 0, -1),
     "write to a callback's queue": lambda broker: broker.lpush("orders", "x"),
 }
+NO_WATCHERS: dict[str, Deed] = {
+    "send a message": lambda broker: broker.lpush(f"{KEY_PREFIX}query", "x"),
+    "take a message": lambda broker: broker.rpop(f"{KEY_PREFIX}query"),
+    "take a message and wait": lambda broker: broker.brpop([f"{KEY_PREFIX}query"], 1),
+    "read a lane": lambda broker: broker.lrange(f"{KEY_PREFIX}query", 0, -1),
+    "read an answer": lambda broker: broker.get(f"{KEY_PREFIX}celery-task-meta-x"),
+    "follow answers": lambda broker: broker.execute_command("SUBSCRIBE", f"{KEY_PREFIX}celery-task-meta-x"),
+    "follow jobs": lambda broker: broker.execute_command("SUBSCRIBE", f"{KEY_PREFIX}job-x"),
+    "delete a lane": lambda broker: broker.delete(f"{KEY_PREFIX}intake"),
+    "make the lanes another installation's": lambda broker: broker.set(f"{KEY_PREFIX}installation", "x"),
+}
 WORKERS_LANES = sorted(set(LANES) - {"query", "control", "express", "intake"})
 
 
-@pytest.fixture(scope="module", params=["twinvec-worker", "twinvec-producer"])
+@pytest.fixture(scope="module", params=["twinvec-worker", "twinvec-producer", "twinvec-watcher"])
 def anybody(users: Users, request: pytest.FixtureRequest) -> Iterator[Broker]:
     with users.connect(request.param) as broker:
         yield broker
@@ -62,7 +76,7 @@ def producer(users: Users) -> Iterator[Broker]:
 
 
 @pytest.mark.parametrize("deed", NOBODYS.values(), ids=NOBODYS)
-def test_neither_user_can(anybody: Broker, deed: Deed) -> None:
+def test_no_user_can(anybody: Broker, deed: Deed) -> None:
     with pytest.raises(NoPermissionError):
         deed(anybody)
 
@@ -71,6 +85,34 @@ def test_neither_user_can(anybody: Broker, deed: Deed) -> None:
 def test_a_producer_cannot(producer: Broker, deed: Deed) -> None:
     with pytest.raises(NoPermissionError):
         deed(producer)
+
+
+@pytest.mark.parametrize("deed", NO_WATCHERS.values(), ids=NO_WATCHERS)
+def test_a_watcher_cannot(users: Users, deed: Deed) -> None:
+    with users.connect("twinvec-watcher") as watcher, pytest.raises(NoPermissionError):
+        deed(watcher)
+
+
+def test_a_watcher_s_user_may_read_events_and_count_messages(users: Users) -> None:
+    sender, reader = (Celery("x", broker=users.url_of(name)) for name in ("twinvec-worker", "twinvec-watcher"))
+    for each in (sender, reader):
+        each.conf.broker_transport_options = {"global_keyprefix": KEY_PREFIX}
+    seen: list[str] = []
+    with reader.connection_for_read() as reading, sender.connection_for_write() as writing:
+        receiver = reader.events.Receiver(reading, handlers={"*": lambda event: seen.append(event["type"])})
+        thread = threading.Thread(target=lambda: receiver.capture(limit=None, timeout=60, wakeup=True), daemon=True)
+        thread.start()
+        with sender.events.Dispatcher(writing, hostname="front@here", buffer_while_offline=False) as events:
+
+            def is_seen() -> bool:
+                events.send("task-received", uuid="x", name="twinvec.embed")
+                return "task-received" in seen
+
+            eventually(is_seen, "an event")
+        receiver.should_stop = True
+        thread.join(10)
+    with users.connect("twinvec-watcher") as watcher:
+        assert watcher.llen(f"{KEY_PREFIX}embed") == 0
 
 
 def test_a_worker_s_user_may_ask_what_a_start_has_to_know(users: Users) -> None:

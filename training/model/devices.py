@@ -39,6 +39,19 @@ def describe() -> dict[str, Any]:
     }
 
 
+def memory_taken() -> dict[str, int]:
+    """Bytes of each GPU that this process has taken, by the device's name; nothing where no backend is loaded."""
+    keras = _imported("keras")
+    module = None if keras is None else _imported(keras.backend.backend())
+    return {} if module is None else MEMORY[keras.backend.backend()](module)
+
+
+def _imported(name: str) -> Any:
+    """A module; None where it is not imported, or just being imported by another thread."""
+    module = sys.modules.get(name)
+    return None if module is None or getattr(module.__spec__, "_initializing", False) else module
+
+
 def is_shared(backend: str) -> bool:
     """Whether a GPU's memory is taken only as it is needed, by the environment."""
     if backend == "tensorflow":
@@ -64,7 +77,23 @@ def _torch_gpus(torch: Any) -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+def _tensorflow_memory(tensorflow: Any) -> dict[str, int]:
+    config = tensorflow.config
+    gpus = [f"GPU:{number}" for number, _ in enumerate(config.list_logical_devices("GPU"))]
+    return {gpu: int(config.experimental.get_memory_info(gpu)["current"]) for gpu in gpus}
+
+
+def _jax_memory(jax: Any) -> dict[str, int]:
+    gpus = [device for device in jax.devices() if device.platform == "gpu"]
+    return {f"GPU:{gpu.id}": int((gpu.memory_stats() or {}).get("bytes_in_use", 0)) for gpu in gpus}
+
+
+def _torch_memory(torch: Any) -> dict[str, int]:
+    return {f"GPU:{number}": int(torch.cuda.memory_reserved(number)) for number in range(torch.cuda.device_count())}
+
+
 GPUS = {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}
+MEMORY = {"tensorflow": _tensorflow_memory, "jax": _jax_memory, "torch": _torch_memory}
 
 
 if __name__ == "__main__":
