@@ -47,9 +47,10 @@ fmt: $(VENV)/.dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.run ## Write what is made of the code: docs/contract.md and the table in docs/settings.md
+docs: $(VENV)/.run ## Write what is made of the code: docs/contract.md, and the tables of settings and metrics
 	$(BIN)/python -m twinvec_client.contract.document > docs/contract.md
 	$(BIN)/python -m worker.settings_table
+	$(BIN)/python -m worker.metrics_table
 
 site: $(VENV)/.dev ## Build the documentation into site/; look at it with: python3 -m http.server -d site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
