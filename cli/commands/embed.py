@@ -43,6 +43,9 @@ def embed(
             show_default=False,
         ),
     ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Read what links in a folder lead to outside of it, too.")
+    ] = False,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key with the same pictures is the same job, however often sent.")
     ] = None,
@@ -57,7 +60,8 @@ def embed(
 
     The key of a picture is its path as it is given here, the key of an array its file and index: `digits.npz#17`,
     or `mnist.npz#train/17` where the file has several sets, and that of a file in an archive `scans.zip#7/a.png`.
-    Folders are searched recursively; archives are read without being unpacked, and links in them are left out.
+    Folders are searched recursively; archives are read without being unpacked, and links in them are left out. So are
+    links that lead out of a folder. A file of several pictures that cannot be read fails, and the others are sent.
 
     A CSV or Parquet file with a column `path` (or `file`, `filename`, `image`) names pictures in its own folder, or has
     their bytes in that column; `label` and `key` are read beside it. Standard input holds paths, one a line, or a tar
@@ -79,6 +83,7 @@ def embed(
         label_from_folder=label_from_folder,
         label_column=label_column,
         transposed=transposed,
+        follow_links=follow_links,
         urls=Settings().allowed_urls(),
         say=_warn,
     )

@@ -45,6 +45,7 @@ class Reading:
     """How files are read.
 
     transposed: whether rows and columns of arrays are exchanged; None, and what looks as if they should be is said.
+    follow_links: read what links in a folder lead to outside of it.
     label_column: of tables, where it is not called as labels are. urls: how those begin that may be read. say: is given
     a sentence about what is not read, and about what looks transposed.
     """
@@ -52,6 +53,7 @@ class Reading:
     label_from_folder: bool = False
     label_column: str | None = None
     transposed: bool | None = None
+    follow_links: bool = False
     urls: Sequence[str] = ()
     say: Say = lambda line: None  # a default that does nothing
 
@@ -63,8 +65,9 @@ def pictures(
 
     A word is a path, a pattern such as `scans/**/*.png`, a URL, or `-` for standard input: paths, one a line, or ended
     by NUL as of `find -print0`; a tar archive; or one picture. A file that is not a picture is passed on all the same:
-    it becomes a failure of the job, with its reason. Hidden files are left out. Raises CommandError at once for what
-    does not exist or is not allowed, and on the way for a file of several pictures that cannot be read.
+    it becomes a failure of the job, with its reason; so does a file of several pictures that cannot be read, at the
+    place where that was found. Hidden files are left out, and links that lead out of a folder. Raises CommandError at
+    once for what does not exist or is not allowed, and on the way where one such file is all there is.
     """
     reading = reading or Reading()
     sources: list[Path | str] = []
@@ -94,7 +97,7 @@ def _walk(sources: Sequence[Path | str], reading: Reading, stdin: IO[bytes] | No
     try:
         for source in sources:
             if isinstance(source, Path):
-                yield from _path(source, reading)
+                yield from _path(source, reading, alone=len(sources) == 1)
             elif source == STDIN:
                 yield from _stdin(stdin or sys.stdin.buffer, reading)
             else:
@@ -104,17 +107,30 @@ def _walk(sources: Sequence[Path | str], reading: Reading, stdin: IO[bytes] | No
         raise CommandError(str(error)) from error
 
 
-def _path(path: Path, reading: Reading) -> Iterator[Item]:
-    for file in files_under(path, reading.say):
-        if is_archive(file):
-            for name, content in files_in(file, reading.say):
-                yield f"{file.as_posix()}#{name}", Digit(content, label=_label(name, reading))
-        elif is_table(file):
-            yield from pictures_of(file, reading.label_column)
-        elif is_array_file(file):
-            yield from _arrays(file, reading)
-        else:
-            yield file.as_posix(), Digit(file, label=_label(file.absolute(), reading))
+def _path(path: Path, reading: Reading, *, alone: bool = False) -> Iterator[Item]:
+    """alone: whether nothing else is read; else a file of several pictures that cannot be read is a failure itself."""
+    for file in files_under(path, reading.say, inside=not reading.follow_links):
+        try:
+            yield from _file(file, reading)
+        except Exception as error:  # readers of other people's formats raise anything on a file that is broken
+            if alone and path == file:
+                raise
+            yield file.as_posix(), Digit(error)
+
+
+def _file(file: Path, reading: Reading) -> Iterator[Item]:
+    several = is_archive(file) or is_array_file(file) or file.suffix.lower() == ".parquet"
+    if several and file.exists() and not file.is_file():
+        raise DataError(f"{file} is not a regular file.")
+    if is_archive(file):
+        for name, content in files_in(file, reading.say):
+            yield f"{file.as_posix()}#{name}", Digit(content, label=_label(name, reading))
+    elif is_table(file):
+        yield from pictures_of(file, reading.label_column)
+    elif is_array_file(file):
+        yield from _arrays(file, reading)
+    else:
+        yield file.as_posix(), Digit(file, label=_label(file.absolute(), reading))
 
 
 def _stdin(stream: IO[bytes], reading: Reading) -> Iterator[Item]:

@@ -7,6 +7,7 @@ arrays, that of keys `key`. CSV whose columns are pixels is read as arrays are.
 from __future__ import annotations
 
 import csv
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,8 @@ from twinvec_client import Digit
 
 PATHS = ("path", "file_path", "filepath", "file", "filename", "file_name", "image", "picture", "img")
 ROWS = 1024  # at a time
+_BATCH_BYTES = 2**30  # of the rows at a time, at most
+_LARGEST = 2**31  # bytes of a column in a row group of Parquet, unpacked
 _LONGEST_LINE = 2**20  # bytes; csv takes fields of an eighth of that
 Item = tuple[str, Digit]
 
@@ -78,12 +81,27 @@ def _parquet_rows(path: Path, label_column: str | None) -> Iterator[tuple[str | 
             names = file.schema_arrow.names
             columns = _columns(path, [name.strip().lower() for name in names], label_column)
             wanted = [None if at is None else names[at] for at in columns]
-            for batch in file.iter_batches(ROWS, columns=[name for name in wanted if name is not None]):
-                held = [[None] * batch.num_rows if name is None else batch[name].to_pylist() for name in wanted]
-                for key, picture, label in zip(*held, strict=True):
+            read = [name for name in wanted if name is not None]
+            for batch in file.iter_batches(_at_once(path, file.metadata), columns=read):
+                held = [None if name is None else batch[name] for name in wanted]
+                for row in range(batch.num_rows):
+                    key, picture, label = (None if column is None else column[row].as_py() for column in held)
                     yield None if key is None else str(key), _content(picture), label
     except (ArrowException, OSError) as error:
         raise DataError(f"{path} is not a Parquet file that can be read: {error}. Fetch an intact copy.") from error
+
+
+def _at_once(path: Path, metadata: Any) -> int:
+    """Rows at a time, so that they fit in memory though one value stands in all of them. Raises DataError."""
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    sizes = [group.column(at).total_uncompressed_size for group in groups for at in range(group.num_columns)]
+    largest = max(sizes, default=0)
+    if largest > _LARGEST:
+        raise DataError(
+            f"{path} has a column of {largest:,} bytes in one row group, more than the {_LARGEST:,} that are read at "
+            f"once: write it with smaller groups."
+        )
+    return min(ROWS, max(1, _BATCH_BYTES // max(1, largest)))
 
 
 def _content(picture: Any) -> Any:
@@ -131,6 +149,6 @@ def _label(path: Path, row: int, label: Any) -> int | None:
 def _csv_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (UnicodeDecodeError, csv.Error, OSError, EOFError) as error:
+    except (UnicodeDecodeError, csv.Error, OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or ("it is not text" if isinstance(error, ValueError) else error)
         raise DataError(f"{path} cannot be read: {reason}. Fetch an intact copy.") from error

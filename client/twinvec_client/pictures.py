@@ -48,7 +48,7 @@ def encode(picture: Any) -> tuple[int, bytes | Refusal]:
     28x28 uint8 arrays travel as they are. Other arrays become a PNG, paths the bytes of their file, data
     URLs and base64 travel as text, PIL images what
     their file would become: turned as their tags say, and grey. A picture that cannot be sent is refused, not raised:
-    the rest of its job goes on, and `failures` lists it.
+    the rest of its job goes on, and `failures` lists it. So is an exception: what a reader met in a picture's place.
     """
     if isinstance(picture, np.ndarray):
         return _array(picture)
@@ -60,6 +60,8 @@ def encode(picture: Any) -> tuple[int, bytes | Refusal]:
         return _path(Path(picture))
     if isinstance(picture, Image.Image):
         return _image(picture)
+    if isinstance(picture, Exception):
+        return REFUSED, ("unreadable", str(picture))
     kind = type(picture).__name__
     return REFUSED, ("bad_picture", f"a {kind} is not a picture: give bytes, a path, an array or a PIL image")
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import csv
 import math
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,6 +24,11 @@ from training.data.idx import is_idx, labels_beside, open_plain, read_idx_blocks
 from training.errors import DataError
 
 BLOCK = 4096  # pictures in memory at a time, where a file can be read so
+_BLOCK_BYTES = 2**28  # of them, where they are large
+_LARGEST = 2**31  # bytes of an archive's arrays, unpacked: they are read whole
+_MOST_LABELS = 2**26  # of an IDX file
+_BLOCK_CELLS = 2**22  # of a CSV: each is a string of some 50 bytes until it becomes a number
+_LONGEST_LINE = 2**20  # bytes of a CSV
 IMAGES = ("images", "image", "pictures", "picture", "glyphs", "digits", "x", "data", "pixels", "features")
 LABELS = ("labels", "label", "y", "targets", "target", "classes", "class")
 SPLITS = {
@@ -143,10 +151,25 @@ def _of_npz(path: Path, say: Callable[[str], None]) -> list[PictureSet]:
 def load_archive(path: Path) -> dict[str, AnyArray]:
     """The arrays of an `.npz`; nothing pickled is read. Raises DataError."""
     try:
+        if zipfile.is_zipfile(path):
+            _bound(path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
+    except DataError:
+        raise
     except Exception as error:  # NumPy and zipfile raise anything on an archive that is broken
         raise DataError(_unreadable(path, error)) from error
+
+
+def _bound(path: Path) -> None:
+    """Raises DataError where an archive holds more than is read at once. What is longer than it says is not read."""
+    with zipfile.ZipFile(path) as packed:
+        size = sum(entry.file_size for entry in packed.infolist())
+    if size > _LARGEST:
+        raise DataError(
+            f"{path} holds {size:,} bytes, more than the {_LARGEST:,} that are read at once: make several files of it, "
+            f"or an .npy, which is read in parts."
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -185,7 +208,9 @@ def _of_npy(path: Path) -> list[PictureSet]:
         return []
     array = _load_npy(path)
     beside = [
-        each for each in sorted(path.parent.glob("*.npy")) if role == "images" and _role(each.stem) == ("labels", split)
+        each
+        for each in sorted(path.parent.glob("*.npy"))
+        if role == "images" and _role(each.stem) == ("labels", split) and each.is_file()
     ]
     labels = _load_npy(beside[0]) if beside else None
     return [_whole("", array, labels, str(path))]
@@ -203,6 +228,12 @@ def _load_npy(path: Path) -> AnyArray:
 
 def _whole(split: str, images: AnyArray, labels: AnyArray | None, where: str) -> PictureSet:
     stack, single = stack_of(images, where)
+    if len(stack) and not stack.size:
+        raise DataError(f"{where} has the shape {images.shape}: its pictures are empty.")
+    each = stack.nbytes // max(1, len(stack))
+    if each > _LARGEST:
+        raise DataError(f"{where} holds pictures of {each:,} bytes, which are not read.")
+    at_once = min(BLOCK, max(1, _BLOCK_BYTES // max(1, each)))
     known = None if labels is None else labels_of(labels, f"the labels of {where}")
     if single and known is not None and len(known) != 1:
         raise DataError(f"{where} has the shape {images.shape}; (n, 28, 28) is needed: one picture for each label.")
@@ -210,8 +241,8 @@ def _whole(split: str, images: AnyArray, labels: AnyArray | None, where: str) ->
         raise DataError(f"{where}: {len(stack):,} pictures and {len(known):,} labels; one for each image is needed.")
 
     def blocks() -> Iterator[tuple[AnyArray, AnyArray | None]]:
-        for start in range(0, max(1, len(stack)), BLOCK):
-            part = slice(start, start + BLOCK)
+        for start in range(0, max(1, len(stack)), at_once):
+            part = slice(start, start + at_once)
             yield np.asarray(stack[part]), None if known is None else known[part]
 
     return PictureSet(name=split, blocks=blocks, single=single)
@@ -285,7 +316,7 @@ def _of_idx(path: Path) -> list[PictureSet]:
         beside = labels_beside(path)
         known = None
         if beside is not None:
-            known = labels_of(np.concatenate(list(read_idx_blocks(beside, 2**20))), f"the labels in {beside}")
+            known = labels_of(_idx_labels(beside), f"the labels in {beside}")
         start = 0
         for block in read_idx_blocks(path, BLOCK):
             if block.ndim == 2 and not _side(block.shape[1]):
@@ -302,6 +333,16 @@ def _of_idx(path: Path) -> list[PictureSet]:
     return [PictureSet(name=_idx_split(path), blocks=blocks)]
 
 
+def _idx_labels(path: Path) -> AnyArray:
+    blocks, count = [], 0
+    for block in read_idx_blocks(path, 2**20):
+        count += block.size
+        if count > _MOST_LABELS:
+            raise DataError(f"{path} holds more than {_MOST_LABELS:,} labels, which are not read at once.")
+        blocks.append(block)
+    return np.concatenate(blocks)
+
+
 def _idx_split(path: Path) -> str:
     words = re.split(r"[-_.]", path.name.lower())
     return next((SPLITS[word] for word in words if word in SPLITS), "")
@@ -314,13 +355,19 @@ def _csv_blocks(path: Path) -> Iterator[tuple[AnyArray, AnyArray | None]]:
     """
     try:
         with open_plain(path) as raw:
-            lines = (line.decode("utf-8-sig" if at == 0 else "utf-8") for at, line in enumerate(raw))
-            yield from _csv_rows(path, lines)
-    except (UnicodeDecodeError, csv.Error, OSError, EOFError) as error:
+            yield from _csv_rows(path, _lines(path, raw))
+    except (UnicodeDecodeError, csv.Error, OSError, EOFError, zlib.error) as error:
         reason = (
             "it is not text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
         )
         raise DataError(f"{path} cannot be read: {reason}. Fetch an intact copy.") from error
+
+
+def _lines(path: Path, raw: IO[bytes]) -> Iterator[str]:
+    for at, line in enumerate(iter(partial(raw.readline, _LONGEST_LINE), b"")):
+        if len(line) == _LONGEST_LINE:
+            raise DataError(f"{path}: a line is longer than {_LONGEST_LINE:,} bytes, which is not read.")
+        yield line.decode("utf-8-sig" if at == 0 else "utf-8")
 
 
 def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[AnyArray, AnyArray | None]]:
@@ -331,7 +378,8 @@ def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[AnyArray, AnyA
     at = _label_column(path, [word.strip().lower() for word in heading], named)
     rows = csv.reader(lines if named else _again(first, lines), delimiter=delimiter)
     row, pixels = 1 if named else 0, len(heading) - (at is not None)
-    while block := [each for each in islice(rows, BLOCK) if each]:
+    at_once = min(BLOCK, max(1, _BLOCK_CELLS // len(heading)))
+    while block := [each for each in islice(rows, at_once) if each]:
         labels = None if at is None else [each.pop(at) for each in block if len(each) > at]
         try:
             values = np.array(block, dtype=np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -105,7 +106,9 @@ def read_idx_blocks(path: Path, rows: int) -> Iterator[AnyArray]:
                 raise DataError(f"{path} is not an IDX file of bytes. Fetch an intact copy.")
             count, *shape = np.frombuffer(axes, ">u4").astype(int).tolist()
             dtype = np.dtype(_TYPES[head[2]])
-            width = int(np.prod(shape)) * dtype.itemsize
+            width = math.prod(shape) * dtype.itemsize
+            if count and not width:
+                raise DataError(f"{path} has empty rows. Fetch an intact copy.")
             if width * rows > _LARGEST:
                 raise DataError(f"{path} has rows of {width:,} bytes, which are no pictures. Fetch an intact copy.")
             yield from _blocks(path, file, count, tuple(shape), dtype, rows)
@@ -116,7 +119,7 @@ def read_idx_blocks(path: Path, rows: int) -> Iterator[AnyArray]:
 def _blocks(
     path: Path, file: IO[bytes], count: int, shape: tuple[int, ...], dtype: np.dtype[np.generic], rows: int
 ) -> Iterator[AnyArray]:
-    width = int(np.prod(shape)) * dtype.itemsize
+    width = math.prod(shape) * dtype.itemsize
     done = 0
     while done < count or done == 0:
         wanted = min(rows, count - done)
