@@ -68,7 +68,7 @@ class Child:
         return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
-        self._ready.parent.mkdir(parents=True, exist_ok=True)
+        self._ready.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ready.unlink(missing_ok=True)
         loading_file(self._ready).unlink(missing_ok=True)
         shutil.rmtree(self._temporary, ignore_errors=True)  # what killed processes have left there
@@ -94,10 +94,14 @@ class Child:
         return self.name == "beat" or self._ready.exists()
 
     def died(self) -> str | None:
-        """How it ended and the end of its log, or None while it runs."""
-        status = None if self._process is None else self._process.poll()
-        if status is None:
+        """How it ended and the end of its log, or None while it runs. Its pool is ended with it."""
+        if self._process is None:
             return None
+        if self._process.returncode is None:
+            if not _is_over(self._process.pid):
+                return None
+            self._end_orphans()  # before it is reaped: until then, nobody else gets its pid
+        status = self._process.wait()
         said = last_lines(self.log, since=self._said_before)
         *_, sentence = said.rpartition("twinvec: ")  # what it refused to start for, behind other lines
         return f"{self.name} ended with status {status}: {sentence}"
@@ -123,8 +127,12 @@ class Child:
         if now < self._again_at:
             return None
         line = f"{self.died()}; restarted"
-        self._end_orphans()
-        self.start()
+        try:
+            self.start()
+        except OSError as error:  # a full disk, for instance: there may be room at the next try
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            self._again_at = now + self._pause
+            return f"{self.name} cannot be started: {error.strerror or error}; tried again in {self._pause:g} s"
         return line
 
     def reap(self) -> None:
@@ -136,7 +144,16 @@ class Child:
         """Kill the dead process's pool: it would work on beside its successor."""
         for process in psutil.process_iter():
             try:
-                if os.getsid(process.pid) == self.pid:
+                own = os.getsid(process.pid) == self.pid and process.pid != self.pid
+                if own and process.environ().get("TWINVEC_READY_FILE") == str(self._ready):
                     process.kill()
             except (psutil.Error, OSError):
                 continue
+
+
+def _is_over(pid: int) -> bool:
+    """Whether a process of ours has ended. It is not reaped, so that its pid stays its own."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -18,6 +18,7 @@ from local.processes import end, find_marked
 from local.servers import Servers
 from local.servers.logs import rotate_if_large
 from local.servers.process import last_lines, wait_for_end
+from local.servers.servers import holder_of
 from local.stack import GRACE, READY_WITHIN, StackError
 from worker.runfile import RunFile, run_file
 
@@ -71,7 +72,7 @@ def start_detached(
 def running(home: Path) -> RunFile | None:
     """What the stack in `home` notes of itself, where one runs and is ready."""
     run = RunFile.read(run_file(home))
-    return run if run is not None and run.ready and run.holder() is not None else None
+    return run if run is not None and run.ready and _supervisor(home, run) is not None else None
 
 
 def stop_detached(home: Path, *, grace: float = GRACE, immediate: Callable[[], bool] = lambda: False) -> bool:
@@ -83,10 +84,22 @@ def stop_detached(home: Path, *, grace: float = GRACE, immediate: Callable[[], b
     if not home.is_dir():
         return False
     run = RunFile.read(run_file(home))
-    supervisor = None if run is None else run.holder()
+    supervisor = None if run is None else _supervisor(home, run)
     if supervisor is not None:
         _end_supervisor(supervisor, grace=grace, immediate=immediate)
     return _clear(home, grace=grace, immediate=immediate) or supervisor is not None
+
+
+def _supervisor(home: Path, run: RunFile) -> psutil.Process | None:
+    """The process that holds the stack. Where the machine's clock was set since it was started, the time of its start
+    reads as another one; the lock on the home tells then, which only it holds."""
+    if (found := run.holder()) is not None:
+        return found
+    try:
+        held = holder_of(home) == run.supervisor
+        return psutil.Process(run.supervisor) if held else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _ready(home: Path, pid: int) -> RunFile | None:

@@ -68,6 +68,7 @@ class Stack:
         )
         self._children: list[Child] = []
         self._started = False
+        self._noted = True  # whether `run.json` says what runs
         self._ending = threading.Event()
         self._watch: threading.Thread | None = None
 
@@ -101,6 +102,8 @@ class Stack:
             self._settings.guarded_broker()
         self._servers.start()
         self._started = True
+        for change in self._servers.changed():
+            self._say(change)
         end(find_marked(self.home), grace=GRACE)  # those of a supervisor that was killed
         self._write_run_file(ready=False)
         self._check_broker()
@@ -126,9 +129,24 @@ class Stack:
             lines = self._check_servers_and_logs() if polls % _SERVERS_EVERY == 0 else []
             lines += [line for child in self._children if (line := child.restart_if_dead()) is not None]
             for line in lines:
-                self._say(line)
-            if lines:
-                self._write_run_file(ready=True)
+                self._tell(line)
+            if lines or (not self._noted and polls % _SERVERS_EVERY == 0):
+                self._note_while_running()
+
+    def _tell(self, line: str) -> None:
+        with suppress(OSError):  # what it is written to may be full, or gone
+            self._say(line)
+
+    def _note_while_running(self) -> None:
+        """Commands need `run.json`, the stack does not: where there is no room for a new one, the old one stays."""
+        try:
+            self._write_run_file(ready=True)
+        except OSError as error:
+            if self._noted:
+                self._tell(f"cannot write {self._run_file}: {error.strerror or error}; tried again until it can")
+            self._noted = False
+        else:
+            self._noted = True
 
     def supervise_aside(self) -> None:
         """Supervise in a thread, so that the caller can work with the stack."""
@@ -189,9 +207,12 @@ class Stack:
 
     def _revive_servers(self) -> list[str]:
         try:
-            return [f"{name} had died; restarted" for name in self._servers.revive()]
+            revived = [f"{name} had died; restarted" for name in self._servers.revive()]
         except EmbeddedError as error:  # its port may be free again at the next look
             return [str(error)]
+        except OSError as error:
+            return [f"a server cannot be started: {error.strerror or error}"]
+        return [*self._servers.changed(), *revived]
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -5,7 +5,9 @@ It must not know the servers: it notes where they are.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -60,7 +62,9 @@ class RunFile:
     def require(cls, path: Path) -> RunFile | None:
         """What the file says, or None where it is missing. Raises RunFileError where it cannot be used."""
         try:
-            return cls(**json.loads(path.read_text()))
+            with path.open() as file:
+                _require_own(file.fileno())
+                return cls(**json.loads(file.read()))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -82,3 +86,10 @@ class RunFile:
             return process if same and runs else None
         except psutil.NoSuchProcess:
             return None
+
+
+def _require_own(file: int) -> None:
+    """Raises PermissionError where another user, who is not root, wrote it: it says which broker gets pictures, and
+    which process is ended. A folder that lies around may hold one."""
+    if os.fstat(file).st_uid not in (0, os.geteuid()):
+        raise PermissionError(errno.EPERM, "it is another user's")

@@ -16,7 +16,7 @@ def rotate_if_large(log: Path, *, largest: int = LARGEST) -> Path:
     supervisor instead, they would die with it. What is written between the last look and the emptying, which follow
     each other at once, is lost.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > largest:
         for age in range(KEPT, 1, -1):
             if (younger := _older(log, age - 1)).exists():

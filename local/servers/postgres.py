@@ -51,6 +51,7 @@ class Postgres:
         self.folder, self.log = folder, log
         self._server: psutil.Process | None = None
         self.user = SYSTEM_USER if os.geteuid() == 0 else None
+        self.changed: list[str] = []  # what an operator is to be told
 
     @property
     def url(self) -> str:
@@ -74,7 +75,12 @@ class Postgres:
         Raises EmbeddedError where it cannot be made or does not come up.
         """
         if self.user is not None:
-            _admit(self.user, self.folder.parent, _binaries())
+            opened = _admit(self.user, self.folder.parent, _binaries())
+            if opened:
+                self.changed.append(
+                    f"warning: opened {', '.join(map(str, opened))} (chmod o+x): root's PostgreSQL runs as the user "
+                    f"{self.user}, who has to pass there"
+                )
         if not self.folder.exists():
             self._make()
         self._check_version()
@@ -185,8 +191,9 @@ def _binaries() -> Path:
     return Path(package.origin).parent / f"pginstall{_VERSION}" / "bin"
 
 
-def _admit(user: str, *folders: Path) -> None:
-    """Let `user` reach `folders`, making the user where it is missing. Root only."""
+def _admit(user: str, *folders: Path) -> list[Path]:
+    """Let `user` reach `folders`, making the user where it is missing; which folders were opened. Root only."""
+    opened: list[Path] = []
     try:
         pwd.getpwnam(user)
     except KeyError:
@@ -196,6 +203,7 @@ def _admit(user: str, *folders: Path) -> None:
             mode = above.stat().st_mode
             if not mode & stat.S_IXOTH:
                 above.chmod(mode | stat.S_IXOTH)
+                opened.append(above)
     # An installation made under a strict umask is closed inside, too.
     version = [str(_binaries() / "initdb"), "--version"]
     probe = subprocess.run(version, user=user, cwd="/", capture_output=True, check=False)
@@ -204,6 +212,7 @@ def _admit(user: str, *folders: Path) -> None:
             f"the user {user}, whom root's PostgreSQL runs as, cannot run {_binaries() / 'initdb'}: "
             f"make the installation readable with `chmod -R go+rX`, or set TWINVEC_DATABASE_URL"
         )
+    return opened
 
 
 def _make_user(user: str) -> None:

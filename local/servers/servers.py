@@ -90,6 +90,13 @@ class Servers:
             server.start()
         return [server.log.stem for server in died]
 
+    def changed(self) -> list[str]:
+        """What starting them changed outside of what they keep, in sentences; each is told once."""
+        told = [*self._valkey.changed, *self._postgres.changed]
+        self._valkey.changed.clear()
+        self._postgres.changed.clear()
+        return told
+
     def processes(self) -> list[psutil.Process]:
         """The servers that run in this home, whichever process started them."""
         return [process for process in (self._valkey.process(), self._postgres.process()) if process is not None]
@@ -105,7 +112,7 @@ class Servers:
 
     def _hold(self) -> None:
         try:
-            (self.home / "logs").mkdir(parents=True, exist_ok=True)
+            (self.home / "logs").mkdir(mode=0o750, parents=True, exist_ok=True)  # keys of callers stand in them
             lock = (self.home / "lock").open("a+")  # kept open: the kernel lets go of it when this process dies
         except OSError as error:
             raise EmbeddedError(_unwritable(self.home, error)) from error
@@ -123,6 +130,19 @@ class Servers:
         with suppress(OSError):  # no room for a pid: what runs here can still be held, to be stopped
             lock.truncate(0)
             os.write(lock.fileno(), str(os.getpid()).encode())
+
+
+def holder_of(home: Path) -> int | None:
+    """The pid that the lock on a home was noted with, while it is held; None where nobody holds it."""
+    try:
+        with (home / "lock").open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read())
+    except (OSError, ValueError):
+        return None
+    return None
 
 
 def _unwritable(home: Path, error: OSError) -> str:

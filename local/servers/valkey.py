@@ -6,13 +6,15 @@ import platform
 import signal
 import socket
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 
 import psutil
 
 from local.ports import HOST, free_port, is_free
-from local.servers.process import EmbeddedError, alive, await_ready, spawn, wait_for_end, working_in
+from local.servers.process import EmbeddedError, alive, await_ready, last_lines, spawn, wait_for_end, working_in
 
+_DAMAGED = "Bad file format reading the append only file"  # what Valkey says and ends
 _SYSTEMS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "arm64"}
 
 
@@ -27,6 +29,7 @@ class Valkey:
     def __init__(self, folder: Path, log: Path, port: int) -> None:
         self.folder, self.log, self.port = folder, log, port
         self._server: psutil.Process | None = None
+        self.changed: list[str] = []  # what an operator is to be told
 
     @property
     def url(self) -> str:
@@ -48,7 +51,8 @@ class Valkey:
 
     def start(self) -> None:
         """Start it, or go on with the one that runs. Raises EmbeddedError where the port is taken."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # pictures on their way stand in its file
         running = self.process()
         if running is not None:
             port = _port_of(running)
@@ -59,8 +63,28 @@ class Valkey:
         self.port = self.port or free_port()
         if not is_free(self.port):
             raise _taken(self.port)
+        said = self.log.stat().st_size if self.log.exists() else 0
+        try:
+            self._spawn()
+        except EmbeddedError:
+            if _DAMAGED not in last_lines(self.log, 20, since=said):
+                raise
+            self._set_aside()
+            self._spawn()
+
+    def _spawn(self) -> None:
         self._server = server = spawn(self._command(), folder=self.folder, log=self.log)
         await_ready(server, lambda: _answers(self.port) and alive(server), seconds=60, log=self.log)
+
+    def _set_aside(self) -> None:
+        """Keep a damaged append-only file beside a new one. The messages in it only wake workers, and are sent anew."""
+        file = self.folder / "appendonlydir"
+        kept = next(each for at in count(1) if not (each := self.folder / f"damaged-{at}").exists())
+        file.rename(kept)
+        self.changed.append(
+            f"the broker's append-only file was damaged: it is kept as {kept}, and the broker begins empty; what waits "
+            f"in the database is sent again"
+        )
 
     def stop(self, *, immediate: bool = False) -> None:
         """Let it write what it holds and end; nothing happens where none runs. immediate: at once."""
