@@ -28,7 +28,8 @@ def explain(error: Exception) -> tuple[str, int]:
     for kind in type(error).__mro__:
         teller = EXPECTED.get(f"{kind.__module__}.{kind.__qualname__}")
         if teller is not None:
-            return _one_line(teller(error)), _code(error)
+            notes = getattr(error, "__notes__", ())  # which job holds what was accepted, for instance
+            return _one_line(" ".join([teller(error), *notes])), _code(error)
     sentence = f"unexpected {type(error).__name__}: {error} (TWINVEC_DEBUG=1 shows the traceback)"
     return _one_line(sentence), exit_codes.REFUSED
 

@@ -1,4 +1,4 @@
-"""The scheduler that `beat` runs: Celery's own, which also notes when it last looked and sent.
+"""The scheduler that `beat` runs: the steady one, which also notes when it last looked and sent.
 
 It must not know what is sent.
 """
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import psutil
-from celery.beat import Scheduler
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
 from worker.metrics import MAIN, SENT, build, gauge, info
 from worker.monitor import SILENT, listen, resident_memory
 from worker.settings import Settings
+from worker.steady import SteadyScheduler
 
 
 class Noted:
@@ -30,7 +30,7 @@ class Noted:
 NOTED = Noted()
 
 
-class NotingScheduler(Scheduler):
+class NotingScheduler(SteadyScheduler):
     """Named to `app.Beat`."""
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:

@@ -88,14 +88,19 @@ def embed(
         say=_warn,
     )
     stream = pictures(paths, reading)
-    job = tv.embed(
-        stream,
-        collection=collection,
-        idempotency_key=idempotency_key,
-        normalise=normalise,
-        priority=priority,
-        progress=not json,
-    )
+    try:
+        job = tv.embed(
+            stream,
+            collection=collection,
+            idempotency_key=idempotency_key,
+            normalise=normalise,
+            priority=priority,
+            progress=not json,
+        )
+    except KeyboardInterrupt as interrupt:
+        for note in getattr(interrupt, "__notes__", ()):  # which job holds what was accepted
+            err.print(foreign(note), soft_wrap=True)
+        raise
     status = job.status()
     if wait and not status.final and status.state != "waiting_for_tower":
         job.wait(progress=not json)

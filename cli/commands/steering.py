@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.markup import escape
 
 from cli.connect import client
-from cli.display.console import err, out, show, table
+from cli.display.console import err, foreign, out, show, table
 from cli.errors import CommandError
 from cli.exit_codes import USAGE
 from cli.inputs.ids import find_job
@@ -161,8 +160,8 @@ def _left(tv: Twinvec, lanes: list[PausableLane]) -> int:
 
 
 def _said(what: str, pause: Pause) -> str:
-    where = f"job {escape(what)} is paused" if pause.lane is None else f"the lane {pause.lane} is paused"
-    return f"{where}: `twinvec resume {escape(what)}` lets it go on"
+    where = f"job {foreign(what)} is paused" if pause.lane is None else f"the lane {pause.lane} is paused"
+    return f"{where}: `twinvec resume {foreign(what)}` lets it go on"
 
 
 def _list_resumed(resumed: dict[str, bool]) -> None:
@@ -170,9 +169,9 @@ def _list_resumed(resumed: dict[str, bool]) -> None:
         err.print("no lane is paused")
     for what, was_paused in resumed.items():
         if was_paused:
-            out.print(f"{escape(what)} goes on", highlight=False)
+            out.print(f"{foreign(what)} goes on", highlight=False)
         else:
-            err.print(f"{escape(what)} was not paused", highlight=False)
+            err.print(f"{foreign(what)} was not paused", highlight=False)
 
 
 def _list_drained(lanes: list[Lane]) -> None:
@@ -191,5 +190,5 @@ def _list_actions(found: list[Action]) -> None:
         details = ", ".join(f"{name}: {value}" for name, value in (each.details or {}).items())
         times = f" ({each.times:,} times)" if each.times > 1 else ""
         at = f"{datetime.fromisoformat(each.at).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-        rows.add_row(at, escape(each.by), each.action + times, escape(each.target), escape(details))
+        rows.add_row(at, foreign(each.by), each.action + times, foreign(each.target), foreign(details))
     out.print(rows)

@@ -164,6 +164,7 @@ class _Delivery:
         self.known: dict[int, bytes] = {}  # digests of chunks that were accepted before they were sent here
         self.first: bytes | None = None  # the digest of this stream's first chunk
         self.paused_since: float | None = None  # since when the workers say that they take nothing in
+        self.backlog: tuple[int, float] | None = None  # the least that it was while full, and since when
         self.begun_with: bytes | None = None  # that of the stream which the job was begun with, where a receipt says it
 
     def run(self, stream: Iterator[Intake], total: int | None) -> None:
@@ -255,6 +256,7 @@ class _Delivery:
         accepted = sum(self._accept(seq, digest) for seq, digest in answer["accepted"])
         self._check_stream()
         self.bar.advance(accepted)
+        self._watch_backlog(answer["backlog"])
         paused = answer.get("paused")  # which a worker of a version before does not say
         self._wait_for_resume(None if paused is None else str(Pause.read(paused)))
         if accepted or not self.window or self.window.paused:
@@ -264,6 +266,22 @@ class _Delivery:
         self._wait(accepted)
         for chunk in self.window.overdue():
             self._send(replace(chunk, resent=True))
+
+    def _watch_backlog(self, backlog: int) -> None:
+        """Say that the backlog is full. Raises NoAnswer where nothing of it is embedded for too long."""
+        now = time.monotonic()
+        if not self.window.backlogged:
+            self.backlog = None
+            return
+        if self.backlog is None:
+            log.warning("job %s waits: %s digits are to be embedded first, the most that may wait", self.job, backlog)
+        if self.backlog is None or backlog < self.backlog[0]:
+            self.backlog = (backlog, now)
+        elif now - self.backlog[1] > self.pace.accept_timeout:
+            raise NoAnswer(
+                f"{backlog:,} digits wait to be embedded, the most that may, and none was for "
+                f"{self.pace.accept_timeout:g} s: is a tower live, and does a worker run on the lane `embed`?"
+            )
 
     def _wait_for_resume(self, said: str | None) -> None:
         """Note that the taking in of pictures is paused, or goes on. Raises Paused where that lasts too long."""

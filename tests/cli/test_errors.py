@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from cli import errors, exit_codes
 from tests.cli.conftest import Twinvec
+from twinvec_client import NoAnswer
 
 
 @pytest.fixture
@@ -114,6 +115,13 @@ def test_down_where_nothing_runs_is_no_error(twinvec: Twinvec) -> None:
 def test_an_unexpected_error_is_named_and_its_traceback_can_be_had() -> None:
     said, code = errors.explain(ZeroDivisionError("by [zero]"))
     assert (code, "ZeroDivisionError" in said, "TWINVEC_DEBUG=1" in said) == (exit_codes.REFUSED, True, True)
+
+
+def test_an_error_says_which_job_keeps_what_was_accepted() -> None:
+    error = NoAnswer("no chunk was accepted.")
+    error.add_note("Job 17 keeps what was accepted.")
+    assert "no chunk was accepted. Start one" in errors.explain(error)[0]
+    assert errors.explain(error)[0].endswith("Job 17 keeps what was accepted.")
 
 
 def test_a_pooler_that_refuses_options_is_answered_with_what_to_add() -> None:

@@ -390,6 +390,18 @@ def test_the_client_waits_while_the_backlog_is_full(runtime: Runtime, ledger: Le
     assert 40 <= deepest <= 50
 
 
+def test_the_client_gives_up_where_a_full_backlog_does_not_shrink(
+    runtime: Runtime, ledger: Ledger, small_chunks: None
+) -> None:
+    runtime.settings = runtime.settings.model_copy(update={"backlog": 40})  # and no tower is live
+    client = client_of(Direct(runtime))
+    client.window = 1
+    client.accept_timeout = 0.6
+    with pytest.raises(NoAnswer, match=r"\d+ digits wait to be embedded, .* is a tower live") as gave_up:
+        client.embed(stream(105))
+    assert "keeps what was accepted" in gave_up.value.__notes__[0]
+
+
 def test_large_pictures_wait_while_many_bytes_are_under_way(runtime: Runtime, ledger: Ledger) -> None:
     under_way: dict[int, int] = {}
 
