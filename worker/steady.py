@@ -7,7 +7,6 @@ It must not know what is sent.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from celery.beat import ScheduleEntry, Scheduler
@@ -21,7 +20,7 @@ class SteadyEntry(ScheduleEntry):
         super().__init__(*args, **kwargs)
         self.since = time.monotonic()  # an entry is made anew each time it is sent
 
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
+    def __iter__(self) -> Any:  # Celery's stub has it return an entry
         """What the next entry is made of."""
         return ((name, value) for name, value in vars(self).items() if name != "since")
 

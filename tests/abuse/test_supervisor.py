@@ -2,6 +2,7 @@
 another's by now. The supervisor goes on, kills no stranger, and says what it changed."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import redis
 from local import child, detached, stack
 from local.child import Child
 from local.servers import Servers, postgres
+from local.servers.logs import rotate_if_large
 from local.stack import Stack
 from tests.makers import eventually
 from worker.runfile import RunFile, RunFileError
@@ -80,7 +82,7 @@ def test_a_stranger_with_the_session_of_a_dead_worker_is_left_alone(
 def test_a_worker_that_finds_no_room_to_start_is_tried_again(worker: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_LONGEST_PAUSE", 0.01)
     full = True
-    room = child.rotate_if_large
+    room = rotate_if_large
 
     def rotate(log: Path) -> Path:
         if full:
@@ -89,9 +91,14 @@ def test_a_worker_that_finds_no_room_to_start_is_tried_again(worker: Child, monk
 
     monkeypatch.setattr(child, "rotate_if_large", rotate)
     os.kill(worker.pid, signal.SIGKILL)
-    said: list[str | None] = []
-    eventually(lambda: said.append(worker.restart_if_dead()) or len([*filter(None, said)]) > 2, "three tries")
-    assert all("beat cannot be started: No space left on device" in line for line in said if line)
+    said: list[str] = []
+
+    def tried() -> bool:
+        said.extend(filter(None, [worker.restart_if_dead()]))
+        return len(said) > 2
+
+    eventually(tried, "three tries")
+    assert all("beat cannot be started: No space left on device" in line for line in said)
     full = False
     eventually(lambda: "restarted" in (worker.restart_if_dead() or ""), "its start")
     assert worker.died() is None
@@ -207,8 +214,8 @@ def test_folders_that_are_opened_to_the_databases_user_are_told(
 ) -> None:
     (tmp_path / "closed" / "home").mkdir(parents=True)
     (tmp_path / "closed").chmod(0o700)
-    monkeypatch.setattr(postgres.pwd, "getpwnam", lambda user: None)
-    monkeypatch.setattr(postgres.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+    monkeypatch.setattr(pwd, "getpwnam", lambda user: None)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
     opened = postgres._admit("pgserver", tmp_path / "closed" / "home")
     assert tmp_path / "closed" in opened
     assert (tmp_path / "closed").stat().st_mode & 0o001
