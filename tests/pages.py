@@ -32,6 +32,7 @@ NOT_RUN = {
     r"export TWINVEC_(BROKER|DATABASE)_URL=": "the servers are examples",
     r"twinvec (demo|up|down)\b": "starts or stops the stack that these tests share; tests/cli and tests/stack run it",
     r"twinvec (worker|beat)\b": "runs until it is stopped; every stack runs it",
+    r"twinvec (web|top)\b": "runs until it is stopped; tests of its own start it",
     r"twinvec migrate": "the shared stack is migrated; tests/db runs it",
     r"twinvec judge *(#|$)": "asks a person; tests/stack/test_review.py answers it",
     r"twinvec (re)?train\b": "another tower would take the place of the shared one; tests/stack runs it",
@@ -41,7 +42,6 @@ NOT_RUN = {
 # the same, of single pages, commands and Python
 NOT_RUN_THERE = {
     "docs/page.md": {
-        r"twinvec web\b": "runs until it is stopped; tests/web serves the page",
         r"export TWINVEC_WEB_TOKEN=": "is for the command that follows",
     },
     "docs/steering.md": {

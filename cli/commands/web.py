@@ -48,7 +48,7 @@ def web(
       TWINVEC_WEB_TOKEN=$(openssl rand -hex 16) twinvec web --host 0.0.0.0 --name digits.example
     """
     if any(find_spec(each) is None for each in ("jinja2", "python_multipart", "starlette", "uvicorn")):
-        raise CommandError("the page needs packages that are not here: pip install 'twinvec[web]'")
+        raise CommandError("the page needs packages that are not here: pip install '.[web]' in the checkout")
     settings = Settings()
     token = checked_token(settings, host)
     url = settings.broker()

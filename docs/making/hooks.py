@@ -35,7 +35,7 @@ KEPT = ["LICENSE", *(f"examples/{path.name}" for path in sorted((ROOT / "example
 COMMANDS = "reference/commands.md"
 
 # of the navigation: pages that may not be there yet
-PLANNED = {"tutorial.md", "page.md", "watching.md", "steering.md", "deploying.md", "backup.md", "upgrading.md"}
+PLANNED = {"watching.md"}
 
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 _CODE = re.compile(r"(^```.*?^```$|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
