@@ -36,6 +36,7 @@ NOT_RUN = {
     r"twinvec migrate": "the shared stack is migrated; tests/db runs it",
     r"twinvec judge *(#|$)": "asks a person; tests/stack/test_review.py answers it",
     r"twinvec (re)?train\b": "another tower would take the place of the shared one; tests/stack runs it",
+    r"twinvec doctor\b": "loads all that it checks; tests/stack/test_doctor.py runs it",
     r"twinvec report\b": "draws for ten seconds; tests/training and tests/stack run it",
     r"twinvec export \S+\.parquet": "another test of the command has pyarrow",
 }
