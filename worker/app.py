@@ -69,7 +69,7 @@ app.config_from_object("worker.celeryconfig:CELERY")
 @after_setup_logger.connect
 def set_log_format(logger: logging.Logger, format: str, colorize: bool | None = None, **_: Any) -> None:
     """One line a record, as text or as JSON."""
-    for each in (logger, get_multiprocessing_logger()):
+    for each in filter(None, (logger, get_multiprocessing_logger())):
         logs.set_format(each, Settings.tolerant()[0].log_format, format=format, colorize=colorize)
 
 

@@ -34,16 +34,8 @@ ELSEWHERE = {
 KEPT = ["LICENSE", *(f"examples/{path.name}" for path in sorted((ROOT / "examples").glob("*.py")))]
 COMMANDS = "reference/commands.md"
 
-# of the navigation: pages that may not be there yet
-PLANNED = {"watching.md"}
-
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 _CODE = re.compile(r"(^```.*?^```$|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    config.nav = [entry for entry in map(_there, config.nav or []) if entry]
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -66,15 +58,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def commands_page() -> str:
     """A reference of every command, in Markdown: what it says of itself, and its arguments and options."""
     return "\n".join(_of_commands())
-
-
-def _there(entry: Any) -> Any:
-    """An entry of the navigation without planned pages that are not there; None where nothing is left."""
-    if isinstance(entry, dict):
-        (title, inside), *_ = entry.items()
-        left = [each for each in map(_there, inside) if each] if isinstance(inside, list) else _there(inside)
-        return {title: left} if left else None
-    return None if entry in PLANNED and not (ROOT / "docs" / entry).exists() else entry
 
 
 def _led(link: re.Match[str], here: str, page: str) -> str:
