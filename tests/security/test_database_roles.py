@@ -161,6 +161,9 @@ def refused(engine: Engine, statement: str) -> bool:
     return False
 
 
+LOCKS = [
+    f"{wait}advisory_{span}lock{share}" for wait in ("", "try_") for span in ("", "xact_") for share in ("", "_shared")
+]
 FORBIDDEN = [
     *(f"DROP TABLE {table}" for table in TABLES),
     *(f"TRUNCATE {table}" for table in TABLES),
@@ -191,6 +194,7 @@ NO_READERS = [
     "SELECT nextval('digits_id_seq')",
     "SELECT create_partition(99)",
     "SELECT drop_partition(1)",
+    *(f"SELECT pg_{way}({key})" for way in LOCKS for key in ("7360002", "7360, 1")),
 ]
 
 

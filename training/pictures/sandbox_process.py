@@ -12,6 +12,7 @@ from __future__ import annotations
 import resource
 import struct
 import sys
+import warnings
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -45,4 +46,5 @@ if __name__ == "__main__":
     with suppress(OSError, ValueError):  # not every system has the limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    warnings.simplefilter("ignore")  # Pillow's, of odd tags: a stranger's pictures would fill the worker's log
     serve(sys.stdin.buffer, sys.stdout.buffer)
