@@ -14,7 +14,7 @@ from db import judgements
 from db.engine import connect, transact
 from db.grants import grant
 from db.judgements import Said
-from db.preflight import RIGHTS, WATCHED, table_faults
+from db.preflight import RIGHTS, STEERED, WATCHED, table_faults
 from db.queue import inbox, rescue, retention, trainings
 from db.queue.cancel import cancel_job
 from db.schema import is_current, migrate
@@ -29,7 +29,7 @@ from twinvec_client.contract.messages import Intake
 
 LEDGER = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "learnt")
 LESSER = ("twinvec_worker", "twinvec_reader", "twinvec_application")
-TABLES = (*LEDGER, *WATCHED, "inbox", "installation", "alembic_version")
+TABLES = (*LEDGER, *WATCHED, *STEERED, "inbox", "installation", "alembic_version")
 
 
 def engine_of(roles: URL, role: str) -> Engine:
@@ -147,7 +147,7 @@ def test_the_rights_that_a_start_asks_for_are_those_the_page_grants(worker: Engi
 def test_a_role_that_only_reads_is_told_what_a_worker_needs(reader: Engine) -> None:
     with reader.connect() as connection:
         (fault,) = table_faults(connection)
-    assert fault.found.startswith("the role twinvec_reader lacks DELETE on asked_queries, batches, ")
+    assert fault.found.startswith("the role twinvec_reader lacks DELETE on actions, asked_queries, batches, ")
     assert "SELECT" not in fault.found
 
 
