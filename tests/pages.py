@@ -50,6 +50,11 @@ NOT_RUN_THERE = {
         r"twinvec drain\b": "holds back the work of all tests that share the stack; tests/stack runs it",
         r"tv\.pause\(": "parts of an application, each run by the tests of the client",
     },
+    "docs/watching.md": {
+        r"TWINVEC_HTTP_PORT=\d+ twinvec |curl ": "the port is an example; tests/stack/test_watching.py asks a stack's",
+        r"prometheus ": "runs until it is stopped; tests/stack/test_watching.py runs it",
+        r"celery -A worker": "runs until it is stopped; a test reads the events that it shows",
+    },
     "docs/deploying.md": {
         r"sh deploy/compose/|export COMPOSE=|for step in |apt install ": "needs a container engine",
         r"kubectl ": "needs a cluster; tests/deploy reads the manifests by their schema",
