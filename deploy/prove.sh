@@ -32,7 +32,8 @@ cat > "$proof/containers.conf" <<-CONF
 CONF
 export CONTAINERS_CONF=$proof/containers.conf
 export DOCKER_HOST=unix://$socket COMPOSE_PROJECT_NAME=twinvec-proof
-export TWINVEC_BROKER_PORT=26379 TWINVEC_DATABASE_PORT=25432 TWINVEC_TAG=one
+export TWINVEC_BROKER_PORT=26379 TWINVEC_DATABASE_PORT=25432 TWINVEC_WEB_PORT=28080 TWINVEC_PROMETHEUS_PORT=29090
+export TWINVEC_TAG=one
 
 store=(--root "$proof/images" --runroot "$proof/run" --storage-driver overlay)
 podman() { command podman "${store[@]}" "$@"; }
@@ -78,7 +79,8 @@ bases() {
 		--stop-signal SIGINT --port 5432 --entrypoint '["docker-entrypoint.sh"]' --cmd postgres
 
 	container=$(buildah from localhost/debian)
-	commit prom/prometheus:v3.5.0 --user nobody --entrypoint '["prometheus"]'
+	buildah run "$container" install -d -o nobody /prometheus
+	commit prom/prometheus:v3.5.0 --volume /prometheus --user nobody --entrypoint '["prometheus"]'
 	podman images
 }
 
@@ -113,7 +115,7 @@ all_healthy() {
 	local service
 	for service in "${services[@]}"; do is "$service" healthy || return 1; done
 }
-services=(broker database front intake trainer beat embedder)
+services=(broker database front intake trainer beat embedder web)
 
 # As an application's user of the broker, from outside the containers.
 twinvec() {
@@ -123,7 +125,18 @@ twinvec() {
 asked() { podman exec "$(named database)" psql -h /var/run/postgresql -U postgres -d twinvec -Atc "$1"; }
 vectors() { asked 'SELECT count(*) FROM embeddings'; }
 vectors_exceed() { [ "$(vectors)" -gt "$1" ]; }
-up() { (cd "$root" && "$compose" --profile cpu up --detach --no-build --pull never "$@" 2>&1 | tail -n 3); }
+up() { # but Grafana, for which there is no stand-in
+	(cd "$root" && "$compose" --profile cpu --profile web --profile monitoring up \
+		--detach --no-build --pull never --scale grafana=0 2>&1 | tail -n 3)
+}
+# measured QUERY: what Prometheus answers
+measured() {
+	"$root/.venv/bin/python" -c "import json, sys; from urllib.parse import quote; from urllib.request import urlopen
+found = json.load(urlopen('http://127.0.0.1:$TWINVEC_PROMETHEUS_PORT/api/v1/query?query=' + quote(sys.argv[1])))['data']['result']
+print(found[0]['value'][1] if found else 'nothing')" "$1"
+}
+measures() { [ "$(measured "$1")" = "$2" ]; }
+
 in_every() {
 	local name
 	for name in $(podman ps --format '{{.Names}}'); do podman exec "$name" sh -c "$1"; done
@@ -176,6 +189,13 @@ run() {
 	tail -n 1 "$proof/embed.log"
 	[ "$(vectors)" = 60000 ] && echo "$killed vectors at the kill, 60,000 afterwards"
 	wait_for 120 "the embedder is healthy again" all_healthy
+
+	say "Prometheus finds all five workers, and the backlog"
+	wait_for 60 "five live workers" measures 'sum(twinvec_live)' 5
+	wait_for 60 "no backlog" measures 'max(twinvec_backlog_digits)' 0
+
+	say "the page asks for its token"
+	"$root/.venv/bin/python" -c "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:$TWINVEC_WEB_PORT/').url)"
 
 	say "a worker that hangs is unhealthy"
 	podman exec "$(named embedder)" sh -c 'kill -STOP -1'

@@ -12,6 +12,7 @@ MIGRATE = "twinvec-migrate.service"
 ENVIRONMENT = "twinvec.env"  # beside the units: settings, and the passwords in URLs
 OWNER = "twinvec-owner.env"  # the URL of the role that owns the tables
 SAVE = "/var/lib/twinvec"
+PORT = 9464  # of the first service's /metrics, /live and /ready, on 127.0.0.1; the others' come after it
 STOP = 60  # seconds a worker has to finish or give back what it does; more than its grace time
 MEMORY = {"beat": "512M", "trainer": "4G"}  # of a service; what the image of a container gets as well
 
@@ -123,8 +124,8 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
+Environment=REMAP_SIGTERM=SIGQUIT TWINVEC_HTTP_PORT={PORT + list(SERVICES).index(name)}
 {_environment(place, ENVIRONMENT)}\
-Environment=REMAP_SIGTERM=SIGQUIT
 ExecStart={_exec(place, *arguments)}
 Restart=always
 RestartSec=2

@@ -18,20 +18,20 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "compose"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 OWN = {name: service for name, service in SERVICES.items() if service["image"].startswith("twinvec:")}
-PASSWORD = re.compile(r"\$\{TWINVEC_(\w+)_PASSWORD:-for-local-use-only\}")
+SECRET = re.compile(r"\$\{(TWINVEC_\w+):-for-local-use-only\}")
 
 
 def default_environment() -> dict[str, str]:
-    """Every password by the name under which compose takes it."""
-    names = set(PASSWORD.findall((ROOT / "docker-compose.yml").read_text()))
-    return {f"TWINVEC_{name}_PASSWORD": f"{name.lower()}'s" for name in names}
+    """Every password and token, by the name under which compose takes it."""
+    names = set(SECRET.findall((ROOT / "docker-compose.yml").read_text()))
+    return {name: f"{name.lower()}'s" for name in names}
 
 
 def test_no_password_stands_on_a_command_line() -> None:
     """A container's processes are seen by every user of its host."""
     for name, service in SERVICES.items():
         for words in (service.get("command", []), service.get("entrypoint", []), service.get("healthcheck", {})):
-            assert "PASSWORD" not in str(words), name
+            assert not SECRET.search(str(words)), name
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -62,6 +62,34 @@ def test_every_setting_in_compose_is_one_of_ours(name: str) -> None:
     assert {each for each in OWN[name]["environment"] if each.startswith("TWINVEC_")} <= known
 
 
+@pytest.mark.parametrize("name", sorted(OWN.keys() - {"migrate", "web"}))
+def test_a_worker_is_healthy_by_its_own_word(name: str) -> None:
+    """A lane answers while one worker of it does, and another may be stuck."""
+    service = OWN[name]
+    assert service["healthcheck"]["test"] == ["CMD", "twinvec", "health", "--ready"]
+    assert (service["environment"]["TWINVEC_HTTP_PORT"], service["environment"]["TWINVEC_HTTP_HOST"]) == (
+        "9464",
+        "0.0.0.0",
+    )
+    assert "9464" not in str(service.get("ports", []))
+
+
+def test_prometheus_looks_for_every_process_that_compose_runs() -> None:
+    (job,) = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert set(found["names"]) == OWN.keys() - {"migrate", "web"}
+    assert found["port"] == 9464
+
+
+def test_grafana_finds_its_source_and_the_dashboards() -> None:
+    mounted = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"] if volume.startswith("./"))
+    (source,) = yaml.safe_load((FOLDER / "grafana" / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((FOLDER / "grafana" / "dashboards" / "twinvec.yaml").read_text())["providers"]
+    folders = {there: here for here, there in mounted.items()}
+    assert list((ROOT / folders[provider["options"]["path"]]).glob("*.json"))
+
+
 def test_the_database_has_the_settings_of_the_embedded_one() -> None:
     command, *settings = SERVICES["database"]["command"]
     assert command == "postgres"
@@ -79,10 +107,11 @@ def test_the_broker_has_the_users_that_the_page_on_security_lists(tmp_path: Path
     assert (tmp_path / "users.acl").stat().st_mode & 0o077 == 0
     written = {line.split()[1]: line.split()[2:] for line in users.splitlines()}
     assert written.pop("default") == ["off"]
+    assert written.keys() == {"twinvec-worker", "twinvec-producer"}
     documented: dict[str, list[str]] = {}
     for _, _, user, *words in acl_commands():
-        documented.setdefault(user, words)  # the first of a user's commands is all it has by default
-    del documented["twinvec-watcher"]  # is for Flower, which is not among the services
+        if user in written:
+            documented.setdefault(user, words)  # the first of a user's commands is all it has by default
     hashed = {
         f"twinvec-{role}": hashlib.sha256(environment[f"TWINVEC_{name}_PASSWORD"].encode()).hexdigest()
         for role, name in (("worker", "BROKER"), ("producer", "PRODUCER"))

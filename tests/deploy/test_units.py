@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -92,6 +93,11 @@ def test_the_owner_s_url_reaches_the_migration_alone() -> None:
     for name, unit in services(user=False):
         file = Path(unit["Service"]["EnvironmentFile"]).name
         assert file == (texts.OWNER if name == texts.MIGRATE else texts.ENVIRONMENT), name
+
+
+def test_each_service_has_a_port_of_its_own_for_those_who_watch() -> None:
+    ports = re.findall(r"TWINVEC_HTTP_PORT=(\d+)", "".join(written(user=False).values()))
+    assert ports == [str(texts.PORT + at) for at in range(len(SERVICES))]
 
 
 def test_devices_are_the_embedders_alone() -> None:
