@@ -43,7 +43,7 @@ def rendered(overlay: str) -> list[Manifest]:
         shutil.copytree(here / "overlays" / "cpu", here / "overlays" / "all")
         with (here / "overlays" / "all" / "kustomization.yaml").open("a") as file:
             file.write("components: [../../components/scaling, ../../components/page]\n")
-        command = [kubectl, "kustomize", here / "overlays" / overlay]
+        command = [kubectl, "kustomize", str(here / "overlays" / overlay)]
         made = subprocess.run(command, capture_output=True, text=True, check=True)
     return list(yaml.safe_load_all(made.stdout))
 
