@@ -15,6 +15,7 @@ from cli.outputs import units as texts
 from cli.topics import COMMANDS
 from local.child import SERVICES
 from tests.cli.conftest import Twinvec, twinvec  # noqa: F401  # a fixture
+from tests.lacking import lacking
 from twinvec_client.contract.broker import LANES
 
 COMMAND = ["/opt/twin vec/100%/bin/twinvec"]  # a space and a percent sign, which mean something in a unit
@@ -45,7 +46,7 @@ def words_of(unit: Unit) -> list[str]:
 def test_systemd_takes_every_unit(user: bool, tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        pytest.skip("systemd-analyze is not on this machine")
+        lacking("systemd-analyze")
     folder, program = tmp_path / "units", tmp_path / "twin vec 100%" / "twinvec"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
