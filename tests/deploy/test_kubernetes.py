@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.lacking import lacking
 from twinvec_client.contract.broker import LANES
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -37,7 +38,7 @@ def rendered(overlay: str) -> list[Manifest]:
     """The manifests of an overlay, as `kubectl kustomize` makes them."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        pytest.skip("kubectl, which renders them, is not on this machine")
+        lacking("kubectl, which renders them")
     with tempfile.TemporaryDirectory() as copied:
         here = Path(shutil.copytree(FOLDER, Path(copied, "kubernetes")))
         shutil.copytree(here / "overlays" / "cpu", here / "overlays" / "all")
