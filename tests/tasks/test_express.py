@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from celery.contrib.testing.worker import start_worker
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -98,6 +98,7 @@ def test_a_job_that_cannot_be_embedded_now_is_accepted_and_stays_queued(
     assert set(vectors(runtime().transact, tower)) == {"key"}
 
 
+@example(count=8, size=MAX_EXPRESS_BYTES // 8)
 @given(count=st.integers(1, MAX_EXPRESS_ITEMS + 3), size=st.integers(1, MAX_EXPRESS_BYTES // 8))
 def test_only_all_pictures_of_a_small_job_are_sent_so(count: int, size: int) -> None:
     pictures = {str(at): bytes(size) for at in range(count)}

@@ -248,7 +248,8 @@ class Express(Intake, frozen=True, kw_only=True):
 
     @staticmethod
     def _bytes(chunk: Intake) -> int:
-        return len(chunk.glyphs) + sum(map(len, chunk.encoded))
+        glyphs = len(chunk.glyphs) if GLYPH in chunk.item_types else 0  # packed, none take some bytes as well
+        return glyphs + sum(map(len, chunk.encoded))
 
 
 class TakeInbox(Message, frozen=True, kw_only=True):
