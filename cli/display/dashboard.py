@@ -8,11 +8,11 @@ from datetime import datetime
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cli.display.console import foreign
 from cli.inputs.ids import shorten
 from twinvec_client import JobStatus, Lane, Overview, Pause, Tower, Worker
 
@@ -134,9 +134,10 @@ def _workers(workers: Sequence[Worker], most: int, width: int) -> RenderableType
     for worker in workers[:most]:
         named = worker.name if wide else worker.name.partition("@")[0]
         late = f"[red]silent for {worker.seen:,.0f} s[/]" if worker.seen > 6 else ""
-        doing = late or escape(_doing(worker.doing, wide=wide)) or "[dim]waits[/]"
+        said = _doing(worker.doing, wide=wide)
+        doing = late or (foreign(said) if said else "[dim]waits[/]")
         up = [duration(_age(worker.since))] if wide else []
-        rows.add_row(escape(named), *up, f"{worker.memory / 2**20:,.0f} MB", doing)
+        rows.add_row(foreign(named), *up, f"{worker.memory / 2**20:,.0f} MB", doing)
     return _cut(rows, len(workers) - most, "workers")
 
 
@@ -159,7 +160,7 @@ def _jobs(jobs: Sequence[JobStatus], most: int, width: int) -> RenderableType:
         held = "[yellow] paused[/]" if job.paused else ""
         colour = _COLOURS.get(job.state, "default")
         state = f"[{colour}]{job.state.replace('_', ' ')}[/]{held}"
-        rows.add_row(id, job.kind, *([escape(job.collection or "")] if wide else []), state, bar, done, note)
+        rows.add_row(id, job.kind, *([foreign(job.collection or "")] if wide else []), state, bar, done, note)
     return _cut(rows, len(jobs) - most, "jobs")
 
 
@@ -200,7 +201,7 @@ def _tower_table(towers: Sequence[Tower], width: int) -> Table:
         colour = {"live": "green", "candidate": "cyan"}.get(tower.status, "default")
         due = f"[yellow]{tower.due:,}[/]" if tower.due else "0"
         status = f"[{colour}]{tower.status}[/]"
-        rows.add_row(str(tower.id), status, f"{tower.embedded:,}", due, tower.fingerprint[:12], escape(tower.recipe))
+        rows.add_row(str(tower.id), status, f"{tower.embedded:,}", due, tower.fingerprint[:12], foreign(tower.recipe))
     return rows
 
 

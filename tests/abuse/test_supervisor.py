@@ -119,7 +119,7 @@ def test_the_supervisor_outlives_a_full_disk_and_notes_itself_when_there_is_room
     full = True
 
     class Dying:
-        name, pid = "front", 1
+        name, pid, http_port = "front", 1, 9464
 
         def restart_if_dead(self) -> str | None:
             return "front ended with status 9: killed; restarted"

