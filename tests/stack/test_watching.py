@@ -149,9 +149,9 @@ def test_prometheus_answers_every_query_of_the_dashboard_and_the_alerts(
         return [query for query in queries if not prometheus.query(query)]
 
     asked = [query for query in QUERIES if not WITHOUT_GPU & set(SELECTOR.findall(query))]
-    until(lambda: empty(asked) == [], "an answer to every query of the dashboard", within=30)
+    until(lambda: empty(asked) == [], "an answer to every query of the dashboard", within=90)
     watched = sorted({found for rule in ALERTS for found in SELECTOR.findall(rule["expr"])})
-    until(lambda: empty(watched) == [], "an answer to all that the alerts are about", within=30)
+    until(lambda: empty(watched) == [], "an answer to all that the alerts are about", within=90)
     (rules,) = prometheus.ask("rules")["groups"]
     assert {rule["health"] for rule in rules["rules"]} == {"ok"}
     assert {rule["name"] for rule in rules["rules"]} == {rule["alert"] for rule in ALERTS}
@@ -163,9 +163,12 @@ def test_what_the_figures_say_is_so(prometheus: Prometheus, work: None) -> None:
         return float(found[0]["value"][1]) if found else None
 
     until(lambda: one('sum(twinvec_failures_total{reason="not_a_picture"})'), "the picture that is none")
-    assert (one('sum(twinvec_digits_total{outcome="unchanged"})') or 0) >= 1
-    assert (one('sum(twinvec_digits_total{outcome="embedded"})') or 0) >= PICTURES
-    assert (one('sum(twinvec_messages_set_aside_total{lane="backfill"})') or 0) >= 1
+    for least, query in (  # of workers that are not all scraped at once
+        (1, 'sum(twinvec_digits_total{outcome="unchanged"})'),
+        (PICTURES, 'sum(twinvec_digits_total{outcome="embedded"})'),
+        (1, 'sum(twinvec_messages_set_aside_total{lane="backfill"})'),
+    ):
+        until(lambda least=least, query=query: (one(query) or 0) >= least, f"{least} or more: {query}")
     assert one("max(twinvec_canary_worst_difference)") == pytest.approx(1e-8)
     assert (one("max(twinvec_lane_listening)"), one("twinvec_backlog_digits")) == (1, 0)
 
