@@ -60,6 +60,7 @@ class Valkey:
                 self.port, self._server = port, running
                 return
             self.stop()
+        any_port = not self.port
         self.port = self.port or free_port()
         if not is_free(self.port):
             raise _taken(self.port)
@@ -70,6 +71,8 @@ class Valkey:
             if _DAMAGED not in last_lines(self.log, 20, since=said):
                 raise
             self._set_aside()
+            if any_port:
+                self.port = free_port()  # the one before may have been taken meanwhile
             self._spawn()
 
     def _spawn(self) -> None:

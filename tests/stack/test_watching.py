@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -162,13 +163,16 @@ def test_what_the_figures_say_is_so(prometheus: Prometheus, work: None) -> None:
         found = prometheus.query(query)
         return float(found[0]["value"][1]) if found else None
 
+    def counted(query: str, least: int) -> bool:
+        return (one(query) or 0) >= least
+
     until(lambda: one('sum(twinvec_failures_total{reason="not_a_picture"})'), "the picture that is none")
     for least, query in (  # of workers that are not all scraped at once
         (1, 'sum(twinvec_digits_total{outcome="unchanged"})'),
         (PICTURES, 'sum(twinvec_digits_total{outcome="embedded"})'),
         (1, 'sum(twinvec_messages_set_aside_total{lane="backfill"})'),
     ):
-        until(lambda least=least, query=query: (one(query) or 0) >= least, f"{least} or more: {query}")
+        until(partial(counted, query, least), f"{least} or more: {query}")
     assert one("max(twinvec_canary_worst_difference)") == pytest.approx(1e-8)
     assert (one("max(twinvec_lane_listening)"), one("twinvec_backlog_digits")) == (1, 0)
 
