@@ -18,7 +18,3 @@ CREATE INDEX small_batches ON batches (id) WHERE state = 'queued' AND size <= 16
 
 def upgrade() -> None:
     op.execute(DDL)
-
-
-def downgrade() -> None:
-    op.execute("DROP INDEX small_batches; DROP INDEX queued_batches; ALTER TABLE batches DROP COLUMN size")

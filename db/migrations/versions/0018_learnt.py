@@ -20,7 +20,3 @@ CREATE INDEX learnt_by_tower ON learnt (tower);
 
 def upgrade() -> None:
     op.execute(DDL)
-
-
-def downgrade() -> None:
-    op.execute("DROP TABLE learnt")

@@ -44,10 +44,3 @@ CREATE INDEX batches_by_end ON batches (finished_at) WHERE state = 'done';
 
 def upgrade() -> None:
     op.execute(DDL)
-
-
-def downgrade() -> None:
-    op.execute(
-        "DROP INDEX batches_by_end; DROP TABLE actions; DROP TABLE lane_pauses;"
-        "ALTER TABLE jobs DROP COLUMN paused_by, DROP COLUMN paused_at, DROP COLUMN paused_because"
-    )
