@@ -27,7 +27,7 @@ from benchmarks.pages import DOCS, circumstances, percentile, publish, table
 from db.engine import connect, transact
 from db.queue import leases
 from db.queue.finish import finish
-from db.queue.intake import Item, Submission, submit
+from db.queue.intake import Item, Submission, accept
 from db.queue.retention import Pruned
 from db.schema import migrate
 from db.vectors import search
@@ -240,7 +240,7 @@ class Commits:
         job = uuid.uuid4()
         items = [Item(f"{next(self._keys) % STORED:05}", row.tobytes()) for row in pixels]
         chunk = Submission(job=job, seq=0, collection="new", items=items, digest=b"digest", total=count)
-        batch = transact(self._engine, submit, chunk)
+        batch = transact(self._engine, accept, chunk).batch
         assert batch is not None
         lease = transact(self._engine, leases.claim, batch, worker="bench", lease=60.0, max_attempts=3)
         assert lease is not None

@@ -22,7 +22,7 @@ from db.queue import finish as finishing
 from db.queue import jobs, leases, retention, trainings
 from db.queue import rescue as rescuing
 from db.queue.failures import FailedItem
-from db.queue.intake import Item, Submission, submit
+from db.queue.intake import Item, Submission, accept
 from db.queue.leases import Lease
 from db.queue.retention import START, Keep, Pruned
 from db.tables import Batch, Digit, Embedding, Failure
@@ -182,7 +182,7 @@ def chunk(
 def send(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int | None:
     """Submit a chunk; its batch."""
     submission = chunk(*items, **chunk_fields)
-    batch: int | None = ledger(submit, submission)
+    batch: int | None = ledger(accept, submission).batch
     return batch
 
 

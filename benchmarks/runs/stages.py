@@ -167,7 +167,7 @@ def read(fields: dict[str, Any]) -> Submission:
 
 
 def submit(submission: Submission) -> int | None:
-    return runtime.transact(db.queue.intake.submit, submission)
+    return runtime.transact(db.queue.intake.accept, submission).batch
 
 
 def pixels(lease: Lease) -> Glyphs:

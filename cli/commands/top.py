@@ -24,7 +24,7 @@ from twinvec_client.contract.states import PausableLane
 
 DRAWN_EVERY = 0.25  # seconds
 TOWERS_EVERY = 10.0  # seconds: to list them counts all stored digits
-PATIENT = 5.0  # seconds for an answer, before it is said that none comes
+ANSWERED_WITHIN = 5.0  # seconds for an answer, before it is said that none comes
 LANES: tuple[PausableLane, ...] = get_args(PausableLane)
 
 
@@ -106,7 +106,7 @@ class Looking:
         """What there is to show."""
         assert self._seen is not None
         silent = time.monotonic() - self._at
-        error = self._error or ("the answer takes long" if silent > PATIENT + self._every else None)
+        error = self._error or ("the answer takes long" if silent > ANSWERED_WITHIN + self._every else None)
         return View(self._seen, self._towers, chosen, said, error, silent, keys=keys)
 
     def look(self) -> None:

@@ -62,11 +62,6 @@ class Accepted(NamedTuple):
     failed: Sequence[str] = ()
 
 
-def submit(session: Session, chunk: Submission) -> int | None:
-    """As `accept`; the id of the batch, or None where nothing is to be embedded."""
-    return accept(session, chunk).batch
-
-
 def accept(session: Session, chunk: Submission) -> Accepted:
     """Store a chunk, once.
 

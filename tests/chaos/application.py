@@ -20,7 +20,7 @@ class Application:
         self._broker = broker
 
     def client(self) -> Twinvec:
-        """A client that is as impatient as the settings."""
+        """A client whose limits are as short as those of the settings."""
         client = Twinvec(self._broker.url, answer_timeout=3)
         client.resend_after = 3
         client.outage = 120

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from db.queue import callbacks, trainings
 from db.queue.abandon import abandon
 from db.queue.cancel import cancel_job
-from db.queue.intake import submit
+from db.queue.intake import accept
 from db.queue.retention import Pruned
 from tests.makers import (
     Ledger,
@@ -161,7 +161,7 @@ def test_late_chunks_come_side_by_side(ledger: Ledger, tower: int) -> None:
     age(ledger, 2)
     ledger(abandon, after=DAY)
     late = [chunk(item(f"b{seq}", seq), job=job, seq=seq, open=True) for seq in range(1, 5)]
-    together(*(lambda each=each: ledger(submit, each) for each in late))
+    together(*(lambda each=each: ledger(accept, each) for each in late))
     assert counts(ledger, job)["accepted"] == 5
     assert state(ledger, job) == "receiving"
 
@@ -170,7 +170,7 @@ def test_a_chunk_that_is_being_stored_keeps_it_open(ledger: Ledger, engine: Engi
     job = begun(ledger)
     age(ledger, 2)
     with Session(engine) as session:
-        submit(session, chunk(item("b", 2), job=job, seq=1, open=True))
+        accept(session, chunk(item("b", 2), job=job, seq=1, open=True))
         assert ledger(abandon, after=DAY) == 0
         session.commit()
     assert ledger(abandon, after=DAY) == 0
@@ -197,7 +197,7 @@ def test_its_callback_is_due_when_it_ends_and_once_more_when_it_went_on(ledger: 
     job = uuid.uuid4()
     first = chunk(item("a", 1), job=job, open=True)
     call = {"task": "told", "queue": "application"}
-    batch = ledger(submit, type(first)(**{**vars(first), "callback": call}))
+    batch = ledger(accept, type(first)(**{**vars(first), "callback": call})).batch
     age(ledger, 2)
     ledger(abandon, after=DAY)
     assert ledger(callbacks.due) == []

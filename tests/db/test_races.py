@@ -15,7 +15,7 @@ from db.engine import transact_once
 from db.errors import LeaseLost, TowersChanged
 from db.queue.cancel import cancel_job
 from db.queue.finish import finish as finish_batches
-from db.queue.intake import submit
+from db.queue.intake import accept
 from db.queue.leases import Lease
 from db.tables import Batch
 from local.servers import Servers
@@ -191,7 +191,7 @@ def test_a_cancel_waits_for_a_chunk_that_is_being_accepted(ledger: Ledger, tower
 
     def slow_submit() -> None:
         def work(session: Session) -> None:
-            submit(session, chunk(item("b", 2), job=job, seq=1))
+            accept(session, chunk(item("b", 2), job=job, seq=1))
             inside.set()
             assert go_on.wait(10)
 

@@ -206,7 +206,7 @@ def test_a_job_whose_callback_is_due_stays_until_it_is_called_or_given_up(ledger
     jobs = [uuid.uuid4(), uuid.uuid4()]
     for job in jobs:
         submission = chunk(item("a", 1), job=job)
-        batch = ledger(intake.submit, intake.Submission(**{**vars(submission), "callback": CALLBACK}))
+        batch = ledger(intake.accept, intake.Submission(**{**vars(submission), "callback": CALLBACK})).batch
         if batch is not None:
             embed(ledger, batch)
     age(ledger, 31)
@@ -465,7 +465,7 @@ def test_a_job_keeps_no_more_bytes_of_failures_than_it_may(ledger: Ledger, tower
     def sent(seq: int, *sizes: int) -> None:
         listed = [refused(f"{seq} {at}", bytes(size)) for at, size in enumerate(sizes)]
         submission = chunk(failures=listed, job=job, seq=seq, open=True)
-        ledger(intake.submit, intake.Submission(**{**vars(submission), "kept_bytes": 100}))
+        ledger(intake.accept, intake.Submission(**{**vars(submission), "kept_bytes": 100}))
 
     sent(0, 60, 50)
     sent(1, 40, 1)
