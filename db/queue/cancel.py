@@ -33,11 +33,11 @@ def cancel_job(session: Session, id: uuid.UUID) -> bool:
     row.cancelled_at = func.now()
     if row.kind != JobKind.EMBED:
         row.ended_at = func.now()
-    if row.kind == JobKind.TRAIN:
-        forget(session, id)
-        if row.outcome is not None:
-            lifecycle.reject(session, row.outcome["tower"], f"its training {id} was cancelled")
+    if row.kind == JobKind.TRAIN and row.outcome is not None:
+        lifecycle.reject(session, row.outcome["tower"], f"its training {id} was cancelled")
     cancel_open(session, id)
+    if row.kind == JobKind.TRAIN:
+        forget(session, id)  # once its batch is closed: its holder can keep nothing more
     return True
 
 

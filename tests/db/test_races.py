@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from db.engine import transact_once
 from db.errors import LeaseLost, TowersChanged
+from db.queue import trainings
 from db.queue.cancel import cancel_job
 from db.queue.finish import finish as finish_batches
 from db.queue.intake import accept
@@ -184,18 +185,18 @@ def test_cancel_replace_and_finish_at_once_lose_nothing_of_the_others(
     assert sum(found.get(name, 0) for name in ("succeeded", "failed", "cancelled")) == 40
 
 
-def test_a_cancel_waits_for_a_chunk_that_is_being_accepted(ledger: Ledger, tower: int) -> None:
-    job = uuid.uuid4()
-    send(ledger, item("a", 1), job=job, open=True)
+def cancel_during(ledger: Ledger, job: uuid.UUID, work: Callable[[Session], object]) -> None:
+    """Cancel a job while another transaction has done some work of it, and has not ended: the cancel waits for it."""
     inside, go_on = threading.Event(), threading.Event()
 
-    def slow_submit() -> None:
-        def work(session: Session) -> None:
-            accept(session, chunk(item("b", 2), job=job, seq=1))
+    def slow() -> None:
+        def worked(session: Session) -> None:
+            work(session)
+            session.flush()
             inside.set()
             assert go_on.wait(10)
 
-        ledger(work)
+        ledger(worked)
 
     def cancel() -> None:
         assert inside.wait(10)
@@ -206,9 +207,25 @@ def test_a_cancel_waits_for_a_chunk_that_is_being_accepted(ledger: Ledger, tower
         go_on.set()
         canceller.join(10)
 
-    together(slow_submit, cancel)
+    together(slow, cancel)
+
+
+def test_a_cancel_waits_for_a_chunk_that_is_being_accepted(ledger: Ledger, tower: int) -> None:
+    job = uuid.uuid4()
+    send(ledger, item("a", 1), job=job, open=True)
+    cancel_during(ledger, job, lambda session: accept(session, chunk(item("b", 2), job=job, seq=1)))
     assert counts(ledger, job) == {"accepted": 2, "cancelled": 2}
     assert stored(ledger) == {}
+
+
+def test_nothing_is_kept_of_a_training_that_is_cancelled_while_it_keeps_what_it_learns_from(ledger: Ledger) -> None:
+    job = uuid.uuid4()
+    _, batch = ledger(trainings.start, job, recipe="quick", seed=0)
+    lease = claim(ledger, batch)
+    assert lease is not None
+    nothing: dict[str, list[int]] = {"digits": [], "labels": [], "left_out": [], "pairs": []}
+    cancel_during(ledger, job, lambda session: trainings.keep_material(session, lease, **nothing, same=[]))
+    assert ledger(trainings.material, job) is None
 
 
 def test_one_batch_claimed_by_many_at_once_is_one_holders(ledger: Ledger, tower: int) -> None:
