@@ -19,9 +19,9 @@ class Application:
         self.resubmissions = 0
         self._broker = broker
 
-    def client(self) -> Twinvec:
+    def client(self, answer_timeout: float = 3) -> Twinvec:
         """A client whose limits are as short as those of the settings."""
-        client = Twinvec(self._broker.url, answer_timeout=3)
+        client = Twinvec(self._broker.url, answer_timeout=answer_timeout)
         client.resend_after = 3
         client.outage = 120
         return client

@@ -77,7 +77,7 @@ def give_labels(fleet: Fleet, pictures: Pictures) -> None:
     with np.load(DATA) as arrays:
         labels = np.concatenate([arrays["y_train"], arrays["y_test"]])
     named = {key: int(labels[at % len(labels)]) for at, key in enumerate(pictures)}
-    assert fleet.application.client().label(named) == []
+    assert fleet.application.client(answer_timeout=SECONDS).label(named) == []
 
 
 def one_of_two(fleet: Fleet, result: Result) -> TrainingJob:
@@ -85,11 +85,11 @@ def one_of_two(fleet: Fleet, result: Result) -> TrainingJob:
 
     def ask() -> TrainingJob | TrainingRunning:
         try:
-            return fleet.application.client().retrain(data="both", seed=1)
+            return fleet.application.client(answer_timeout=SECONDS).retrain(data="both", seed=1)
         except TrainingRunning as refused:
             return refused
 
-    answers = together(ask, ask, seconds=60)
+    answers = together(ask, ask, seconds=SECONDS)
     (job,) = [answer for answer in answers if isinstance(answer, TrainingJob)]
     (refusal,) = [answer for answer in answers if isinstance(answer, TrainingRunning)]
     result.require(job.id in str(refusal), f"the other one was refused with {refusal}")

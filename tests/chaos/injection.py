@@ -52,9 +52,7 @@ class Injection:
         after-tower, inside-finish (written, not committed), after-commit (not acknowledged); training-claimed,
         -under-way, -fitted, -registered (written, not committed) and -committed (not acknowledged).
         """
-        unfinished = self._folder / "armed" / f".{point}"
-        unfinished.write_text(str(times))
-        unfinished.rename(unfinished.with_name(point))
+        _replace(self._folder / "armed" / point, str(times))
 
     def noted(self, what: str) -> list[Note]:
         """What injections noted: exits at a point by its name, `claims`, `epochs-kept`, `segfault-tower`,
@@ -65,4 +63,11 @@ class Injection:
 
     def slow_down(self, seconds: float) -> None:
         """Have the stand-in tower take so long for each call."""
-        (self._folder / "tower-seconds").write_text(str(seconds))
+        _replace(self._folder / "tower-seconds", str(seconds))
+
+
+def _replace(file: Path, content: str) -> None:
+    """Write a file that others read at any moment: they find what stood there before, or all that stands there now."""
+    unfinished = file.with_name(f".{file.name}")
+    unfinished.write_text(content)
+    unfinished.rename(file)
