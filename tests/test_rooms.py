@@ -138,8 +138,12 @@ def test_the_application_includes_every_module_with_a_task() -> None:
     assert sorted(included) == sorted(f"tasks.{path.stem}" for path in tasked)
 
 
-@pytest.mark.parametrize("modules", [("cli.main",), modules_of("db"), modules_of("local")], ids=lambda names: names[0])
-def test_what_needs_no_tower_loads_no_tensorflow(modules: Sequence[str]) -> None:
+@pytest.mark.parametrize(
+    "modules",
+    [("cli.main",), modules_of("db"), modules_of("local"), ("worker.tower_cache",)],
+    ids=lambda names: names[0],
+)
+def test_what_trains_and_compiles_no_tower_loads_no_tensorflow(modules: Sequence[str]) -> None:
     assert not loaded_with(*(name for name in modules if ".migrations" not in name)) & BACKENDS
 
 

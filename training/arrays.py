@@ -17,3 +17,5 @@ Int64 = NDArray[np.int64]
 Uint8 = NDArray[np.uint8]
 
 SIDE = 28  # pixels; the height and the width of a glyph
+PIXELS = SIDE * SIDE  # of a glyph, in one row
+DIMENSIONS = 128  # of an embedding

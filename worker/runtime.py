@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Towers(Protocol):
-    """What `worker.tower_cache.TowerCache` is to those who need no TensorFlow for it."""
+    """What `worker.tower_cache.TowerCache` is to those who do not load it."""
 
     def __getitem__(self, id: int, /) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
         """The tower of this id: (n, 784) uint8 -> (n, 128) float32."""
@@ -59,9 +59,9 @@ class Runtime:
     def towers(self) -> Towers:
         """The towers this process has loaded.
 
-        A process that never embeds never loads TensorFlow.
+        A process that never embeds loads nothing for it.
         """
-        from worker.tower_cache import TowerCache  # noqa: PLC0415  # loads Keras
+        from worker.tower_cache import TowerCache  # noqa: PLC0415  # loads HDF5
 
         return TowerCache(self.transact)
 

@@ -1,4 +1,8 @@
-"""The towers a process has loaded, by their id in the ledger. Importing this loads Keras: only `runtime` does."""
+"""The towers a process has loaded, by their id in the ledger.
+
+Those of dense layers alone, which all recipes make but `conv`, are computed by NumPy where there is no GPU: such
+a process never loads Keras, which takes seconds and half a gigabyte.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from sqlalchemy import select
 
 from db.tables import Tower
 from db.vectors import towers as ledger
 from training.errors import TowerError
-from training.model.embedder import Embedder
-from training.model.storage import fingerprint, load
+from training.model import dense
+from training.model.devices import may_have_gpu
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,7 @@ KEPT = 3  # the live one, a candidate, and the previous one
 TRUSTED = 1.0  # seconds; no database is restored from a backup and has trained another tower within them
 
 Transact = Callable[..., Any]  # as `Runtime.transact`
+Embed = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]  # (n, 784) uint8 -> (n, 128) float32
 
 
 class TowerCorrupt(TowerError):
@@ -50,7 +56,7 @@ class TowerCache:
         self._loaded_before: set[int] = set()
         self._known: dict[int, tuple[str, float]] = {}  # by id: the fingerprint, and when it was looked up
 
-    def __getitem__(self, id: int) -> Embedder:
+    def __getitem__(self, id: int) -> Embed:
         """Raises TowerError: TowerCorrupt, TowerGone, or that its file is not a tower's."""
         return self._loaded(id, self._fingerprint(id))
 
@@ -81,7 +87,7 @@ class TowerCache:
         except Exception as error:  # whatever it is, it is raised again where the tower is needed
             log.warning("could not load tower %d ahead: %s", id, error)
 
-    def _load(self, id: int, expected: str) -> Embedder:
+    def _load(self, id: int, expected: str) -> Embed:
         start = time.perf_counter()
         gc.collect()  # a tower that was put out refers to itself; left to Python, dozens of them would stay
         tower = self._transact(ledger.with_file, id)
@@ -89,11 +95,24 @@ class TowerCache:
             raise TowerGone(f"the file of tower {id} is pruned: it is {tower.status}")
         if hashlib.sha256(tower.file).digest() != tower.file_digest:
             raise TowerCorrupt(f"the file of tower {id} does not have the digest it was registered with")
-        model = load(tower.file)
-        if fingerprint(model) != expected:
+        embed = by_numpy(tower.file, expected) or by_keras(tower.file, expected)
+        if embed is None:
             raise TowerCorrupt(f"the weights of tower {id} do not have the fingerprint they were registered with")
-        embedder = Embedder(model)
-        embedder.warm_up()
         self._loaded_before.add(id)
         log.info("loaded tower %d (%.12s) in %.1f s", id, tower.fingerprint, time.perf_counter() - start)
-        return embedder
+        return embed
+
+
+def by_numpy(file: bytes, expected: str) -> Embed | None:
+    """A tower of dense layers, computed by NumPy; None where it is another, or Keras may have a GPU for it."""
+    if may_have_gpu():
+        return None
+    tower = dense.read(file)
+    return tower if tower is not None and tower.fingerprint == expected else None
+
+
+def by_keras(file: bytes, expected: str) -> Embed | None:
+    """A tower compiled by Keras's backend; None where its weights have another fingerprint."""
+    from training.model.compiled import compiled  # noqa: PLC0415  # loads Keras
+
+    return compiled(file, expected)

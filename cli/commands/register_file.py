@@ -22,7 +22,7 @@ from db.vectors.frame import Frame
 from db.vectors.lifecycle import NewTower
 from training.errors import TowerError
 from training.fit.given import given
-from training.model.storage import MAX_FILE_BYTES
+from training.model.archive import MAX_FILE_BYTES
 from worker.settings import Settings
 
 

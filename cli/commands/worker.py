@@ -11,7 +11,7 @@ from celery.utils.nodenames import host_format
 
 from cli import starting
 from cli.options import lane_names
-from training.model.devices import share_gpu
+from training.model.devices import settle_blas, share_gpu
 from twinvec_client.contract.broker import LANES
 from worker.app import app
 from worker.logs import quieten_libraries
@@ -51,6 +51,7 @@ def worker(
         os.nice(NICENESS)  # of this process and those it starts
     share_gpu()
     quieten_libraries(settings.log_format)
+    settle_blas(one_thread="train" not in wanted)
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task
     name = name or "-".join(wanted)
     with serving(settings, name, wanted, count):

@@ -15,7 +15,6 @@ from db.vectors import search, towers
 from training import arrays
 from training.errors import PictureReason
 from training.fit.progress import Progress
-from training.model import siamese
 from training.pictures import read
 from twinvec_client import TrainingProgress, errors
 from twinvec_client.contract import answers, limits
@@ -40,7 +39,7 @@ def test_jobs_end_in_the_same_states() -> None:
 
 
 def test_sizes_are_those_of_every_room() -> None:
-    assert {limits.DIMENSIONS, siamese.DIMENSIONS, tables.DIMENSIONS} == {128}
+    assert {limits.DIMENSIONS, arrays.DIMENSIONS, tables.DIMENSIONS} == {128}
     assert {limits.SIDE, arrays.SIDE} == {28}
     assert limits.MAX_PICTURE_BYTES == read.MAX_BYTES
 

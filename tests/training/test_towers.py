@@ -5,8 +5,11 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 
 from training.arrays import Float32, Uint8
 from training.errors import TowerError
+from training.model import dense
 from training.model.bucketing import is_out_of_memory
 from training.model.embedder import Embedder
 from training.model.folding import folded
@@ -68,6 +72,84 @@ def test_row_by_row_each_glyph_has_its_own_vector(
     np.testing.assert_allclose(found, vectors[rows], atol=1e-5)
 
 
+@pytest.mark.parametrize("recipe", ["notebook", "quick", "default"])
+@pytest.mark.parametrize("count", [0, 1, 2, 300, dense.BLOCK, dense.BLOCK + 1, 5000])
+def test_numpy_computes_what_keras_does(recipe: str, count: int, glyphs: Uint8) -> None:
+    file, embedder = stored(recipe)
+    tower = dense.read(file)
+    assert tower is not None
+    found = tower(glyphs[:count])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, embedder(glyphs[:count]), atol=1e-5)
+
+
+@cache
+def stored(recipe: str) -> tuple[bytes, Embedder]:
+    """The file of a tower of a recipe, and the same tower as Keras computes it."""
+    tower = folded(build_network(RECIPES[recipe], seed=0))
+    return save(tower), Embedder(tower)
+
+
+def test_a_dense_tower_has_the_fingerprint_that_keras_gives_it(tower: Any, file: bytes) -> None:
+    read = dense.read(file)
+    assert read is not None
+    assert read.fingerprint == fingerprint(tower)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        layers.Dense(64, activation="tanh"),
+        layers.Dense(64, use_bias=False),
+        layers.Dense(64, dtype="float16"),
+        layers.Flatten(),
+    ],
+    ids=["activation", "bias", "dtype", "layer"],
+)
+def test_what_is_not_plainly_dense_is_left_to_keras(hidden: Any) -> None:
+    assert dense.read(save(keras.Sequential([keras.Input((784,)), hidden, layers.Dense(128)]))) is None
+    assert dense.read(save(folded(build_network(RECIPES["conv"], seed=0)))) is None
+
+
+def test_weights_that_lie_outside_of_the_file_are_not_read(file: bytes, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as secret:
+        secret["kernel"] = np.zeros((784, 512), np.float32)
+
+    def link(stored: Any) -> None:
+        del stored["layers/dense/vars/0"]
+        stored["layers/dense/vars/0"] = h5py.ExternalLink(str(other), "kernel")
+
+    def refer(stored: Any) -> None:
+        del stored["layers/dense/vars/0"]
+        raw = [(str(other), 0, 4 * 784 * 512)]
+        stored["layers/dense/vars"].create_dataset("0", (784, 512), np.float32, external=raw)
+
+    for change in (link, refer):
+        assert dense.read(changed(file, change)) is None
+
+
+def test_weights_of_another_shape_are_not_read(file: bytes) -> None:
+    def widen(stored: Any) -> None:
+        del stored["layers/dense/vars/1"]
+        stored["layers/dense/vars/1"] = np.zeros(513, np.float32)
+
+    assert dense.read(changed(file, widen)) is None
+
+
+def changed(file: bytes, change: Callable[[Any], None]) -> bytes:
+    """A tower's file, something else in its weights."""
+    kept, weights = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(file)) as archive, zipfile.ZipFile(kept, "w") as copy:
+        weights.write(archive.read("model.weights.h5"))
+        with h5py.File(weights, "r+") as stored:
+            change(stored)
+        for name in ("config.json", "metadata.json"):
+            copy.writestr(name, archive.read(name))
+        copy.writestr("model.weights.h5", weights.getvalue())
+    return kept.getvalue()
+
+
 def test_flat_and_square_glyphs_have_the_same_vectors(embedder: Embedder, glyphs: Uint8) -> None:
     np.testing.assert_array_equal(embedder(glyphs[:7]), embedder(glyphs[:7].reshape(7, 784)))
 
@@ -82,9 +164,11 @@ def test_flat_and_square_glyphs_have_the_same_vectors(embedder: Embedder, glyphs
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
-def test_what_are_not_glyphs_is_not_embedded(embedder: Embedder, array: NDArray[Any]) -> None:
-    with pytest.raises(TowerError, match="expected"):
-        embedder(array)
+def test_what_are_not_glyphs_is_not_embedded(embedder: Embedder, file: bytes, array: NDArray[Any]) -> None:
+    for embed in (embedder, dense.read(file)):
+        assert embed is not None
+        with pytest.raises(TowerError, match="expected"):
+            embed(array)
 
 
 def test_warming_up_compiles_all_that_is_ever_needed(tower: Any, glyphs: Uint8) -> None:

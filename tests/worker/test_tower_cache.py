@@ -12,10 +12,12 @@ from sqlalchemy import update
 
 from db.tables import Tower
 from tests.makers import Ledger, eventually, register
+from training.model.dense import DenseTower
+from training.model.embedder import Embedder
 from training.model.folding import folded
 from training.model.siamese import build_network
 from training.model.storage import fingerprint, save
-from training.recipes import NOTEBOOK
+from training.recipes import NOTEBOOK, RECIPES, Recipe
 from worker import tower_cache
 from worker.tower_cache import KEPT, TowerCache
 
@@ -28,9 +30,9 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def registered(ledger: Ledger, seed: int) -> int:
+def registered(ledger: Ledger, seed: int, recipe: Recipe = NOTEBOOK) -> int:
     """A tower with weights of its own; its id."""
-    tower = folded(build_network(NOTEBOOK, seed=seed))
+    tower = folded(build_network(recipe, seed=seed))
     id, file = register(ledger, f"{seed}"), save(tower)
     columns = {"file": file, "file_digest": hashlib.sha256(file).digest(), "fingerprint": fingerprint(tower)}
     ledger(lambda session: session.execute(update(Tower).where(Tower.id == id).values(**columns)))
@@ -69,3 +71,16 @@ def test_a_tower_that_cannot_be_loaded_ahead_costs_nobody_anything(
     monkeypatch.setattr(tower_cache.log, "warning", lambda sentence, *_: said.append(sentence))
     TowerCache(ledger).prepare(register(ledger))  # its file is none
     eventually(lambda: said == ["could not load tower %d ahead: %s"], "it is logged")
+
+
+def test_numpy_computes_what_is_dense_and_keras_the_rest(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense, convolutional = registered(ledger, 0), registered(ledger, 1, RECIPES["conv"])
+    monkeypatch.setattr(tower_cache, "may_have_gpu", lambda: False)
+    towers = TowerCache(ledger)
+    assert isinstance(towers[dense], DenseTower)
+    assert isinstance(towers[convolutional], Embedder)
+
+
+def test_where_there_is_a_gpu_keras_computes_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tower_cache, "may_have_gpu", lambda: True)
+    assert isinstance(TowerCache(ledger)[registered(ledger, 0)], Embedder)

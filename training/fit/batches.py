@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from training.arrays import AnyArray, Float32, Uint8
+from training.arrays import PIXELS, AnyArray, Float32, Uint8
 from training.backend import keras
 from training.data.dataset import JudgedImages
 from training.fit.augment import warped, weakened
 from training.fit.pairs import Pairs
 from training.model.all_pairs import judged_codes
-from training.model.siamese import PIXELS, scaled
+from training.model.siamese import scaled
 from training.recipes import Recipe
 
 JUDGED = 16  # pairs in a batch of images: a few thousand times each, of some dozens, in a training by `default`

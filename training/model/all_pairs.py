@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from keras import layers, ops
 
-from training.arrays import Bool, Int32
+from training.arrays import PIXELS, Bool, Int32
 from training.backend import keras
-from training.model.siamese import PIXELS, Tensor
+from training.model.siamese import Tensor
 
 
 def build_batch_model(tower: keras.Model) -> keras.Model:

@@ -9,10 +9,14 @@ import json
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 # By default TensorFlow takes all memory of a GPU and JAX most of it, so only one of several workers could share it.
 SHARED = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+AVX512 = {f"avx512{part}" for part in ("f", "dq", "cd", "bw", "vl")}
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, of AMD, of either under Windows
 
 
 def share_gpu() -> None:
@@ -22,6 +26,37 @@ def share_gpu() -> None:
     """
     for name, value in SHARED.items():
         os.environ.setdefault(name, value)
+
+
+def settle_blas(*, one_thread: bool) -> None:
+    """Have NumPy in the processes that this one starts multiply as fast as it can, unless the environment says how.
+
+    one_thread: whether it leaves other cores to others. Its threads wait for the next product by spinning: a product of
+    a few rows costs up to 60 ms of a core.
+    """
+    if one_thread:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if _has_avx512():  # OpenBLAS takes AMD's newest for older ones, and half of their speed
+        os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
+
+
+def _has_avx512() -> bool:
+    """Whether an AMD processor has all that OpenBLAS uses of it."""
+    try:
+        said = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = next((line.split() for line in said.splitlines() if line.startswith("flags")), [])
+    return "AuthenticAMD" in said and set(flags) >= AVX512
+
+
+def may_have_gpu() -> bool:
+    """Whether a backend might compute on a GPU here; it loads none."""
+    if sys.platform == "darwin":
+        return os.environ.get("KERAS_BACKEND") == "torch"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    return any(os.path.exists(device) for device in DRIVERS)
 
 
 def describe() -> dict[str, Any]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
-from training.arrays import AnyArray, Float32, Uint8
+from training.arrays import DIMENSIONS, PIXELS, AnyArray, Float32, Uint8
 from training.backend import keras
-from training.errors import TowerError
 from training.model.bucketing import BUCKETS, BucketedCall
-from training.model.siamese import DIMENSIONS, PIXELS
+from training.model.dense import check_glyphs
 
 
 class Embedder:
@@ -31,8 +30,7 @@ class Embedder:
 
     def __call__(self, images: AnyArray) -> Float32:
         """Raises TowerError for arrays that are not glyphs, and what the backend raises."""
-        if images.dtype != np.uint8 or images.shape[1:] not in ((28, 28), (PIXELS,)):
-            raise TowerError(f"pixels of shape {images.shape} and dtype {images.dtype}: expected (n, 28, 28) uint8")
+        check_glyphs(images)
         return self._bucketed(images.reshape(-1, PIXELS))
 
     def warm_up(self) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from training.arrays import Float64
+from training.arrays import PIXELS, Float64
 from training.backend import keras
-from training.model.siamese import PIXELS, Layer
+from training.model.siamese import Layer
 
 LINEAR = (layers.Dense, layers.Conv2D)
 

@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from training.arrays import SIDE, AnyArray, Float32
+from training.arrays import DIMENSIONS, PIXELS, SIDE, AnyArray, Float32
 from training.backend import keras
 from training.recipes import Recipe
 
-PIXELS = SIDE * SIDE  # of a glyph, in one row
-DIMENSIONS = 128  # of an embedding
 MOMENTUM = 0.95  # of the running statistics: Keras's 0.99 needs 500 batches, and small data have fewer
 
 Tensor = Any  # of the backend that Keras runs on

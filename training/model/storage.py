@@ -5,28 +5,14 @@ It must not know where the files are kept.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from training.arrays import DIMENSIONS, PIXELS
 from training.backend import keras
 from training.errors import TowerError
-from training.model.siamese import DIMENSIONS, PIXELS
-
-MAX_FILE_BYTES = 256 * 2**20
-
-# All that a tower is made of, as `folding` leaves it. Each is Keras's own and computes; none of them can carry code.
-PLAIN = {
-    "keras": {"Sequential", "DTypePolicy"},
-    "keras.layers": {"Conv2D", "Dense", "Flatten", "InputLayer", "Reshape"},
-    "keras.initializers": {"GlorotUniform", "Zeros"},
-}
+from training.model import dense
+from training.model.archive import MAX_FILE_BYTES, check_plain
 
 
 def save(tower: keras.Model) -> bytes:
@@ -61,35 +47,6 @@ def load(file: bytes) -> keras.Sequential:
     return tower
 
 
-def check_plain(path: Path) -> None:
-    """Raises TowerError unless the file is a `.keras` archive of moderate size and its model of plain layers."""
-    if not zipfile.is_zipfile(path):
-        raise TowerError("this is not a `.keras` file")
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > MAX_FILE_BYTES:
-            raise TowerError(f"a tower file that unpacks to {unpacked:,} bytes: at most {MAX_FILE_BYTES:,} are loaded")
-        config = json.loads(archive.read("config.json"))
-    for module, name, registered in classes_in(config):
-        if registered is not None or name not in PLAIN.get(str(module), ()):
-            raise TowerError(f"this file holds a {name} of {module}: a tower is made of Keras's plain layers alone")
-
-
-def classes_in(config: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """(module, class name, registered name) of everything that loading this configuration would build."""
-    if isinstance(config, dict):
-        if "class_name" in config:
-            yield config.get("module"), config["class_name"], config.get("registered_name")
-        config = list(config.values())
-    if isinstance(config, list):
-        for value in config:
-            yield from classes_in(value)
-
-
 def fingerprint(tower: keras.Model) -> str:
-    """SHA-256 of the weights, hex: shapes, dtypes and values in order, without the names of layers."""
-    digest = hashlib.sha256()
-    for weights in tower.get_weights():
-        digest.update(f"{weights.dtype.str}{weights.shape}".encode())
-        digest.update(np.ascontiguousarray(weights).tobytes())
-    return digest.hexdigest()
+    """As `dense.fingerprint`, of all weights of a tower."""
+    return dense.fingerprint(tower.get_weights())
