@@ -1,76 +1,13 @@
 """Enqueue pictures for embedding and look up the nearest stored digits: a broker URL is all it needs."""
 
-from twinvec_client.async_client import AsyncTwinvec
-from twinvec_client.async_job import AsyncEmbedJob, AsyncTrainingJob
-from twinvec_client.callback import Callback
-from twinvec_client.client import Twinvec
-from twinvec_client.errors import (
-    BrokerUnavailable,
-    DatabaseUnavailable,
-    IdempotencyConflict,
-    InvalidRequest,
-    NoAnswer,
-    NotEmbedded,
-    NoTower,
-    NotPausable,
-    NotPromotable,
-    NotReady,
-    NotRescuable,
-    NotRetirable,
-    OtherInstallation,
-    Paused,
-    PictureRefused,
-    PicturesLost,
-    TowerNotLive,
-    TrainingFailed,
-    TrainingRunning,
-    TwinvecError,
-    UnknownBatch,
-    UnknownJob,
-    UnknownKey,
-    UnknownTower,
-    WorkerError,
-)
-from twinvec_client.job import EmbedJob, TrainingJob
-from twinvec_client.pictures import Digit
-from twinvec_client.results import (
-    Action,
-    Answer,
-    Backfill,
-    BackfillEstimate,
-    Backfills,
-    Collection,
-    DeadBatch,
-    Deleted,
-    DigitsPage,
-    DoubtfulDigit,
-    Duplicate,
-    Duplicates,
-    EmbedOutcome,
-    Failure,
-    JobStatus,
-    Judgement,
-    Lane,
-    Map,
-    MapPoint,
-    Match,
-    Neighbour,
-    Overview,
-    PairToJudge,
-    Pause,
-    RetrainingStage,
-    Schedule,
-    StoredDigit,
-    Suspect,
-    Suspects,
-    Tower,
-    TowerChange,
-    TrainingOutcome,
-    TrainingProgress,
-    Worker,
-)
-from twinvec_client.transaction import submit
-from twinvec_client.vectors import Vectors
+# ruff: noqa: F405  # the names of `__all__` are those of `public`, which is not imported before one is asked for
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twinvec_client.public import *  # noqa: F403  # whose `__all__` is the same
 
 __all__ = [
     "Action",
@@ -143,3 +80,15 @@ __all__ = [
     "WorkerError",
     "submit",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """One of the names above. What imports `twinvec_client.contract`, as workers do, loads no client."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.public"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
