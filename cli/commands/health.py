@@ -95,7 +95,7 @@ def health(
             found = {finding.found for finding in probes.findings(probed, connection) if finding.level == PROBLEM}
             if found:
                 raise CommandError("; ".join(sorted(found)))
-            working = {lane.name: _health(lane, probes.work(connection, lane.name)) for lane in probed}
+            working = {lane.name: _health(lane, probes.work(connection, lane)) for lane in probed}
     finally:
         engine.dispose()
     reached = {"broker": masked(broker), "database": masked(database), "tables": "up to date"}

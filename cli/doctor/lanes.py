@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
+import redis
 from sqlalchemy import Connection, text
 
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
@@ -17,7 +18,7 @@ from twinvec_client import NoAnswer, TwinvecError
 from twinvec_client.connection import Connection as Broker
 from twinvec_client.contract.broker import LANES, PREFIX, key_prefix
 from twinvec_client.contract.messages import Probe
-from worker import held
+from worker import held, roster
 from worker.broker import connect_broker
 from worker.watchdog import LISTENING
 
@@ -36,6 +37,7 @@ class Lane:
     probed: dict[str, Any] | TwinvecError | None  # a probe's answer, or why there is none
     seconds: float = 0.0  # from the probe's sending to its answer
     read: bool = True  # whether its workers read it now: a paused intake is left alone, and answers no probe
+    elsewhere: tuple[str, ...] = ()  # processes that finish batches, and not of this lane
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def lanes(broker_url: str, names: Sequence[str] = LANES, *, prefix: str = PREFIX
     with connect_broker(broker_url, socket_connect_timeout=3, socket_timeout=10) as server:
         seen = [(name, server.get(f"{keys}{LISTENING}{name}") is not None, server.llen(keys + name)) for name in names]
         unread = held.read(server, keys)
+        noted = _noted(server, keys)
     with ThreadPoolExecutor(len(seen)) as pool:
         probes = {
             name: pool.submit(probe, broker_url, name, prefix)
@@ -64,8 +67,19 @@ def lanes(broker_url: str, names: Sequence[str] = LANES, *, prefix: str = PREFIX
         found = []
         for name, listening, waiting in seen:
             answer, seconds = probes[name].result() if name in probes else (None, 0.0)
-            found.append(Lane(name, listening, int(waiting), answer, seconds, name not in unread))
+            elsewhere = tuple(
+                f"{worker.host}:{process}" for worker in noted if name not in worker.lanes for process in worker.pool
+            )
+            found.append(Lane(name, listening, int(waiting), answer, seconds, name not in unread, elsewhere))
         return found
+
+
+def _noted(server: Any, keys: str) -> list[roster.Note]:
+    """The workers that run, as far as this user may read it."""
+    try:
+        return [seen.note for seen in roster.read(server, keys)]
+    except redis.ResponseError:
+        return []
 
 
 def probe(broker_url: str, lane: str, prefix: str = PREFIX) -> tuple[dict[str, Any] | TwinvecError, float]:
@@ -93,11 +107,11 @@ def findings(lanes: list[Lane], connection: Connection | None) -> Iterator[Findi
         shown = ", ".join(f"{lane.name} {_milliseconds(lane.probed)}" for lane in answered)
         yield Finding("workers", OK, f"a probe came back on {shown}")
     for lane in answered:
-        if connection is not None and (still := _stands_still(connection, lane.name)) is not None:
+        if connection is not None and (still := _stands_still(connection, lane)) is not None:
             yield still
     for lane in lanes:
         if isinstance(lane.probed, TwinvecError):
-            yield _unanswered(lane, lane.probed, None if connection is None else work(connection, lane.name))
+            yield _unanswered(lane, lane.probed, None if connection is None else work(connection, lane))
 
 
 def paused(connection: Connection) -> Iterator[Finding]:
@@ -120,24 +134,27 @@ def paused(connection: Connection) -> Iterator[Finding]:
         yield Finding("workers", WARNING, f"{count} paused: {shown}", f"`twinvec resume {jobs[0]}` lets it go on")
 
 
-def _stands_still(connection: Connection, lane: str) -> Finding | None:
+def _stands_still(connection: Connection, lane: Lane) -> Finding | None:
     """Of a lane whose workers answer: whether batches that could be worked on wait all the same."""
     found = work(connection, lane)
     if found is None or found.paused or found.leased or found.ready is None or found.ready < STANDS_STILL:
         return None
     if found.finished is not None and found.finished < STANDS_STILL:
         return None
-    said = f"{lane}: its workers answer, and a batch has been waiting for {found.ready:,.0f} s while none is worked on"
+    waits = f"a batch has been waiting for {found.ready:,.0f} s while none is worked on"
+    said = f"{lane.name}: its workers answer, and {waits}"
     return Finding("workers", PROBLEM, said, "look at the log of the worker on the lane control, which sends them")
 
 
-def work(connection: Connection, lane: str) -> Work | None:
-    """What the ledger says of a lane; None for one that takes no batches."""
-    if lane not in tuple(JobKind):  # the lanes that take batches are called as their jobs' kind
+def work(connection: Connection, lane: Lane) -> Work | None:
+    """What the ledger says of a lane; None for one that takes no batches. Small jobs are finished on another one."""
+    if lane.name not in tuple(JobKind):  # the lanes that take batches are called as their jobs' kind
         return None
     row = connection.execute(
         text("""
-            SELECT extract(epoch FROM now() - max(finished_at) FILTER (WHERE state = 'done')) AS finished,
+            SELECT extract(epoch FROM now() - max(finished_at) FILTER (
+                    WHERE state = 'done' AND worker <> ALL(CAST(:elsewhere AS text[]))
+                )) AS finished,
                 extract(epoch FROM now() - min(batches.created_at) FILTER (WHERE state = 'queued')) AS queued,
                 extract(epoch FROM now() - min(coalesce(retry_at, batches.created_at)) FILTER (
                     WHERE state = 'queued' AND coalesce(retry_at < now(), true) AND jobs.paused_at IS NULL
@@ -148,7 +165,7 @@ def work(connection: Connection, lane: str) -> Work | None:
             FROM batches JOIN jobs ON jobs.id = batches.job WHERE kind = :kind
             AND (state IN ('queued', 'leased') OR finished_at > now() - interval '1 day')
         """),
-        {"kind": lane},
+        {"kind": lane.name, "elsewhere": list(lane.elsewhere)},
     ).one()
     finished, queued, ready = (
         None if value is None else float(value) for value in (row.finished, row.queued, row.ready)
