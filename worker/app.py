@@ -29,7 +29,7 @@ from worker import events, logs, metrics, roster, transport
 from worker.heartbeat import Heartbeat
 from worker.held import ReadLanes
 from worker.runfile import loading_file
-from worker.runtime import runtime
+from worker.runtime import runtime, served
 from worker.settings import Settings
 from worker.task import OwnTask
 from worker.watchdog import watch_consumer
@@ -155,4 +155,4 @@ def beginning_to_beat() -> Heartbeat | None:
 
 def runs_towers() -> bool:
     """Whether a lane of this worker runs towers."""
-    return bool({"embed", "backfill", "query"} & set(os.environ.get("TWINVEC_LANES", "").split(",")))
+    return bool({"embed", "backfill", "query"} & served())

@@ -63,7 +63,7 @@ class Runtime:
         """
         from worker.tower_cache import TowerCache  # noqa: PLC0415  # loads HDF5
 
-        return TowerCache(self.transact)
+        return TowerCache(self.transact, in_bulk=bool({"embed", "backfill"} & served()))
 
     def transact(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(session, ...)` in a transaction of its own; see `db.engine.transact`."""
@@ -156,6 +156,11 @@ class Runtime:
 
     def _renew(self, lease: Lease) -> bool:
         return self.transact(leases.renew, lease, self.settings.lease)
+
+
+def served() -> set[str]:
+    """The lanes of this process's worker, as `twinvec worker` notes them; none in any other process."""
+    return set(os.environ.get("TWINVEC_LANES", "").split(","))
 
 
 @cache

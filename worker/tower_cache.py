@@ -1,7 +1,8 @@
 """The towers a process has loaded, by their id in the ledger.
 
-Those of dense layers alone, which all recipes make but `conv`, are computed by NumPy where there is no GPU: such
-a process never loads Keras, which takes seconds and half a gigabyte.
+A process that embeds in bulk runs them by Keras's backend. One that embeds a few pictures at a time, for a look-up or a
+small job, computes those of dense layers alone, which all recipes make but `conv`, by NumPy where there is no GPU: it
+never loads Keras, which takes seconds and half a gigabyte, and answers sooner.
 """
 
 from __future__ import annotations
@@ -47,10 +48,14 @@ class TowerCache:
 
     In a database that was restored from a backup, an id may come to be another tower's: that an id still means the same
     weights is looked up again whenever that was not done for a second.
+
+    in_bulk: whether Keras computes whatever it is.
     """
 
-    def __init__(self, transact: Transact, clock: Callable[[], float] = time.monotonic) -> None:
-        self._transact, self._clock = transact, clock
+    def __init__(
+        self, transact: Transact, clock: Callable[[], float] = time.monotonic, *, in_bulk: bool = False
+    ) -> None:
+        self._transact, self._clock, self._in_bulk = transact, clock, in_bulk
         self._loaded = lru_cache(maxsize=KEPT)(self._load)
         self._prepared: set[int] = set()
         self._loaded_before: set[int] = set()
@@ -95,7 +100,8 @@ class TowerCache:
             raise TowerGone(f"the file of tower {id} is pruned: it is {tower.status}")
         if hashlib.sha256(tower.file).digest() != tower.file_digest:
             raise TowerCorrupt(f"the file of tower {id} does not have the digest it was registered with")
-        embed = by_numpy(tower.file, expected) or by_keras(tower.file, expected)
+        embed = None if self._in_bulk else by_numpy(tower.file, expected)
+        embed = embed or by_keras(tower.file, expected)
         if embed is None:
             raise TowerCorrupt(f"the weights of tower {id} do not have the fingerprint they were registered with")
         self._loaded_before.add(id)

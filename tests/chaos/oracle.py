@@ -25,8 +25,11 @@ Reference = Callable[[int, Array], Array]  # tower, (n, 28, 28) uint8 -> (n, 128
 class Stored(Protocol):
     """What is judged: a ledger, and the engine of its database."""
 
-    ledger: Ledger
-    engine: Engine
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def engine(self) -> Engine: ...
 
 
 @dataclass

@@ -81,6 +81,11 @@ def test_numpy_computes_what_is_dense_and_keras_the_rest(ledger: Ledger, monkeyp
     assert isinstance(towers[convolutional], Embedder)
 
 
+def test_where_thousands_are_embedded_keras_computes_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tower_cache, "may_have_gpu", lambda: False)
+    assert isinstance(TowerCache(ledger, in_bulk=True)[registered(ledger, 0)], Embedder)
+
+
 def test_where_there_is_a_gpu_keras_computes_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tower_cache, "may_have_gpu", lambda: True)
     assert isinstance(TowerCache(ledger)[registered(ledger, 0)], Embedder)
