@@ -105,6 +105,8 @@ $(VENV)/.run: $(VENV)/.here pyproject.toml client/pyproject.toml \
 	$(LOCKED) -r requirements/build.txt -r requirements/run.txt
 	$(LOCKED) --no-deps -r requirements/data.txt
 	$(INSTALL) --no-index --no-deps --no-build-isolation -e client -e .
+# Else each process compiles them for itself where PYTHONDONTWRITEBYTECODE is set.
+	$(BIN)/python -m compileall -q cli client db local tasks training web worker
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt

@@ -5,6 +5,7 @@ It must not import what is heavy: the list of commands and the shell's completio
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import sys
@@ -27,10 +28,13 @@ _COMPLETING = "_TWINVEC_COMPLETE"  # set by the shell's script when Tab is press
 
 def main() -> None:
     """The console command. Exits with one of `cli.exit_codes`."""
+    gc.disable()
     surroundings.settle()
     try:
         words = _meant(_typed())
-        app_for(words)(words, prog_name="twinvec")
+        app = app_for(words)
+        gc.enable()
+        app(words, prog_name="twinvec")
     except Exception as error:
         if os.environ.get("TWINVEC_DEBUG") == "1":
             raise

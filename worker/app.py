@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -109,6 +110,7 @@ def _pool_processes(pool: Any) -> list[int]:
 @worker_process_init.connect
 def warm_up(**_: Any) -> None:
     """Load what the lanes of this pool process need before its first task, then create the file that says so."""
+    gc.disable()  # as in `cli.__main__`
     heartbeat = beginning_to_beat()
     # Celery ends a pool process that outlasts the grace time with SIGTERM, which by default ends it without cleanup.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -123,6 +125,8 @@ def warm_up(**_: Any) -> None:
         if ready is not None:
             loading.write_text(f"{os.getpid()}\n{type(error).__name__}: {first_line(error)}")
         raise
+    finally:
+        gc.enable()
     if heartbeat is not None:
         heartbeat.warmed_up()
     if ready is not None:
