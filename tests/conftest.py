@@ -22,6 +22,7 @@ from worker.runtime import Runtime
 from worker.settings import Settings
 
 COPY = "ledger_copy"  # the database of the test that runs
+FIRST_STACK = {"test_main_job", "test_faults", "test_operator", "test_doctor"}  # take as long as all others together
 UNHARMED = {  # of a server that is not killed, and on which hundreds of databases are made
     "fsync": "off",
     "full_page_writes": "off",
@@ -71,10 +72,10 @@ def _is_costly(item: pytest.Item) -> bool:
 
 
 def _shared(item: pytest.Item) -> str | None:
-    """The name of those that run in one process: all of the stack, or of a module with fixtures of its own."""
+    """The name of those that run in one process: half of those on a stack, or of a module with fixtures of its own."""
     fixtures = _fixtures(item)
     if "stack" in fixtures and fixtures["stack"][-1].scope == "session":
-        return "stack"
+        return "stack-1" if item.path.stem in FIRST_STACK else "stack-2"
     return item.path.stem if any(each[-1].scope == "module" for each in fixtures.values()) else None
 
 

@@ -11,7 +11,7 @@ from sitecustomize import DEADLY, FOLDER, die
 class TowerCache:
     """As `worker.tower_cache.TowerCache`, of matrix products."""
 
-    def __init__(self, runtime: Any) -> None:
+    def __init__(self, transact: Any, *, in_bulk: bool = False) -> None:
         pass
 
     def __getitem__(self, id: int) -> Any:
