@@ -27,6 +27,14 @@ def jpeg_of_scans(count: int, side: int = 1000) -> bytes:
     return whole[:end] + whole[last:end] * (count - whole.count(b"\xff\xda")) + whole[end:]
 
 
+def large_jpeg(scans: int | None = None, side: int = 4898, most: int = 10 * 2**20) -> bytes:
+    """A progressive JPEG of 24 million pixels and as many scans as `most` bytes hold, or `scans`: of little, each."""
+    whole = written(Image.new("L", (side, side), 200), "JPEG", progressive=True)
+    last, end = whole.rindex(b"\xff\xda"), whole.rindex(b"\xff\xd9")
+    more = (most - len(whole)) // (end - last) if scans is None else scans - whole.count(b"\xff\xda")
+    return whole[:end] + whole[last:end] * more + whole[end:]
+
+
 def fax(side: int = 256, digit: str = "4", seed: int = 0) -> bytes:
     """A digit on light grey, dithered to one bit: thousands of specks that are paper."""
     paper = drawn(side, paper=200, digit=digit)

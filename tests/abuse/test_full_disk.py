@@ -39,11 +39,8 @@ class Working:
     stack: Stack
     disk: Mounted
     engine: Engine
+    ledger: Ledger
     injection: Injection
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.engine, self.injection.check)
 
     def problems(self) -> list[str]:
         """What `twinvec doctor` finds wrong, in its words; not of the backend, which takes it long to load."""
@@ -70,7 +67,7 @@ def working(costly: None, tmp_path: Path) -> Iterator[Working]:
             stack.up()
             engine = stack.engine()
             register(engine)
-            yield Working(stack, disk, engine, injection)
+            yield Working(stack, disk, engine, Ledger(engine, injection.check), injection)
             engine.dispose()
         finally:
             stack.command("down", "--now", check=False)
