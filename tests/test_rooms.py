@@ -140,7 +140,7 @@ def test_the_application_includes_every_module_with_a_task() -> None:
 
 @pytest.mark.parametrize(
     "modules",
-    [("cli.main",), modules_of("db"), modules_of("local"), ("worker.tower_cache",)],
+    [("cli.calling",), modules_of("db"), modules_of("local"), ("worker.tower_cache",)],
     ids=lambda names: names[0],
 )
 def test_what_trains_and_compiles_no_tower_loads_no_tensorflow(modules: Sequence[str]) -> None:

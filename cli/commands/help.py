@@ -1,6 +1,6 @@
 """`twinvec help`: the commands of a topic, or all of them.
 
-It must not load any: where a command is named, `cli.main` calls that command's own help instead.
+It must not load any: where a command is named, `cli.calling` calls that command's own help instead.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.main import get_command
 
-from cli.main import app_for
+from cli.calling import app_for
 from cli.topics import AUDIENCES, TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]

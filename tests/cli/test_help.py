@@ -8,7 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app_for
+from cli.calling import app_for
 from cli.topics import AUDIENCES, COMMANDS, COMMON, TOPICS
 
 

@@ -29,7 +29,7 @@ EVICTS = "its maxmemory-policy is allkeys-lru: it drops messages when it is full
 NO_BACKEND = {"KERAS_BACKEND": "abacus"}  # the doctor then loads none, which takes it seconds
 AS_ANOTHER_USER = """if True:
     import os, pwd, sys
-    import cli.commands.health, cli.commands.up, cli.main  # before the change: this user may not read our modules
+    import cli.calling, cli.commands.health, cli.commands.up, cli.main  # before: this user may not read our modules
     user = pwd.getpwnam(sys.argv.pop(1))
     os.setgroups([]), os.setgid(user.pw_gid), os.setuid(user.pw_uid)
     cli.main.main()
