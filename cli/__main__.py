@@ -4,7 +4,7 @@ import gc
 
 gc.disable()  # while modules are imported: it would look through all of them again and again, a third of the time
 
-from cli.main import main  # noqa: E402  # after that
+if __name__ == "__main__":  # a spawned pool process imports this module too, and needs no command
+    from cli.main import main
 
-if __name__ == "__main__":  # a spawned pool process imports this module too
     main()

@@ -86,7 +86,7 @@ EXPECTED: dict[str, Callable[[Any], str]] = {
     "twinvec_client.errors.BrokerUnavailable": _silence,
     "twinvec_client.errors.TwinvecError": str,
     "local.servers.process.EmbeddedError": str,
-    "local.stack.StackError": str,
+    "local.errors.StackError": str,
     "worker.preflight.StartRefused": str,
     "worker.runfile.RunFileError": str,
     "worker.settings.NoDatabase": str,

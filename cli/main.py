@@ -13,7 +13,7 @@ INTERRUPTED = 130  # as in `cli.exit_codes`
 
 def main() -> None:
     """Exits with one of `cli.exit_codes`, or as what Ctrl-C has ended."""
-    gc.disable()  # while modules are imported: it would look through all of them again and again, a third of the time
+    gc.disable()  # as in `cli.__main__`
     try:
         from cli.calling import call  # noqa: PLC0415  # it may be interrupted while it loads
 

@@ -11,7 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cli.display.console import err, foreign
 from cli.errors import explain
-from db.preflight import Fault, database_faults
+from db.faults import Fault
+from db.preflight import database_faults
 from worker import installation
 from worker.preflight import broker_faults, insist
 from worker.settings import Settings

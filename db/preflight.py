@@ -8,18 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import cast
 
 from packaging.version import Version
 from sqlalchemy import Connection, QueuePool, text
 
 from db.engine import connect
+from db.faults import Fault, Severity, clock_faults, refusals
 from db.schema import is_later, revisions
 
 POSTGRES = 14  # the oldest release that will do
 PGVECTOR = "0.8.4"  # older: a buffer overflow (CVE-2026-3172) and damage to HNSW indexes by vacuum
-CLOCKS_APART = 60.0  # seconds
 
 TABLES = ("towers", "digits", "embeddings", "jobs", "batches", "failures", "judgements", "checkpoints", "learnt")
 WATCHED = ("canaries", "drift", "asked_queries")
@@ -88,26 +87,6 @@ _CLOSED_SCHEMAS = text("""
 """)
 
 
-class Severity(StrEnum):
-    """What a fault means for work."""
-
-    WARNING = "warning"  # goes on, and may go worse than it could
-    PROBLEM = "problem"  # does not go on until something changes, which may be soon
-    REFUSAL = "refusal"  # nothing is started
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that is not as it must be, and what to do about it."""
-
-    found: str
-    advice: str
-    severity: Severity = Severity.REFUSAL
-
-    def __str__(self) -> str:
-        return f"{self.found}: {self.advice}"
-
-
 @dataclass(frozen=True)
 class Server:
     """What a database server says of itself, to the role and in the database that we are connected with."""
@@ -144,11 +123,6 @@ def database_faults(url: str, *, processes: int, joining: bool = False, tables: 
             return found
     finally:
         engine.dispose()
-
-
-def refusals(faults: list[Fault]) -> list[Fault]:
-    """Those for which nothing is started."""
-    return [fault for fault in faults if fault.severity is Severity.REFUSAL]
 
 
 def look(connection: Connection) -> Server:
@@ -243,24 +217,6 @@ def version_faults(connection: Connection, *, migrating: bool = False) -> Iterat
     elif not migrating:
         found = f"the database's tables are of an earlier version ({current}; this one needs {needed})"
         yield Fault(found, "run `twinvec migrate`")
-
-
-def installation(connection: Connection) -> str:
-    """Which ledger this database holds: the id that its first migration gave it; a copy has the same.
-
-    Raises SQLAlchemyError where the tables are not there, or of a version before.
-    """
-    return str(connection.execute(text("SELECT id FROM installation")).scalar_one())
-
-
-def clock_faults(whose: str, ahead: float) -> Iterator[Fault]:
-    """whose: `the broker's` or `the database's`. ahead: seconds of its clock before this machine's."""
-    if abs(ahead) > CLOCKS_APART:
-        found = f"{whose} clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-        advice = (
-            "have NTP set both: leases go by the database's clock, results, schedules and log lines by this machine's"
-        )
-        yield Fault(found, advice, Severity.WARNING)
 
 
 def _pgvector(server: Server) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,7 @@ from local.servers.logs import rotate_if_large
 from local.servers.process import last_lines
 from worker.runfile import loading_file
 from worker.settings import Settings
+from worker.turnstile import GO, WAIT
 
 # name -> the arguments of `twinvec` that run it
 SERVICES = {
@@ -67,7 +69,8 @@ class Child:
         """Of the running process, or of the one that ran last."""
         return self._process.pid if self._process is not None else 0
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = False) -> None:
+        """wait: it loads its code, and waits then until it is told to proceed."""
         self._ready.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ready.unlink(missing_ok=True)
         loading_file(self._ready).unlink(missing_ok=True)
@@ -81,13 +84,24 @@ class Child:
             self._said_before = output.tell()
             self._process = subprocess.Popen(
                 command,
-                env=os.environ | self._environment | {"TWINVEC_HTTP_PORT": str(self.http_port)},
-                stdin=subprocess.DEVNULL,
+                env=os.environ
+                | self._environment
+                | {"TWINVEC_HTTP_PORT": str(self.http_port)}
+                | ({WAIT: "1"} if wait else {}),
+                stdin=subprocess.PIPE if wait else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self._started, self._again_at = time.monotonic(), None
+
+    def proceed(self) -> None:
+        """Let a process that waits go on to work."""
+        pipe = None if self._process is None else self._process.stdin
+        if pipe is not None:
+            with suppress(BrokenPipeError):  # it has ended: that is noticed elsewhere
+                pipe.write(GO)
+                pipe.close()
 
     def ready(self) -> bool:
         """Whether it has loaded what its work needs."""

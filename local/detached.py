@@ -14,25 +14,30 @@ from pathlib import Path
 
 import psutil
 
+from local.errors import GRACE, READY_WITHIN, StackError
 from local.processes import end, find_marked
 from local.servers import Servers
 from local.servers.logs import rotate_if_large
 from local.servers.process import last_lines, wait_for_end
 from local.servers.servers import holder_of
-from local.stack import GRACE, READY_WITHIN, StackError
 from worker.runfile import RunFile, run_file
 
+WARNING = "warning: "  # what a line begins with that says what is not as it should be
 _TAKEN_IN = 0.2  # seconds in which a process has certainly taken its first signal
 _LONGEST = GRACE + 90  # seconds that a supervisor has to stop everything
 
 
 def start_detached(
-    home: Path, *, broker_port: int | None = None, environment: Mapping[str, str] | None = None
+    home: Path,
+    *,
+    broker_port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> RunFile:
     """Run `twinvec up` in a session of its own; return what it notes of itself when it is ready.
 
     broker_port: of the embedded broker; 0 takes a free one, None the one of the settings.
-    environment: of the stack, whose TWINVEC_HOME is `home`; this process's own if None.
+    environment: of the stack, whose TWINVEC_HOME is `home`; this process's own if None. say: is given each warning.
     Raises StackError, with the reason that the stack itself gives. An interrupt stops what was started.
     """
     try:
@@ -66,6 +71,9 @@ def start_detached(
     except KeyboardInterrupt:
         _end_supervisor(psutil.Process(stack.pid), grace=5, immediate=lambda: False)
         raise
+    for line in log.read_bytes()[start:].decode(errors="replace").splitlines():
+        if line.startswith(WARNING):
+            say(line)
     return run
 
 

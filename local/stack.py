@@ -19,9 +19,11 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from db.engine import connect
-from db.preflight import Fault, look, server_faults, table_faults, version_faults
+from db.faults import Fault
+from db.preflight import look, server_faults, table_faults, version_faults
 from db.schema import migrate
 from local.child import SERVICES, Child, pool_processes
+from local.errors import GRACE, READY_WITHIN, StackError
 from local.ports import HOST
 from local.processes import MARK, end, find_marked
 from local.servers import EmbeddedError, Servers
@@ -33,16 +35,10 @@ from worker.preflight import backend_faults, broker_faults, home_faults, insist
 from worker.runfile import RunFile
 from worker.settings import Settings
 
-GRACE = 45.0  # seconds that workers have for what they are doing
 TARGETS = "prometheus.json"  # in the folder `run`
 EVERYWHERE = ("0.0.0.0", "::")  # nothing listens there by this
-READY_WITHIN = 300.0  # seconds; TensorFlow loads slowly on a busy machine
 _POLL = 0.2  # seconds between two looks at the processes
 _SERVERS_EVERY = 25  # polls; the logs as well
-
-
-class StackError(Exception):
-    """The stack cannot run. The message is one sentence that says why and what to do."""
 
 
 class Stack:
@@ -100,26 +96,37 @@ class Stack:
         insist([*home_faults(self.home), *backend_faults()])
         if self._settings.broker_url is not None:
             self._settings.guarded_broker()
-        self._servers.start()
+        self._servers.start(meanwhile=self._load_children)
         self._started = True
         for change in self._servers.changed():
             self._say(change)
-        end(find_marked(self.home), grace=GRACE)  # those of a supervisor that was killed
+        if not self._children:
+            end(find_marked(self.home), grace=GRACE)  # those of a supervisor that was killed
         self._write_run_file(ready=False)
         self._check_broker()
+        if not self._children:
+            self._load_children()
         with self.database() as engine:
             self._prepare(engine)
         self._take_lanes()
+        for child in self._children:
+            child.proceed()
+        self._write_run_file(ready=False)
+        self._await_ready()
+        self._write_run_file(ready=True)
+
+    def _load_children(self) -> None:
+        """Have the workers load their code while the database starts, unless others are to be ended first."""
+        if find_marked(self.home):
+            return
+        self._started = True
         first = self._settings.http_port
         self._children = [
             Child(name, self.home, self._environment(), http_port=first + at if first else 0)
             for at, name in enumerate(SERVICES)
         ]
         for child in self._children:
-            child.start()
-        self._write_run_file(ready=False)
-        self._await_ready()
-        self._write_run_file(ready=True)
+            child.start(wait=True)
 
     def supervise(self) -> None:
         """Restart what dies, until `stop`. A signal's KeyboardInterrupt ends it too."""

@@ -15,7 +15,8 @@ import redis
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import connect
-from db.preflight import Fault, installation
+from db.faults import Fault
+from db.identity import installation
 from twinvec_client.contract.broker import key_prefix
 from worker.broker import connect_broker
 from worker.runfile import RunFileError

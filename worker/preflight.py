@@ -18,7 +18,7 @@ from typing import Any
 import redis
 from packaging.version import Version
 
-from db.preflight import Fault, Severity, clock_faults, refusals
+from db.faults import Fault, Severity, clock_faults, refusals
 from training.model.devices import GPUS
 from worker.broker import connect_broker
 

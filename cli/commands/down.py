@@ -9,7 +9,7 @@ import typer
 from cli.display.console import err, foreign, out, show
 from cli.options import Json
 from local.detached import stop_detached
-from local.stack import GRACE
+from local.errors import GRACE
 from worker.settings import Settings
 
 

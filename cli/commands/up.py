@@ -10,11 +10,8 @@ import typer
 
 from cli.display.console import err, foreign, key_values, masked, out, print_json
 from cli.options import Json
-from cli.starting import warn_of
 from local.detached import start_detached
 from local.signals import Interrupts
-from local.stack import Stack
-from worker.preflight import backend_faults, home_faults
 from worker.runfile import RunFile, run_file
 from worker.settings import Settings
 
@@ -40,12 +37,26 @@ def up(
     started = time.monotonic()
     settings = Settings()
     home = settings.home
-    warn_of([*home_faults(home), *backend_faults()])
     if detach:
+        warnings: list[str] = []
         with err.status("starting broker, database and workers"):
-            start_detached(home, broker_port=broker_port)
+            start_detached(home, broker_port=broker_port, say=warnings.append)
+        for line in warnings:
+            err.print(foreign(line), soft_wrap=True)
         _show(home, started, json=json, stop="`twinvec down` stops it")
-        return
+    else:
+        _stay(settings, started, broker_port=broker_port, json=json)
+
+
+def _stay(settings: Settings, started: float, *, broker_port: int | None, json: bool) -> None:
+    """Run the stack in this process, until it is interrupted."""
+    # These load drivers, and one who starts a stack in the background waits for that in the other process.
+    from cli.starting import warn_of  # noqa: PLC0415  # as it says above
+    from local.stack import Stack  # noqa: PLC0415  # as it says above
+    from worker.preflight import backend_faults, home_faults  # noqa: PLC0415  # as it says above
+
+    home = settings.home
+    warn_of([*home_faults(home), *backend_faults()])
     with Interrupts() as interrupts:
         stack = Stack(settings, broker_port=broker_port, say=lambda line: err.print(foreign(line)))
         try:

@@ -18,6 +18,7 @@ from worker.logs import quieten_libraries
 from worker.monitor import serving
 from worker.preflight import backend_faults
 from worker.settings import Settings
+from worker.turnstile import pass_through
 
 SOMEONE_WAITS = {"query", "control", "express"}  # lanes whose answers a caller waits for
 NICENESS = 10  # of a worker without one: where cores are few, it lets the others go first, and takes what they leave
@@ -40,6 +41,8 @@ def worker(
       twinvec worker --lanes embed,backfill
     """
     wanted = lane_names(lanes)
+    app.loader.import_default_modules()
+    pass_through()
     settings = Settings()
     count = processes or (settings.intake_processes if "intake" in wanted else 1)
     broker, database = settings.guarded_broker(), settings.require_database()

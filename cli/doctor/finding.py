@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from db.preflight import Fault, Severity
+from db.faults import Fault, Severity
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 

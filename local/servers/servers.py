@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -51,8 +52,10 @@ class Servers:
         """Whether another program has the broker's port, so that `start` would be refused."""
         return self._valkey.is_shut_out()
 
-    def start(self) -> None:
+    def start(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Hold the home and start what was asked for, or go on with what still runs there.
+
+        meanwhile: called once the broker answers, and before the database does, which takes seconds the first time.
 
         Raises EmbeddedError: the home cannot be written or is held by another process, the port is taken, or
         a server does not come up. Nothing that this call started is left running then.
@@ -61,6 +64,8 @@ class Servers:
         try:
             for server in self._wanted:
                 rotate_if_large(server.log)
+                if server is self._postgres:
+                    meanwhile()
                 server.start()
         except OSError as error:
             self.stop()

@@ -12,7 +12,8 @@ from sqlalchemy import URL, Engine, text
 
 from db import preflight
 from db.engine import connect
-from db.preflight import Fault, Severity, clock_faults, database_faults
+from db.faults import Fault, Severity, clock_faults
+from db.preflight import database_faults
 from db.schema import migrate
 from local.servers import Servers
 from local.servers.postgres import SYSTEM_USER, _binaries

@@ -14,7 +14,8 @@ from sqlalchemy import Engine, make_url, text
 
 from db.engine import connect, transact
 from db.errors import LeaseLost, UnknownJob
-from db.preflight import installation, table_faults
+from db.identity import installation
+from db.preflight import table_faults
 from db.queue import abandon, rescue
 from db.queue.leases import Lease
 from db.vectors import backfill

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from db.engine import connect, transact
 from db.errors import TrainingRunning
-from db.preflight import database_faults, refusals, table_faults
+from db.faults import refusals
+from db.preflight import database_faults, table_faults
 from db.queue import abandon, dead, trainings
 from db.schema import _MIGRATIONS, is_current, migrate
 from db.vectors import towers

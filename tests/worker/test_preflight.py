@@ -12,7 +12,7 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from db.preflight import Fault, Severity
+from db.faults import Fault, Severity
 from local.servers.valkey import Valkey
 from tests.chaos.disk import Mounted, small_disk
 from tests.lacking import lacking
