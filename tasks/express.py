@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
+import numpy as np
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from db.errors import first_line
+from db.queue.intake import Submission
 from db.queue.leases import Lease
+from db.queue.whole import NotPlain, store_whole
 from tasks import joining
+from tasks.announce import announce_job
 from tasks.answering import Reply, refusal
 from tasks.embed import embed_claimed
-from tasks.intake import LanePaused, keep
+from tasks.gating import of_live
+from tasks.intake import LanePaused, check, keep, submission_of
 from twinvec_client.contract.messages import BadMessage, Express
+from worker import callbacks, metrics
 from worker.app import app
 from worker.logs import about
+from worker.notices import notify
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -35,13 +46,74 @@ def express(**payload: Any) -> Reply:
 
 
 def take_together(first: Express, others: Sequence[joining.Waiting[Express]], runtime: Runtime) -> Reply:
-    """Store the jobs, each by itself, embed them together, and answer the others; what to answer to the first."""
-    leases: list[Lease] = []
-    reply, *replies = [take(job, leases, runtime) for job in (first, *(other.request for other in others))]
-    embed_all(leases, runtime)
+    """Store the jobs and embed them, together where that can be, and answer the others; what to answer to the first."""
+    reply, *replies = replies_to([first, *(other.request for other in others)], runtime)
     for other, theirs in zip(others, replies, strict=True):
         joining.answer(other, theirs, runtime)
     return reply
+
+
+def replies_to(jobs: Sequence[Express], runtime: Runtime) -> list[Reply]:
+    """What to answer to each job: whole ones are stored in one transaction, others each by itself and embedded then."""
+    replies = take_whole(jobs, runtime)
+    if replies is not None:
+        return replies
+    leases: list[Lease] = []
+    alone = [take_whole([job], runtime) if len(jobs) > 1 else None for job in jobs]
+    found = [take(job, leases, runtime) if whole is None else whole[0] for job, whole in zip(jobs, alone, strict=True)]
+    embed_all(leases, runtime)
+    return found
+
+
+def take_whole(jobs: Sequence[Express], runtime: Runtime) -> list[Reply] | None:
+    """Store jobs with their vectors in one transaction, and say how each ended; None where nothing was stored."""
+    start = time.perf_counter()
+    try:
+        chunks = [whole_chunk(job, runtime) for job in jobs]
+        read = time.perf_counter()
+        statuses = runtime.transact(store_whole, chunks, partial(embed_whole, runtime), worker=runtime.name)
+    except (NotPlain, BadMessage):
+        return None
+    except Exception as error:  # each is tried alone then, and says what it fails with
+        log.info("could not store %d small jobs whole: %s", len(jobs), first_line(error))
+        return None
+    stored = time.perf_counter()
+    count = sum(len(chunk.items) for chunk in chunks)
+    metrics.count_whole([len(chunk.items) for chunk in chunks], decode=read - start, store=stored - read)
+    log.info(
+        "took in and embedded %d digits of %s: decoded in %.3f s, stored in %.3f s",
+        count,
+        f"job {chunks[0].job}" if len(chunks) == 1 else f"{len(chunks)} small jobs",
+        read - start,
+        stored - read,
+        extra=about(job=chunks[0].job) if len(chunks) == 1 else about(jobs=[str(chunk.job) for chunk in chunks]),
+    )
+    notify(chunk.job for chunk in chunks)
+    for chunk in chunks:
+        if chunk.callback is not None:
+            announce_job(runtime, chunk.job)
+    return [{"digest": chunk.digest, "status": asdict(status)} for chunk, status in zip(chunks, statuses, strict=True)]
+
+
+def whole_chunk(job: Express, runtime: Runtime) -> Submission:
+    """A job, its pictures read. Raises BadMessage."""
+    id = check(job, runtime.settings.job_pictures)
+    callbacks.check(job.callback, runtime.settings)
+    return submission_of(job, id, runtime, seconds=PICTURES_SECONDS)
+
+
+def embed_whole(
+    runtime: Runtime, session: Session, towers: Sequence[int], pixels: Any, made: Any
+) -> tuple[dict[int, Any], Any] | None:
+    """As `whole.Embed`. None where a tower has to be loaded first: that is done aside meanwhile."""
+    if not all([runtime.towers.prepare(tower) for tower in towers]):
+        return None
+    vectors = {tower: runtime.towers[tower](pixels) for tower in towers}
+    doubtful = np.zeros(len(pixels), np.bool_)
+    if made.any() and (live := of_live(session)) is not None and live[0] in vectors:
+        tower, gate = live
+        doubtful[made] = gate.doubts(pixels[made], vectors[tower][made])
+    return vectors, doubtful
 
 
 def take(job: Express, leases: list[Lease], runtime: Runtime) -> Reply:

@@ -129,11 +129,42 @@ def keep(
     before = runtime.transact(accepted_as, job, chunk.seq) if resent else None
     if before is not None:
         return Kept(before, None)
+    submission = submission_of(chunk, job, runtime, sandboxed=resent, seconds=seconds)
+    decoded = time.perf_counter()
+    accepted, lease = runtime.transact(accept_and_claim, submission, runtime if claimed else None)
+    stored = time.perf_counter()
+    decode = submission.seconds["decode"]
+    count = len(submission.items)
+    metrics.count_taken_in(count, accepted.unchanged, accepted.failed, decode=decode, store=stored - decoded)
+    if lease is not None:
+        metrics.count_claimed(lease)
+    log.info(
+        "took in chunk %d of job %s: %d pictures, %d refused, decoded in %.3f s, stored in %.3f s",
+        chunk.seq,
+        chunk.job,
+        count,
+        len(submission.failures),
+        decode,
+        stored - decoded,
+        extra=about(job=chunk.job, chunk=chunk.seq, batch=accepted.batch),
+    )
+    notify([job])
+    if accepted.batch is not None:
+        return Kept(chunk.digest, accepted.batch, lease)
+    if chunk.callback is not None:
+        announce_job(runtime, job)
+    return Kept(runtime.transact(accepted_as, job, chunk.seq) or b"", None)
+
+
+def submission_of(
+    chunk: Intake, job: uuid.UUID, runtime: Runtime, *, sandboxed: bool = False, seconds: float = CHUNK_SECONDS
+) -> Submission:
+    """What is to be stored of a chunk: its pictures, read. Raises BadMessage."""
     start = time.perf_counter()
-    with reader(chunk.normalise, sandboxed=resent, seconds=seconds) as read_one:
+    with reader(chunk.normalise, sandboxed=sandboxed, seconds=seconds) as read_one:
         items, failures = read(chunk, read_one)
     decoded = time.perf_counter()
-    submission = Submission(
+    return Submission(
         job=job,
         seq=chunk.seq,
         collection=chunk.collection,
@@ -147,29 +178,6 @@ def keep(
         seconds={"decode": decoded - start},
         kept_bytes=runtime.settings.job_failure_bytes,
     )
-    accepted, lease = runtime.transact(accept_and_claim, submission, runtime if claimed else None)
-    stored = time.perf_counter()
-    metrics.count_taken_in(
-        len(items), accepted.unchanged, accepted.failed, decode=decoded - start, store=stored - decoded
-    )
-    if lease is not None:
-        metrics.count_claimed(lease)
-    log.info(
-        "took in chunk %d of job %s: %d pictures, %d refused, decoded in %.3f s, stored in %.3f s",
-        chunk.seq,
-        chunk.job,
-        len(items),
-        len(failures),
-        decoded - start,
-        stored - decoded,
-        extra=about(job=chunk.job, chunk=chunk.seq, batch=accepted.batch),
-    )
-    notify([job])
-    if accepted.batch is not None:
-        return Kept(chunk.digest, accepted.batch, lease)
-    if chunk.callback is not None:
-        announce_job(runtime, job)
-    return Kept(runtime.transact(accepted_as, job, chunk.seq) or b"", None)
 
 
 def accept_and_claim(

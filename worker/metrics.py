@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -171,6 +171,16 @@ def count_embedded(leases: Iterable[Lease], embedded: int, seconds: dict[str, fl
     _count(**{"embedded" if kind == "embed" else "backfilled": embedded}, dropped=held - embedded)
     for stage, spent in seconds.items():
         STAGE.labels(stage).observe(spent)
+
+
+def count_whole(sizes: Sequence[int], *, decode: float, store: float) -> None:
+    """Jobs that were taken in and embedded in one go: how many digits each has. decode, store: seconds."""
+    for size in sizes:
+        QUEUE_WAIT.labels("embed").observe(0.0)
+        BATCH_DIGITS.labels("embed").observe(size)
+    _count(accepted=sum(sizes), embedded=sum(sizes))
+    STAGE.labels("decode").observe(decode)
+    STAGE.labels("store").observe(store)
 
 
 def count_looked_up(found: Iterable[Found], seconds: float) -> None:

@@ -516,7 +516,7 @@ class AsyncTwinvec:
         return Pace(**{field.name: getattr(self, field.name) for field in fields(Pace)})
 
     def _embed_job(self, job: EmbedJob, *, delivered: bool = False) -> AsyncEmbedJob:
-        return AsyncEmbedJob(self._offload, job.id, self._pace(), delivered=delivered)
+        return AsyncEmbedJob(self._offload, job.id, self._pace(), delivered=delivered, ended=job._ended)
 
 
 def _stoppable(pictures: Any, connection: StoppableConnection) -> Any:

@@ -15,14 +15,14 @@ from twinvec_client.mirror import mirrors
 from twinvec_client.offload import Offload
 from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, Pause, TrainingOutcome
 from twinvec_client.vectors import Vectors
-from twinvec_client.watch import SUBSCRIBING, Watch
+from twinvec_client.watch import SUBSCRIBING, Ended, Watch
 
 Job = TypeVar("Job", EmbedJob, TrainingJob)
 
 
 class _AsyncJob(Generic[Job]):
-    def __init__(self, offload: Offload, id: str, pace: Pace) -> None:
-        self._offload, self._pace = offload, pace
+    def __init__(self, offload: Offload, id: str, pace: Pace, ended: Ended | None = None) -> None:
+        self._offload, self._pace, self._ended = offload, pace, ended
         self.id = id
 
     def __repr__(self) -> str:
@@ -50,6 +50,9 @@ class _AsyncJob(Generic[Job]):
 
     @mirrors(EmbedJob.follow)
     async def follow(self, *, timeout: float | None = None) -> AsyncGenerator[JobStatus]:
+        if self._ended is not None and (status := self._ended.take()) is not None:
+            yield status
+            return
         watch, told, loop = Watch(self.id, self._pace, timeout), asyncio.Event(), asyncio.get_running_loop()
 
         def tell() -> None:
@@ -72,8 +75,10 @@ class _AsyncJob(Generic[Job]):
 class AsyncEmbedJob(_AsyncJob[EmbedJob]):
     """An `EmbedJob` for asyncio."""
 
-    def __init__(self, offload: Offload, id: str, pace: Pace, *, delivered: bool = False) -> None:
-        super().__init__(offload, id, pace)
+    def __init__(
+        self, offload: Offload, id: str, pace: Pace, *, delivered: bool = False, ended: Ended | None = None
+    ) -> None:
+        super().__init__(offload, id, pace, ended)
         self._delivered = delivered
 
     def _over(self, connection: Connection) -> EmbedJob:
@@ -111,7 +116,7 @@ class AsyncEmbedJob(_AsyncJob[EmbedJob]):
             return self._over(connection).retry(normalise=normalise, progress=progress)
 
         again = await self._offload.run(retry, long=True)
-        return AsyncEmbedJob(self._offload, again.id, self._pace, delivered=True)
+        return AsyncEmbedJob(self._offload, again.id, self._pace, delivered=True, ended=again._ended)
 
 
 class AsyncTrainingJob(_AsyncJob[TrainingJob]):

@@ -188,8 +188,8 @@ class Twinvec:
             callback=on_finish,
             priority=read_integer("priority", priority, MAX_PRIORITY),
         )
-        deliver(self._connection, pictures, options, pace=self._pace(), progress=progress)
-        return self._embed_job(options.job, delivered=True)
+        ended = deliver(self._connection, pictures, options, pace=self._pace(), progress=progress)
+        return self._embed_job(options.job, delivered=True, ended=ended)
 
     def nearest(
         self,
@@ -672,8 +672,8 @@ class Twinvec:
     def _pace(self) -> Pace:
         return Pace(**{field.name: getattr(self, field.name) for field in fields(Pace)})
 
-    def _embed_job(self, id: str, *, delivered: bool = False) -> EmbedJob:
-        return EmbedJob(self._connection, id, self._pace(), delivered=delivered)
+    def _embed_job(self, id: str, *, delivered: bool = False, ended: JobStatus | None = None) -> EmbedJob:
+        return EmbedJob(self._connection, id, self._pace(), delivered=delivered, ended=ended)
 
     def _nearest(
         self, queries: Iterable[Query], filters: _Filters, *, k: int, match: bool, pictures: bool, normalise: bool

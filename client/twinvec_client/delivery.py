@@ -23,6 +23,7 @@ from twinvec_client.contract.limits import MAX_CHUNK_ITEMS
 from twinvec_client.contract.messages import Express, Intake, Receipts, StatusOf
 from twinvec_client.errors import IdempotencyConflict, InvalidRequest, NoAnswer, Paused, PicturesLost
 from twinvec_client.outage import TRANSIENT, Outage
+from twinvec_client.results import JobStatus
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,10 @@ def new_job(idempotency_key: str | None = None, collection: str = "default") -> 
     return str(uuid.uuid5(_JOBS, f"{collection}\0{idempotency_key}"))  # a collection's name has no NUL
 
 
-def deliver(connection: Connection, pictures: Any, options: JobOptions, *, pace: Pace, progress: bool = False) -> None:
-    """Send a job's pictures; returns once every one of them stands in SQL.
+def deliver(
+    connection: Connection, pictures: Any, options: JobOptions, *, pace: Pace, progress: bool = False
+) -> JobStatus | None:
+    """Send a job's pictures; returns once every one of them stands in SQL: how the job ended, where it has by then.
 
     Raises BrokerUnavailable, NoAnswer, Paused, DatabaseUnavailable, IdempotencyConflict, InvalidRequest, PicturesLost,
     and what the stream itself raises.
@@ -67,7 +70,9 @@ def deliver(connection: Connection, pictures: Any, options: JobOptions, *, pace:
     try:
         stream = chunks(pictures, options, most=pace.chunk)
         with bars.bar(progress, "send", total=total) as bar:
-            _Delivery(connection, options.job, pace, bar).run(stream, total)
+            delivery = _Delivery(connection, options.job, pace, bar)
+            delivery.run(stream, total)
+            return delivery.ended
     except BaseException as error:
         error.add_note(
             f"Job {options.job} keeps what was accepted. Send the same pictures with the same idempotency_key to go "
@@ -165,6 +170,7 @@ class _Delivery:
         self.first: bytes | None = None  # the digest of this stream's first chunk
         self.paused_since: float | None = None  # since when the workers say that they take nothing in
         self.backlog: tuple[int, float] | None = None  # the least that it was while full, and since when
+        self.ended: JobStatus | None = None  # how a small job did, where the answer says it
         self.begun_with: bytes | None = None  # that of the stream which the job was begun with, where a receipt says it
 
     def run(self, stream: Iterator[Intake], total: int | None) -> None:
@@ -231,6 +237,8 @@ class _Delivery:
             return False
         self.outage.over()
         self._compare(chunk, answer["digest"])
+        if (status := answer.get("status")) is not None:  # which a worker of a version before does not say
+            self.ended = JobStatus.read(status)
         return True
 
     def _send(self, chunk: Intake) -> None:

@@ -20,7 +20,7 @@ from twinvec_client.fields import key_refusal
 from twinvec_client.pictures import Digit
 from twinvec_client.results import DoubtfulDigit, EmbedOutcome, Failure, JobStatus, Pause, TrainingOutcome
 from twinvec_client.vectors import Vectors
-from twinvec_client.watch import SUBSCRIBING, Watch
+from twinvec_client.watch import SUBSCRIBING, Ended, Watch
 
 _PAGE = 500  # failures a request
 _PICTURES_A_PAGE = 20
@@ -28,8 +28,9 @@ _GAVE_WAY = ("superseded", "duplicate_key")
 
 
 class _Job:
-    def __init__(self, connection: Connection, id: str, pace: Pace) -> None:
+    def __init__(self, connection: Connection, id: str, pace: Pace, ended: JobStatus | None = None) -> None:
         self._connection, self._pace = connection, pace
+        self._ended = None if ended is None else Ended(ended)
         self.id = id
 
     def __repr__(self) -> str:
@@ -58,6 +59,9 @@ class _Job:
         It is asked for when workers announce that the job has got on, and every second where they do not. A restart
         of broker, database or workers is waited out. timeout: seconds; raises NotReady after it. Raises UnknownJob.
         """
+        if self._ended is not None and (status := self._ended.take()) is not None:
+            yield status
+            return
         watch, told = Watch(self.id, self._pace, timeout), threading.Event()
         with self._connection.follow(self.id, told.set) as follower:
             told.wait(SUBSCRIBING)
@@ -73,10 +77,19 @@ class _Job:
 
 
 class EmbedJob(_Job):
-    """A bulk embedding job. delivered: whether all its pictures were accepted, as `embed` has seen."""
+    """A bulk embedding job. delivered: whether all its pictures were accepted, as `embed` has seen. ended: how it
+    ended, where `embed` has seen that as well."""
 
-    def __init__(self, connection: Connection, id: str, pace: Pace, *, delivered: bool = False) -> None:
-        super().__init__(connection, id, pace)
+    def __init__(
+        self,
+        connection: Connection,
+        id: str,
+        pace: Pace,
+        *,
+        delivered: bool = False,
+        ended: JobStatus | None = None,
+    ) -> None:
+        super().__init__(connection, id, pace, ended)
         self._delivered = delivered
 
     def wait(self, *, timeout: float | None = None, progress: bool = False) -> EmbedOutcome:
@@ -151,8 +164,8 @@ class EmbedJob(_Job):
         )
         collection = self.status().collection or "default"
         options = JobOptions(job=new_job(), collection=collection, normalise=normalise)
-        deliver(self._connection, again, options, pace=self._pace, progress=progress)
-        return EmbedJob(self._connection, options.job, self._pace, delivered=True)
+        ended = deliver(self._connection, again, options, pace=self._pace, progress=progress)
+        return EmbedJob(self._connection, options.job, self._pace, delivered=True, ended=ended)
 
 
 class TrainingJob(_Job):

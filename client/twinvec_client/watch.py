@@ -16,8 +16,25 @@ from twinvec_client.outage import RETRY_AFTER, TRANSIENT, Outage
 from twinvec_client.results import JobStatus
 
 SUBSCRIBING = 0.02  # seconds to wait for the subscription; where it takes longer, one status more is asked for
+FRESH = 5.0  # seconds that an end which is known already is told without being asked for
 _LONGEST_PAUSE = 1.0  # seconds between two statuses while workers announce nothing
 _LONGEST_GAP = 0.5  # seconds between two statuses however much they announce
+
+
+class Ended:
+    """How a job ended, as the answer to its pictures said: it is not asked for once more.
+
+    For a few seconds and once alone: later, what was stored may have been deleted or restored from a backup.
+    """
+
+    def __init__(self, status: JobStatus) -> None:
+        self._status: JobStatus | None = status
+        self._until = time.monotonic() + FRESH
+
+    def take(self) -> JobStatus | None:
+        """The status; None where it was taken, or is old."""
+        status, self._status = self._status, None
+        return status if time.monotonic() < self._until else None
 
 
 class Watch:

@@ -125,7 +125,7 @@ def _open_job(session: Session, chunk: Submission) -> Job:
             id=chunk.job,
             kind=JobKind.EMBED,
             collection=chunk.collection,
-            parameters=_parameters(chunk),
+            parameters=parameters_of(chunk),
             callback=chunk.callback,
             receiving=chunk.seq > 0 or not last,
         )
@@ -148,7 +148,7 @@ def _open_job(session: Session, chunk: Submission) -> Job:
         reopen(session, chunk.job)
 
 
-def _parameters(chunk: Submission) -> dict[str, Any]:
+def parameters_of(chunk: Submission) -> dict[str, Any]:
     """What a job is opened with: its first chunk's digest, and its priority where that is not 1."""
     first = {} if chunk.first is None else {"first": chunk.first.hex()}
     return first if chunk.priority == 1 else {**first, "priority": chunk.priority}

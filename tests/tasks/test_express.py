@@ -13,7 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis import Redis
 
+from db.queue.whole import store_whole
 from tasks import embed as embedding
+from tasks import express
 from tests.makers import PickedPixels, counts, eventually, glyph, register, vectors
 from twinvec_client import Twinvec
 from twinvec_client.chunks import JobOptions, chunks
@@ -62,10 +64,10 @@ def test_those_that_wait_are_embedded_in_one_go_without_any_other_worker(
     broker: Redis, broker_url: str, serve: Any
 ) -> None:
     tower = register(runtime().transact)
-    with patch.object(embedding, "embed_leased", wraps=embedding.embed_leased) as embedded:
+    with patch.object(express, "store_whole", wraps=store_whole) as stored:
         outcomes = embedded_at_once(broker_url, broker, serve, [picture(seed) for seed in range(12)])
     assert [(outcome.succeeded, outcome.failed) for outcome in outcomes] == [(1, 0)] * 12
-    assert embedded.call_count == 1
+    assert stored.call_count == 1
     found = vectors(runtime().transact, tower)
     for seed in range(12):
         np.testing.assert_array_equal(found[f"key {seed}"], PickedPixels()[tower](picture(seed).reshape(1, -1))[0])
@@ -96,6 +98,27 @@ def test_a_job_that_cannot_be_embedded_now_is_accepted_and_stays_queued(
         (batch,) = connection.exec_driver_sql("SELECT id FROM batches").scalars()
     embedding.embed(EmbedBatch(batch=batch).batch, runtime())
     assert set(vectors(runtime().transact, tower)) == {"key"}
+
+
+def test_the_answer_says_how_the_job_ended_and_nobody_asks_again(
+    broker: Redis, broker_url: str, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(runtime().transact)
+    tv = Twinvec(broker_url, answer_timeout=30)
+    with serve():
+        job = tv.embed({"key": picture(1)}, normalise=False)
+        asked, ask = list[str](), tv._connection.ask
+
+        def counted(message: Any, **how: Any) -> Any:
+            asked.append(message.task)
+            return ask(message, **how)
+
+        monkeypatch.setattr(tv._connection, "ask", counted)
+        (known,) = job.follow()
+        assert asked == []
+        assert known == job.status()
+        assert list(job.follow()) == [known]
+        assert asked == ["twinvec.status"] * 2
 
 
 @example(count=8, size=MAX_EXPRESS_BYTES // 8)
