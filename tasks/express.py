@@ -135,7 +135,7 @@ def take(job: Express, leases: list[Lease], runtime: Runtime) -> Reply:
         return refusal(type(error).__name__, first_line(error))
     if kept.lease is not None:
         leases.append(kept.lease)
-    return {"digest": kept.digest}
+    return {"digest": kept.digest, "status": None}
 
 
 def embed_all(leases: Sequence[Lease], runtime: Runtime) -> None:

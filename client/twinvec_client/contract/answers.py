@@ -562,6 +562,12 @@ class Accepted(TypedDict):
     digest: bytes
 
 
+class Stored(Accepted):
+    """status: how the job ended; null where that is to be asked for."""
+
+    status: JobStatus | None
+
+
 class Receipts(TypedDict):
     """accepted: (seq, digest) of each chunk. first: the digest of the first chunk of those that the job was begun with,
     null where none has come. backlog: digits accepted and not yet embedded; beyond the limit clients wait. job_limit:

@@ -176,7 +176,7 @@ class Intake(Message, frozen=True, kw_only=True):
     task = "twinvec.intake"
     lane = "intake"
     repeatable = False  # sent again, it says so with `resent`
-    answer = answers.Accepted
+    answer: ClassVar[type | None] = answers.Accepted
 
     job: JobId
     seq: Annotated[int, Meta(ge=0, lt=MAX_SEQ)]
@@ -228,6 +228,7 @@ class Express(Intake, frozen=True, kw_only=True):
 
     task = "twinvec.express"
     lane = "express"
+    answer = answers.Stored
 
     keys: Annotated[list[Key], Meta(max_length=MAX_EXPRESS_ITEMS)]
 
