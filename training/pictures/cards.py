@@ -68,10 +68,10 @@ def find_cards(picture: Uint8) -> Iterator[Card]:
     steep = cv2.morphologyEx(picture, cv2.MORPH_GRADIENT, square(5))
     contrast = abs(float(picture[light].mean()) - float(picture[~light].mean())) if light.any() else 0.0
     for mask in (light, ~light):
-        labels, components = find_components(mask)
-        for component in sorted(components, key=lambda component: -component.pixels)[:2]:
+        components = find_components(mask)
+        for component in components.largest(2):
             box = component.box
-            of_it = labels[box.slices] == component.label
+            of_it = components.labels[box.slices] == component.label
             if component.pixels < LEAST * mask.size or is_cut_off(of_it, box, mask.shape):
                 continue
             hull = cv2.convexHull(outline_of(of_it))

@@ -5,8 +5,8 @@ It knows where components lie and their form, not grey levels.
 
 from __future__ import annotations
 
-from training.arrays import Int32
-from training.pictures.components import DIRT, Box, Component
+from training.arrays import AnyArray
+from training.pictures.components import DIRT, Box, Component, Components
 from training.pictures.forms import inside_of, is_bar, is_disc
 
 MOST = 12  # components that are looked at, the largest
@@ -19,10 +19,10 @@ TALL = 0.55  # of the tallest figure's height that another digit has
 Figure = list[Component]
 
 
-def figures(labels: Int32, components: list[Component]) -> tuple[Figure, list[Figure]]:
+def figures(components: Components) -> tuple[Figure, list[Figure]]:
     """The components of the digit; and all figures that stand side by side as digits do, if there are several."""
-    total = sum(component.pixels for component in components)
-    found = [each for each in sorted(components, key=lambda each: -each.pixels)[:MOST] if each.pixels >= DIRT * total]
+    labels, total = components.labels, components.pixels
+    found = [each for each in components.largest(MOST) if each.pixels >= DIRT * total]
     if not found:
         return [], []
     while (within := inside_ring(labels, found)) != found:  # a circle may be in a frame
@@ -36,7 +36,7 @@ def figures(labels: Int32, components: list[Component]) -> tuple[Figure, list[Fi
     return main, several if len(several) > 1 else []
 
 
-def inside_ring(labels: Int32, found: list[Component]) -> list[Component]:
+def inside_ring(labels: AnyArray, found: list[Component]) -> list[Component]:
     """What the longest component is drawn around, if that is something; else all."""
     ring = max(found, key=lambda each: each.box.longer)
     box = ring.box
@@ -50,7 +50,7 @@ def inside_ring(labels: Int32, found: list[Component]) -> list[Component]:
     return within if within and max(each.box.longer for each in within) >= INNER * box.longer else found
 
 
-def is_beside(labels: Int32, component: Component, others: list[Component]) -> bool:
+def is_beside(labels: AnyArray, component: Component, others: list[Component]) -> bool:
     """Whether a component is something else than a digit's part: at the picture's edge, a hole, a printed bar."""
     if not others:
         return False

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from training.arrays import AnyArray, Bool
-from training.pictures.components import Component, bounds
+from training.pictures.components import Box, Component
 
 SOFT = 1.5  # times as unlike a digit counts what seldom has a digit's form
 HARD = 3.0  # times as unlike counts what has no digit's form
@@ -25,35 +25,56 @@ SLENDER = 5  # times as long as wide: a bar
 STRAIGHT = 0.6  # of its box, turned as it lies, that a bar fills
 
 
-def oddness(mask: Bool) -> float:
-    """How many times as unlike a digit it counts: foreign, or wide, or at the picture's edge. 1 for most."""
-    box = bounds(mask)
-    if is_foreign(mask) or box.width > WIDEST * box.height:
+def oddness(mask: Bool, box: Box) -> float:
+    """How many times as unlike a digit it counts: foreign, or wide, or at the picture's edge. 1 for most.
+
+    box: where the mask is set, here and below.
+    """
+    return HARD if is_foreign(mask, box) else oddness_of_box(box, mask.shape)
+
+
+def oddness_of_box(box: Box, shape: tuple[int, ...]) -> float:
+    """The same of what is not foreign."""
+    if box.width > WIDEST * box.height:
         return HARD
-    touches = any(side.any() for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])) and not is_tight(mask)
-    return SOFT if touches or box.width > WIDE * box.height else 1.0
+    is_cut = touches(box, shape) and not is_tight(box, shape)
+    return SOFT if is_cut or box.width > WIDE * box.height else 1.0
 
 
-def is_foreign(mask: Bool) -> bool:
+def touches(box: Box, shape: tuple[int, ...]) -> bool:
+    """Whether it reaches the picture's edge."""
+    return box.top <= 0 or box.left <= 0 or box.bottom >= shape[0] or box.right >= shape[1]
+
+
+def is_foreign(mask: Bool, box: Box) -> bool:
     """Whether it is no digit: a block, or cut off by the picture's edges as a shadow or a desk is."""
-    top, bottom, left, right = (float(side.mean()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
-    corner = min(max(top, bottom), max(left, right))
-    is_cut = top + bottom + left + right > CUT or (corner > CORNER and not is_tight(mask))
-    if is_cut and not (is_tight(mask) and mask.shape[1] < SLIM * mask.shape[0]):
-        return True
-    return is_block(mask[bounds(mask).slices])
-
-
-def is_tight(mask: Bool) -> bool:
-    """Whether the picture is cut out along it."""
-    box = bounds(mask)
     height, width = mask.shape
-    return box.height >= TIGHT * float(height) and box.width >= TIGHT * float(width)
+    top = share_of(mask[0]) if box.top <= 0 else 0.0
+    bottom = share_of(mask[-1]) if box.bottom >= height else 0.0
+    left = share_of(mask[:, 0]) if box.left <= 0 else 0.0
+    right = share_of(mask[:, -1]) if box.right >= width else 0.0
+    corner = min(max(top, bottom), max(left, right))
+    tight = is_tight(box, mask.shape)
+    is_cut = top + bottom + left + right > CUT or (corner > CORNER and not tight)
+    if is_cut and not (tight and width < SLIM * height):
+        return True
+    return is_block(mask[box.slices])
 
 
-def crosses(mask: Bool) -> bool:
-    """Whether a mask goes from one side of the picture to the opposite one, as a band of shadow does."""
-    return bool((mask[0].any() and mask[-1].any()) or (mask[:, 0].any() and mask[:, -1].any()))
+def share_of(line: Bool) -> float:
+    return np.count_nonzero(line) / line.size
+
+
+def is_tight(box: Box, shape: tuple[int, ...]) -> bool:
+    """Whether the picture is cut out along it."""
+    height, width = shape
+    return box.height >= TIGHT * height and box.width >= TIGHT * width
+
+
+def crosses(box: Box, shape: tuple[int, ...]) -> bool:
+    """Whether it goes from one side of the picture to the opposite one, as a band of shadow does."""
+    height, width = shape
+    return (box.top <= 0 and box.bottom >= height) or (box.left <= 0 and box.right >= width)
 
 
 def is_block(mask: Bool) -> bool:
@@ -66,7 +87,8 @@ def is_block(mask: Bool) -> bool:
 
 def thickness(mask: Bool) -> float:
     """How far its innermost pixel lies from its edge, as a share of its longer side: 0.1 in a stroke, 0.2 in a card."""
-    inner = cv2.distanceTransform(np.pad(mask, 1).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
+    paper = cv2.copyMakeBorder(mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    inner = cv2.distanceTransform(paper, cv2.DIST_L2, cv2.DIST_MASK_3)
     return float(inner.max()) / float(max(mask.shape))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from training.arrays import SIDE, Bool, Uint8
 from training.errors import PictureError
-from training.pictures.normalise import BOX, LEAST_TOP, MIDDLE, MIN_CONTRAST, MOMENTS, OFF_MIDDLE
+from training.pictures.levels import MIN_CONTRAST
+from training.pictures.normalise import BOX, LEAST_TOP, MIDDLE, MOMENTS, OFF_MIDDLE
 from training.pictures.reading import set_like_mnist
 
 BLOCK = 128  # glyphs that are looked at together: they stay in the cache, and their moments take BLAS no threads

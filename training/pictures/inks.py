@@ -5,17 +5,21 @@ Each function makes one map of a picture; `reading` decides what to make of it.
 
 from __future__ import annotations
 
+from typing import cast
+
 import cv2
 import numpy as np
 
-from training.arrays import AnyArray, Bool, Float32, Uint8
-from training.pictures.normalise import FAINT, FULL, share_of_stroke
+from training.arrays import AnyArray, Bool, Uint8
+from training.pictures.levels import FULL, LEVELS, counted, otsu, percentile, rounded, share_of_stroke
+from training.pictures.normalise import FAINT
 
-DIM = np.float32(32)  # grey levels of paper, below which a stroke's share of the light is not told
+DIM = np.uint8(32)  # grey levels of paper, below which a stroke's share of the light is not told
+PALE = 128  # grey levels, of which light strokes are a share
 STEP = 40.0  # grey levels between a pen and the darkest paper
 LINE = 0.35  # of the picture's side that a printed line has at least
 LINE_WIDTH = 0.022  # of the picture's side that it is thick at most
-DARKER = 0.25  # of a full stroke that a stroke on a line is darker than the line
+DARKER = 64  # of 255 that a stroke on a line is darker than the line
 
 
 def light_of(grey: Uint8) -> Bool:
@@ -32,51 +36,61 @@ def strokes_are_dark(grey: Uint8) -> bool:
     return float(cv2.sumElems(dark)[0]) >= float(cv2.sumElems(light)[0])
 
 
-def local_ink(grey: Uint8, window: int, *, dark: bool, least: float) -> Float32 | None:
-    """(h, w) -> (h, w) in 0..1: the ink by the paper around each pixel; None where it takes less than `least` of it.
+def local_ink(grey: Uint8, window: int, *, dark: bool, least: float) -> Uint8 | None:
+    """(h, w) -> (h, w): the ink by the paper around each pixel; None where it takes less than `least` of its light.
 
     The paper is what is left when all that is narrower than `window` is filled (a morphological closing), so the edge
     of a shadow is paper on both sides.
     """
-    level = grey if dark else 255 - grey
-    around = cv2.morphologyEx(level, cv2.MORPH_CLOSE, square(window)).astype(np.float32)
-    paper: Float32 = np.maximum(around, DIM) if dark else np.full_like(around, 128)
-    taken = (around - level.astype(np.float32)) / paper
-    strokes = light_of(np.rint(taken * 255).astype(np.uint8))
-    if not strokes.any() or strokes.all():
+    level = grey if dark else ~grey
+    around = cv2.morphologyEx(level, cv2.MORPH_CLOSE, square(window))
+    taken, whole = cast(Uint8, cv2.subtract(around, level)), PALE
+    if dark:
+        taken, whole = cast(Uint8, cv2.divide(taken, np.maximum(around, DIM), scale=255)), 255
+    counts = counted(taken)
+    threshold, _ = otsu(counts)
+    strokes = counts[threshold + 1 :]
+    if not strokes.any():
         return None
-    stroke = float(np.percentile(taken[strokes], FULL))
-    return share_of_stroke(taken, strokes, stroke) if stroke > least else None
+    stroke = threshold + 1 + percentile(strokes, FULL)
+    if stroke <= least * whole:
+        return None
+    return cast(Uint8, cv2.LUT(taken, share_of_stroke(LEVELS, counts, threshold, stroke)))
 
 
-def darkest_ink(grey: Uint8, *, dark: bool) -> Float32 | None:
-    """(h, w) -> (h, w) in 0..1: what is darker than the darker half (or lighter); None where that has one level only.
+def darkest_ink(grey: Uint8, *, dark: bool) -> Uint8 | None:
+    """(h, w) -> (h, w): what is darker than the darker half (or lighter); None where that has one level only.
 
     A pen is darker than shadows, half-tones and rules.
     """
-    level = grey if dark else 255 - grey
-    lower = level[~light_of(level)]
-    lighter = light_of(lower[:, None])[:, 0]
+    level = grey if dark else ~grey
+    counts = counted(level)
+    half, _ = otsu(counts)
+    counts[half + 1 :] = 0
+    split, _ = otsu(counts)
+    lighter = counts[split + 1 :]
     if not lighter.any():
         return None
-    paper, pen = float(lower[lighter].mean()), float(np.median(lower[~lighter]))
+    paper, pen = float(lighter @ LEVELS[split + 1 :] / lighter.sum()), percentile(counts[: split + 1], 0.5)
     if paper - pen < STEP:
         return None
-    share: Float32 = np.clip((paper - level) / np.float32(paper - pen), 0, 1)
-    return share
+    return cast(Uint8, cv2.LUT(level, rounded((255 / (paper - pen)) * (paper - LEVELS))))
 
 
-def without_lines(ink: Float32) -> Float32 | None:
+def without_lines(ink: Uint8) -> Uint8 | None:
     """(h, w) ink without long thin lines, level or upright, the strokes that cross them kept; None without a line."""
     level = _without_rows(ink)
     upright = _without_rows(np.ascontiguousarray((ink if level is None else level).T))
     return level if upright is None else np.ascontiguousarray(upright.T)
 
 
-def _without_rows(ink: Float32) -> Float32 | None:
+def _without_rows(ink: Uint8) -> Uint8 | None:
     drawn = (ink > FAINT).view(np.uint8)
     height, width = ink.shape
-    long = cv2.morphologyEx(drawn, cv2.MORPH_OPEN, np.ones((1, max(3, round(LINE * width))), np.uint8))
+    shortest = max(3, round(LINE * width))
+    if int(cv2.reduce(drawn, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).max()) < shortest:
+        return None
+    long = cv2.morphologyEx(drawn, cv2.MORPH_OPEN, np.ones((1, shortest), np.uint8))
     most = max(2, round(LINE_WIDTH * height))
     thick = cv2.morphologyEx(long, cv2.MORPH_OPEN, column(most + 1))
     line = long.view(np.bool_) & ~grown(thick, column(2 * most + 1))
@@ -89,8 +103,7 @@ def _without_rows(ink: Float32) -> Float32 | None:
     up[: reach + 1], down[reach:] = 1, 1
     crossing = grown(wide, up) & grown(wide, down)
     darker = ink > float(np.median(ink[line])) + DARKER
-    kept: Float32 = np.where(near & ~crossing & ~darker, np.float32(0), ink)
-    return kept
+    return np.where(near & ~crossing & ~darker, np.uint8(0), ink)
 
 
 def grown(mask: AnyArray, by: Uint8) -> Bool:

@@ -12,21 +12,36 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-from training.arrays import Bool, Float32, Int32, Uint8
+from training.arrays import Bool, Uint8
 from training.errors import PictureError
 from training.pictures.cards import sheets
-from training.pictures.components import Box, Component, bounds, find_components
+from training.pictures.components import Box, around, find_components
 from training.pictures.figures import LARGE, figures
-from training.pictures.forms import HARD, SOFT, crosses, is_block, is_foreign, oddness, thickness
+from training.pictures.forms import (
+    HARD,
+    SOFT,
+    crosses,
+    is_block,
+    is_foreign,
+    oddness,
+    oddness_of_box,
+    thickness,
+    touches,
+)
 from training.pictures.inks import darkest_ink, local_ink, strokes_are_dark, without_lines
 from training.pictures.likeness import unlikeness
 from training.pictures.normalise import (
     DETAIL,
     EDGE,
     FAINT,
+    HALF,
+    SMALL_DETAIL,
+    SMALL_SIDE,
     Found,
+    cut_out,
     find_ink,
     glyph_of,
     reduced,
@@ -36,6 +51,7 @@ from training.pictures.normalise import (
 
 COARSE = 48  # pixels of a side, below which a picture is only read plainly
 LIKELY = 1.9  # of unlikeness, up to which a reading is like a digit: so are 95 % of MNIST's
+CLEARLY = 1.8  # up to which a reading of the picture made small counts
 UNLIKELY = 3.0  # up to which a reading counts in place of a plain one whose form is no digit's
 CERTAIN = 0.9  # up to which a plain reading counts where there is no other, whatever its form
 SINGLE = 1.7  # up to which each of several figures is a digit
@@ -44,11 +60,13 @@ GAIN = 1.25  # times as unlike a digit as another reading must a plain one be to
 BOLD = 1.1  # of unlikeness, up to which what is as thick as a card is a bold digit
 THICK, THICKEST = 0.17, 0.25  # of the longer side, from the innermost pixel to the edge; no digit has more
 CRISP, CRISPER = 0.7, 0.85  # of its pixels that are full ink; in what is softer, light and shade flow into each other
+FULL_INK = 178  # of 255; more is full
 
 ON_PAPER, ON_A_CARD = 0.06, 0.2  # of the light that a stroke takes at least
 BROAD, NARROW = 4, 9  # parts of the picture's side: windows in which the paper around a stroke is looked for
 DOUBT = 1.15  # times as unlike a digit counts a reading by the narrow window, which may cut into bold strokes
 WIDEST = 0.5  # of the window that a stroke is wide at most
+BESIDE = 0.05  # of its ink that lies beside a digit which is alone
 WITHIN = 0.8  # of its ink that a reading shares with the plain one, unless that is given up
 LEFT_OUT = 0.03  # of the plain reading's ink that another one lacks at least
 
@@ -83,6 +101,8 @@ def set_like_mnist(grey: Uint8) -> Uint8:
 
     PictureError `blank` without ink, `several_digits`, and `unclear` where no reading looks like a digit.
     """
+    if max(grey.shape) > SMALL_SIDE and (glyph := glyph_alone(grey)) is not None:
+        return glyph
     found = find_ink(grey)
     plain = glyph_of(found.ink)
     side = max(found.digit.mask.shape)
@@ -94,7 +114,7 @@ def set_like_mnist(grey: Uint8) -> Uint8:
         return plain
     if is_small_card(found, doubts):
         with suppress(PictureError):
-            return set_like_mnist(part_of(found, bounds(found.digit.mask), margin=0.25))
+            return set_like_mnist(part_of(found, found.box, margin=0.25))
     if doubts.is_given_up or (side >= LARGE and (doubts.odd > 1 or doubts.parts > 1)):
         reading = best_of(list(on_cards(grey)), score, doubts)
         if reading is not None:
@@ -111,20 +131,49 @@ def set_like_mnist(grey: Uint8) -> Uint8:
     return plain
 
 
+def glyph_alone(grey: Uint8) -> Uint8 | None:
+    """The glyph of a picture with a digit and nothing else, made small; None where it may have something else."""
+    try:
+        found = find_ink(grey, SMALL_SIDE, SMALL_DETAIL)
+    except PictureError:
+        return None
+    if found.digit.count > 1 or max(found.digit.mask.shape) < COARSE or not is_alone(found):
+        return None
+    glyph = glyph_of(found.ink)
+    score = float(unlikeness(glyph[None])[0])
+    return glyph if score <= CLEARLY and doubts_about(found, score).odd == 1 else None
+
+
+def is_alone(found: Found) -> bool:
+    """Whether there is no ink beside a plain reading, however faint, as lines are; nor does it go on outside."""
+    if touches(found.box, found.levels.shape):
+        return False
+    drawn = (found.levels > EDGE).view(np.uint8)
+    near = drawn[found.box.grown(2, drawn.shape).slices]
+    beside = cv2.countNonZero(drawn) - np.count_nonzero(near)
+    return bool(beside <= BESIDE * np.count_nonzero(near))
+
+
 def doubts_about(found: Found, score: float) -> Doubts:
     """What speaks against a plain reading of that unlikeness."""
-    mask = found.digit.mask
+    mask, box = found.digit.mask, found.box
     large = max(mask.shape) >= LARGE
-    odd, is_given_up = oddness(mask), is_foreign(mask)
-    thick = thickness(mask[bounds(mask).slices])
+    is_given_up = is_foreign(mask, box)
+    odd = HARD if is_given_up else oddness_of_box(box, mask.shape)
+    thick = thickness(mask[box.slices])
     is_thick = thick > THICKEST or (score > BOLD and thick > THICK)
     if is_thick:
-        crisp = float((found.levels[mask] > 0.7).mean())
+        crisp = crispness(found)
         is_given_up |= large and crisp < (CRISPER if thick > THICKEST else CRISP)
         odd = max(odd, SOFT)
-    if is_given_up or (odd == SOFT and large and crosses(mask)):
+    if is_given_up or (odd == SOFT and large and crosses(box, mask.shape)):
         odd = HARD
-    return Doubts(odd, is_given_up, is_thick, len(found.digit.components))
+    return Doubts(odd, is_given_up, is_thick, found.digit.count)
+
+
+def crispness(found: Found) -> float:
+    """How many of the plain reading's pixels are full ink."""
+    return float((found.levels[found.digit.mask] > FULL_INK).mean())
 
 
 def best_of(readings: list[Reading], score: float, doubts: Doubts) -> Reading | None:
@@ -179,7 +228,7 @@ def beside_things(found: Found, doubts: Doubts) -> Iterator[Reading]:
 
 
 def with_and_without_lines(
-    ink: Float32, odd: float = 1.0, *, window: int | None = None, plain: Bool | None = None
+    ink: Uint8, odd: float = 1.0, *, window: int | None = None, plain: Bool | None = None
 ) -> Iterator[Reading]:
     """The digit in an ink map, and in the same without its lines."""
     for each in (ink, without_lines(ink)):
@@ -188,44 +237,37 @@ def with_and_without_lines(
             yield reading
 
 
-def read(ink: Float32, odd: float, window: int | None, plain: Bool | None) -> Reading | None:
+def read(ink: Uint8, odd: float, window: int | None, plain: Bool | None) -> Reading | None:
     """The digit among the components of an ink map; None where there is none, or the plain one again."""
-    labels, components = find_components(ink > FAINT)
-    digit, several = figures(labels, components)
+    components = find_components(ink > FAINT)
+    digit, several = figures(components)
     if not digit:
         return None
-    mask = mask_of(digit, labels)
-    if window is not None and stroke_width(mask) > WIDEST * window:
+    mask, box = components.mask_of(digit), around([each.box for each in digit])
+    if window is not None and stroke_width(mask[box.slices]) > WIDEST * window:
         return None
     if plain is not None and not is_part(mask, plain):
         return None
-    glyph = cut_out(ink, mask)
+    glyph = glyph_in(ink, mask, box)
     if glyph is None:
         return None
-    others = [cut_out(ink, mask_of(figure, labels)) for figure in several]
-    return Reading(glyph, odd * oddness(mask), [each for each in others if each is not None], bounds(mask))
-
-
-def mask_of(figure: list[Component], labels: Int32) -> Bool:
-    keep = np.zeros(int(labels.max()) + 1, bool)
-    keep[[component.label for component in figure]] = True
-    return keep[labels]
+    others = [glyph_in(ink, components.mask_of(figure), around([each.box for each in figure])) for figure in several]
+    return Reading(glyph, odd * oddness(mask, box), [each for each in others if each is not None], box)
 
 
 def is_part(mask: Bool, plain: Bool) -> bool:
     """Whether a reading is a part of the plain one, and lacks enough of it to be another."""
-    lacks = int(np.count_nonzero(plain & ~widened(mask, 2)))
-    return float(plain[mask].mean()) >= WITHIN and lacks >= LEFT_OUT * int(np.count_nonzero(plain))
+    if np.count_nonzero(plain & mask) < WITHIN * np.count_nonzero(mask):
+        return False
+    return bool(np.count_nonzero(plain & ~widened(mask, 2)) >= LEFT_OUT * np.count_nonzero(plain))
 
 
-def cut_out(ink: Float32, mask: Bool) -> Uint8 | None:
+def glyph_in(ink: Uint8, mask: Bool, box: Box) -> Uint8 | None:
     """The glyph of what a mask holds; None where that is too small to be one."""
-    box = bounds(mask)
     if box.longer < max(6, max(mask.shape) // 16):
         return None
-    wide = box.grown(3, mask.shape)
-    kept = np.where(widened(mask[wide.slices], 2), ink[wide.slices], np.float32(0))
-    return glyph_of(kept[bounds(kept > EDGE).slices]) if (kept > 0.5).any() else None
+    kept = cut_out(ink, mask, box, reach=2)
+    return glyph_of(kept) if (kept > HALF).any() else None
 
 
 def in_detail(found: Found, reading: Reading) -> Uint8:
@@ -245,6 +287,6 @@ def part_of(found: Found, box: Box, *, margin: float) -> Uint8:
 
 def is_small_card(found: Found, doubts: Doubts) -> bool:
     """Whether the plain reading is a card, alone in a picture that is much larger."""
-    mask, box = found.digit.mask, bounds(found.digit.mask)
+    mask, box = found.digit.mask, found.box
     is_alone = doubts.parts == 1 and 4 * box.height * box.width < mask.size
-    return is_alone and is_block(mask[box.slices]) and float((found.levels[mask] > 0.7).mean()) >= CRISP
+    return is_alone and is_block(mask[box.slices]) and crispness(found) >= CRISP
