@@ -27,7 +27,7 @@ from benchmarks.pages import DOCS, circumstances, percentile, publish, table
 from db.engine import connect, transact
 from db.queue import leases
 from db.queue.finish import finish
-from db.queue.intake import Item, Submission, accept
+from db.queue.intake import Pictures, Submission, accept
 from db.queue.retention import Pruned
 from db.schema import migrate
 from db.vectors import search
@@ -238,7 +238,8 @@ class Commits:
     def __call__(self, count: int = A_COMMIT) -> None:
         pixels = self._random.integers(0, 256, (count, 784), np.uint8)
         job = uuid.uuid4()
-        items = [Item(f"{next(self._keys) % STORED:05}", row.tobytes()) for row in pixels]
+        keys, none = [f"{next(self._keys) % STORED:05}" for _ in pixels], [None] * count
+        items = Pictures(keys=keys, pixels=pixels, labels=none, attributes=none, made=np.zeros(count, np.bool_))
         chunk = Submission(job=job, seq=0, collection="new", items=items, digest=b"digest", total=count)
         batch = transact(self._engine, accept, chunk).batch
         assert batch is not None

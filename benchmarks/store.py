@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from benchmarks.digits import originals
-from db.bulk import copy_digits
+from benchmarks.rows import copy_digits
 from db.vectors import embeddings
 from db.vectors.filters import Described, collection_hash
 from training.arrays import Float32, Uint8

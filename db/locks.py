@@ -14,6 +14,17 @@ _DIGITS = 7_360_004
 _KEYS = 7_360  # the first half of a key; the second is the collection's
 
 
+# Queries with their parameters, for those who send several together.
+
+HOLD_TOWERS = ("SELECT pg_advisory_xact_lock_shared(%s)::text", (_TOWERS,))  # as `hold_towers`
+HOLD_DIGITS = ("SELECT pg_advisory_xact_lock_shared(%s)::text", (_DIGITS,))  # as `hold_digits`
+
+
+def changing_keys(collection: str) -> tuple[str, tuple[int, str]]:
+    """As `change_keys`."""
+    return "SELECT pg_advisory_xact_lock(%s, hashtext(%s))::text", (_KEYS, collection)
+
+
 def hold_towers(session: Session) -> None:
     """Shared: the set of towers, and their statuses, stay as they are until commit."""
     session.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _TOWERS})

@@ -6,7 +6,6 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +16,14 @@ from sqlalchemy.orm import Session
 from db.errors import first_line
 from db.queue import pauses
 from db.queue.failures import FailedItem
-from db.queue.intake import Accepted, Item, Submission, accept, accepted_as, items_before
+from db.queue.intake import Accepted, Item, Pictures, Submission, accept, accepted_as, items_before
 from db.queue.leases import Lease
 from db.states import JobKind
 from tasks.announce import announce_job
 from tasks.answering import refusal
+from training.arrays import Uint8
 from training.errors import PictureError
-from training.pictures.glyphs import Outcome, normalised
+from training.pictures.glyphs import Outcome, are_set_like_mnist, set_or_refused
 from training.pictures.sandbox import CHUNK_SECONDS, ReadOne, reader
 from twinvec_client.contract.limits import GLYPH_BYTES, MAX_CHUNK_ITEMS, holds_nul
 from twinvec_client.contract.messages import ENCODED, GLYPH, BadMessage, Intake
@@ -90,18 +90,19 @@ def take_in(chunk: Intake, runtime: Runtime, *, redelivered: bool = False) -> by
     Raises as `keep` does.
     """
     kept = keep(chunk, runtime, redelivered=redelivered)
-    if kept.batch is not None and not runtime.transact(pauses.holds, kept.batch):
+    if kept.batch is not None and not kept.held:
         publish([(kept.batch, JobKind.EMBED)])
     return kept.digest
 
 
 class Kept(NamedTuple):
-    """What was accepted under a chunk's number, now or before, and the batch that is to be published; or the lease of
-    one that was claimed as it was stored."""
+    """What was accepted under a chunk's number, now or before, and the batch that is to be published, unless it is held
+    back; or the lease of one that was claimed as it was stored."""
 
     digest: bytes
     batch: int | None
     lease: Lease | None = None
+    held: bool = False
 
 
 def keep(
@@ -150,7 +151,7 @@ def keep(
     )
     notify([job])
     if accepted.batch is not None:
-        return Kept(chunk.digest, accepted.batch, lease)
+        return Kept(chunk.digest, accepted.batch, lease, accepted.held)
     if chunk.callback is not None:
         announce_job(runtime, job)
     return Kept(runtime.transact(accepted_as, job, chunk.seq) or b"", None)
@@ -205,23 +206,28 @@ def check(chunk: Intake, most: int) -> uuid.UUID:
     return uuid.UUID(chunk.job)
 
 
-def read(chunk: Intake, read_one: ReadOne) -> tuple[list[Item], list[FailedItem]]:
+def read(chunk: Intake, read_one: ReadOne) -> tuple[Pictures, list[FailedItem]]:
     """A chunk's pictures as glyphs, in order, and those that cannot be read. A bad one costs only itself."""
+    count = len(chunk.keys)
+    labels, attributes = chunk.labels or [None] * count, attributes_of(chunk)
+    sent = np.frombuffer(unpack(chunk.glyphs, chunk.item_types.count(GLYPH)), np.uint8).reshape(-1, GLYPH_BYTES)
+    set_anew = glyphs_of(sent) if chunk.normalise else {}
+    if len(sent) == count and not set_anew:  # as bulk work sends them: nothing is done picture by picture
+        made = np.zeros(count, np.bool_)
+        return Pictures(keys=chunk.keys, pixels=sent, labels=labels, attributes=attributes, made=made), []
     items: list[Item] = []
     failures: list[FailedItem] = []
-    labels, attributes = chunk.labels or [None] * len(chunk.keys), attributes_of(chunk)
-    sent = unpack(chunk.glyphs, chunk.item_types.count(GLYPH))
-    glyphs = enumerate(glyphs_of(sent, normalise=chunk.normalise))
+    places = iter(range(len(sent)))
     encoded, refused = iter(chunk.encoded), iter(chunk.refused)
     for key, item_type, label, extra in zip(chunk.keys, chunk.item_types, labels, attributes, strict=True):
         if item_type == GLYPH:
-            at, glyph = next(glyphs)
+            place = next(places)
+            pixels = sent[place].tobytes()
+            glyph = set_anew.get(place, pixels)
             if isinstance(glyph, PictureError):
-                pixels = sent[at * GLYPH_BYTES : (at + 1) * GLYPH_BYTES]
                 failures.append(FailedItem(key, glyph.reason, str(glyph), pixels, True, label, extra))
             else:
-                made = glyph != sent[at * GLYPH_BYTES : (at + 1) * GLYPH_BYTES]
-                items.append(Item(key, glyph, label, extra, made))
+                items.append(Item(key, glyph, label, extra, made=glyph != pixels))
         elif item_type == ENCODED:
             picture = next(encoded)
             try:
@@ -231,12 +237,14 @@ def read(chunk: Intake, read_one: ReadOne) -> tuple[list[Item], list[FailedItem]
         else:
             reason, message = next(refused)
             failures.append(FailedItem(key, reason, message[:MAX_MESSAGE_CHARS], None))
-    return items, failures
+    return Pictures.of(items), failures
 
 
 def attributes_of(chunk: Intake) -> list[dict[str, Any] | None]:
+    if chunk.attributes is None:
+        return [None] * len(chunk.keys)
     try:
-        return [None if text is None else json_object(text) for text in chunk.attributes or [None] * len(chunk.keys)]
+        return [None if text is None else json_object(text) for text in chunk.attributes]
     except (TypeError, ValueError, RecursionError) as error:
         raise BadMessage(f"chunk {chunk.seq} has attributes that SQL cannot store: {error}") from error
 
@@ -251,8 +259,7 @@ def json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def glyphs_of(blob: bytes, *, normalise: bool) -> Sequence[Outcome]:
-    """The glyph that each array is or becomes, or why it becomes none."""
-    if not normalise:
-        return [blob[at : at + GLYPH_BYTES] for at in range(0, len(blob), GLYPH_BYTES)]
-    return normalised(np.frombuffer(blob, np.uint8).reshape(-1, GLYPH_BYTES))
+def glyphs_of(sent: Uint8) -> dict[int, Outcome]:
+    """(n, 784) -> by place, the glyph that an array becomes or why it becomes none, of those not set as MNIST's are."""
+    others = np.flatnonzero(~are_set_like_mnist(sent)).tolist()
+    return {place: set_or_refused(sent[place]) for place in others}

@@ -22,7 +22,7 @@ from db.queue import finish as finishing
 from db.queue import jobs, leases, retention, trainings
 from db.queue import rescue as rescuing
 from db.queue.failures import FailedItem
-from db.queue.intake import Item, Submission, accept
+from db.queue.intake import Item, Pictures, Submission, accept
 from db.queue.leases import Lease
 from db.queue.retention import START, Keep, Pruned
 from db.tables import Batch, Digit, Embedding, Failure
@@ -171,7 +171,7 @@ def chunk(
         job=job or uuid.uuid4(),
         seq=seq,
         collection=collection,
-        items=list(items),
+        items=Pictures.of(items),
         failures=failures,
         digest=hashlib.sha256(repr((items, failures)).encode()).digest(),
         total=None if open else held if total is None else total,

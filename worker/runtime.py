@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+EMBEDDED = (JobKind.EMBED, JobKind.BACKFILL)  # the kinds of jobs whose batches have digits to embed
+
 
 class Towers(Protocol):
     """What `worker.tower_cache.TowerCache` is to those who do not load it."""
@@ -95,7 +97,28 @@ class Runtime:
 
     def claim_together(self, batch: int) -> list[Lease]:
         """As `claim`, for a batch to embed; a small one together with other small ones that are queued."""
-        first = self.claim(batch, JobKind.EMBED, JobKind.BACKFILL)
+        return self._with_small(self.claim(batch, *EMBEDDED))
+
+    def claim_next(self, batch: int) -> list[Lease]:
+        """As `claim_together`, for a message that names a batch of new digits: jobs take turns, whichever it names.
+
+        There is a message for each batch, so each is claimed by one or the other.
+        """
+        claimed = self.transact(self._claim_in_turn, batch)
+        if claimed is not None:
+            metrics.count_claimed(claimed)
+        return self._with_small(claimed)
+
+    def _claim_in_turn(self, session: Session, batch: int) -> Lease | None:
+        waiting = turns.oldest(session, JobKind.EMBED)
+        while (due := self.turns.next(waiting)) is not None:
+            if claimed := self.claim_within(session, due.batch, *EMBEDDED):
+                return claimed
+            waiting.remove(due)  # another worker was faster, or there is no tower
+        return self.claim_within(session, batch, *EMBEDDED)
+
+    def _with_small(self, first: Lease | None) -> list[Lease]:
+        """A claimed batch; where it is small, with others."""
         if first is None:
             return []
         if first.kind != JobKind.EMBED or first.attempt > 1 or len(first.digits) > leases.SMALL:
@@ -106,18 +129,6 @@ class Runtime:
         for other in others:
             metrics.count_claimed(other)
         return sorted([first, *others], key=lambda lease: lease.batch)
-
-    def claim_next(self, batch: int) -> list[Lease]:
-        """As `claim_together`, for a message that names a batch of new digits: jobs take turns, whichever it names.
-
-        There is a message for each batch, so each is claimed by one or the other.
-        """
-        waiting = self.transact(turns.oldest, JobKind.EMBED)
-        while (due := self.turns.next(waiting)) is not None:
-            if claimed := self.claim_together(due.batch):
-                return claimed
-            waiting.remove(due)  # another worker was faster, or there is no tower
-        return self.claim_together(batch)
 
     @contextmanager
     def holding(self, leases: Sequence[Lease]) -> Iterator[None]:

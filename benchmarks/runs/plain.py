@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from benchmarks.digits import blocks, encoded
 from benchmarks.predicting import Predictor
 from benchmarks.processes import tell, told
-from db.bulk import copy_digits, copy_embeddings
+from benchmarks.rows import copy_digits
+from db.bulk import copy_embeddings
 from training.arrays import Uint8
 
 BATCH = 32_768  # digits a commit; Keras's `predict` has a cost a call, which small ones would pay more often

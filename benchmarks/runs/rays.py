@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 from benchmarks.digits import blocks
 from benchmarks.place import Place
 from benchmarks.processes import ROOT, tell, told
-from db.bulk import copy_digits, copy_embeddings
+from benchmarks.rows import copy_digits
+from db.bulk import copy_embeddings
 from db.engine import connect
 from training.arrays import Uint8
 

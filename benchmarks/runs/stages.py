@@ -19,7 +19,7 @@ import redis
 from celery import Celery
 from kombu import Message, Queue
 from PIL import Image
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 import db.queue.finish
 import db.queue.intake
@@ -45,9 +45,6 @@ from worker.celeryconfig import celery_config
 from worker.runtime import Runtime
 from worker.settings import Settings
 
-KEY_LOOK_UP = "SELECT digits.id, digits.key, digits.sha256"  # how its statement begins, as SQLAlchemy writes it
-
-
 task = told()
 place, count, turns = task["place"], task["count"], task["repetitions"] + 1
 settings = Settings(broker_url=place.broker_url, database_url=place.database_url)
@@ -61,18 +58,6 @@ assert postmaster is not None
 meter = Meter([psutil.Process(broker.info("server")["process_id"]), postmaster, *postmaster.children()])
 pictures = [digits(start, start + count) for start in range(0, turns * count, count)]
 files = [file for _, file in encoded(count)]
-
-
-@event.listens_for(runtime.engine, "before_cursor_execute")
-def before(*arguments: Any) -> None:
-    if arguments[2].startswith(KEY_LOOK_UP):
-        arguments[4].started = meter.now()
-
-
-@event.listens_for(runtime.engine, "after_cursor_execute")
-def after(*arguments: Any) -> None:
-    if arguments[2].startswith(KEY_LOOK_UP):
-        meter.note("submit_keys", arguments[4].started)
 
 
 def walk() -> int:
@@ -90,8 +75,8 @@ def walk() -> int:
     meter.each("unpack_limit", lambda frame: unpack(frame, count), frames)
     settle(postgres)
     commit = (runtime.engine.dialect, "do_commit")
-    copy, ids = (db.queue.intake, "copy_digits"), (db.queue.intake, "fetch")
-    with meter.parts(submit_plan=(db.queue.intake, "_plan"), submit_ids=ids, submit_copy=copy, submit_commit=commit):
+    copy, keys, digests = ((db.queue.intake, name) for name in ("copy_digits", "fetch_each", "digests_of"))
+    with meter.parts(submit_keys=keys, submit_plan=digests, submit_copy=copy, submit_commit=commit):
         batches = meter.each("submit", submit, submissions)
     meter.each("plan_limit", lambda pixels: hashlib.sha256(pixels).digest(), glyphs)
 
@@ -100,9 +85,9 @@ def walk() -> int:
     found = meter.each("read_pixels", pixels, leases)
     made = meter.each("tower", lambda stored: runtime.towers[place.tower](stored[1]), found)
     settle(postgres)
-    there, embedded = (db.queue.finish, "described"), (db.vectors.embeddings, "embedded_among")
+    asked = (db.queue.finish, "fetch_each")
     copy = (db.vectors.embeddings, "copy_embeddings")
-    with meter.parts(finish_existing=there, finish_embedded=embedded, finish_copy=copy, finish_commit=commit):
+    with meter.parts(finish_asked=asked, finish_copy=copy, finish_commit=commit):
         stored = meter.each("finish", finish, list(zip(leases, found, made, strict=True)))
     if stored != [count] * turns:
         raise SystemExit(f"{turns} batches of {count} digits were sent; stored are {stored}")

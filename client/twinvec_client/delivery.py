@@ -27,6 +27,7 @@ from twinvec_client.results import JobStatus
 
 log = logging.getLogger(__name__)
 
+SOON, LATE = 0.02, 0.5  # seconds between two requests for receipts, at least and at most
 FEW = 100  # pictures that are sent without asking first whether a worker answers: that would take as long as sending
 _JOBS = uuid.UUID("6f0e9c62-8a0b-5ad0-9e1c-2f5c1f0d7a11")  # the namespace of idempotency keys
 
@@ -120,6 +121,11 @@ class Window:
         few = len(self) <= self.chunks * 3 // 4 and self._bytes() <= self.size * 3 // 4
         return few and not self.backlogged and not self.paused
 
+    @property
+    def awaited(self) -> int:
+        """How many chunks are worth a request for receipts: those that make room, or half of the last ones."""
+        return max(len(self) - self.chunks * 3 // 4, 1) if self.is_full else (len(self) + 1) // 2
+
     def add(self, chunk: Intake, resend_after: float) -> None:
         self._sent[chunk.seq] = _Sent(chunk, resend_after)
 
@@ -163,7 +169,8 @@ class _Delivery:
         self.last: int | None = None  # the seq of the last chunk, once it is known
         self.messages: deque[str] = deque(maxlen=pace.window)  # ids of those that were sent last, newest first
         self.most: int | None = None  # pictures a job may have; known with the first receipts
-        self.pause = 0.02  # seconds between two requests for receipts; grows while none come
+        self.pause = SOON  # seconds between two requests for receipts; grows while none come
+        self.each = 0.0  # seconds from one accepted chunk to the next, lately
         self.outage = Outage(pace.outage)
         self.accepted_at = time.monotonic()  # when a chunk was last accepted, or none was due
         self.known: dict[int, bytes] = {}  # digests of chunks that were accepted before they were sent here
@@ -261,7 +268,10 @@ class _Delivery:
         self.window.backlogged = answer["backlog"] >= answer["backlog_limit"]
         self.most = answer["job_limit"]
         self.begun_with = answer.get("first")  # which a worker of a version before does not say
+        waiting = len(self.window)
         accepted = sum(self._accept(seq, digest) for seq, digest in answer["accepted"])
+        if came := waiting - len(self.window):
+            self.each = (time.monotonic() - self.accepted_at) / came
         self._check_stream()
         self.bar.advance(accepted)
         self._watch_backlog(answer["backlog"])
@@ -337,7 +347,9 @@ class _Delivery:
         if self.window.backlogged or self.window.paused:
             time.sleep(0.25)
         elif self.window:
-            self.pause = 0.02 if accepted else min(self.pause * 1.5, 0.1)
+            # Each request costs workers as much as a hundred pictures.
+            pause = self.each * self.window.awaited if accepted else self.pause * 1.5
+            self.pause = min(max(pause, SOON), LATE)
             time.sleep(self.pause)
 
     def _why(self) -> str:

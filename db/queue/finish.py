@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import cast, func, literal, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db import locks
+from db.bulk import fetch, fetch_each
 from db.errors import LeaseLost, TowersChanged
 from db.queue.dead import bury
 from db.queue.failures import KEPT_BYTES, LedgerReason
-from db.queue.leases import Lease, held, towers_for
-from db.states import BatchState, JobKind
-from db.tables import Batch, Job
+from db.queue.leases import Lease, held
+from db.states import JobKind
+from db.tables import Batch
 from db.vectors import embeddings
-from db.vectors.filters import Described, described
+from db.vectors.filters import Described, describing, read_described
+from db.vectors.frames import FRAMES
+from db.vectors.towers import MAINTAINED
 
 Vectors = dict[int, np.ndarray[Any, Any]]  # by tower id, (n, 128) float32
 
@@ -35,33 +40,49 @@ def finish(
     """Store the vectors of batches and close them, all or nothing; how many digits have a vector now.
 
     leases: of one batch, or of several that were claimed together. digits: (n,) their ids, ascending, in the order of
-    the vectors' rows. seconds: spent by stage. lenient: towers under which those that are not finite are left out.
+    the vectors' rows. All that is asked is asked at once: a database far away is waited for but a few times. seconds:
+    spent by stage. lenient: towers under which those that are not finite are left out.
     Raises LeaseLost where a lease was lost, TowersChanged where vectors of
     another tower are needed as well, BadVectors where some are not finite, ValueError where their shape is wrong.
     """
-    locks.hold_towers(session)
-    job = session.execute(select(Job).where(Job.id == leases[0].job)).scalar()
-    if job is None:  # it ended without this batch, by a cancel, and was pruned since
+    ids, fence = digits.tolist(), [_closing(lease, {"wait": lease.waited, **seconds}) for lease in leases]
+    each = [embeddings.embedded_of(tower, ids) for tower in vectors]
+    asked = [locks.HOLD_TOWERS, _needed(leases[0].job), *fence, locks.HOLD_DIGITS, describing(digits), *each]
+    _, towers, *answers = fetch_each(session, asked)
+    closed, (_, groups, *there) = answers[: len(leases)], answers[len(leases) :]
+    if not towers:  # the job ended without this batch, by a cancel, and was pruned since
         raise LeaseLost(leases[0].batch)
-    needed = set(towers_for(session, job))
-    if missing := needed - vectors.keys():
+    needed = {tower: digest for tower, digest in towers if tower is not None}
+    if missing := needed.keys() - vectors.keys():
         raise TowersChanged(missing)
-    for tower in needed - lenient:
+    for tower in needed.keys() - lenient:
         embeddings.check(tower, digits, vectors[tower])
-    for lease in leases:
-        _close(session, lease, {"wait": lease.waited, **seconds}, embedded=len(lease.digits))
-    locks.hold_digits(session)
-    stored = described(session, digits)
-    if len(stored.digits) < len(digits):
-        alive = np.isin(digits, stored.digits)
-        vectors = {tower: rows[alive] for tower, rows in vectors.items()}
-    for tower in needed - lenient:
-        embeddings.write(session, tower, stored, vectors[tower])
-    for tower in needed & lenient:
-        finite = np.isfinite(vectors[tower]).all(axis=1)
-        embeddings.write(session, tower, Described(*(each[finite] for each in stored)), vectors[tower][finite])
+    for lease, found in zip(leases, closed, strict=True):
+        if not found:
+            raise LeaseLost(lease.batch)
+    stored = read_described(groups)
+    alive = np.isin(digits, stored.digits)
+    embedded = {tower: {row[0] for row in rows} for tower, rows in zip(vectors, there, strict=True)}
+    for tower, digest in needed.items():
+        frame, rows, own = FRAMES.known(session, tower, digest), vectors[tower][alive], stored
+        if tower in lenient:
+            finite = np.isfinite(rows).all(axis=1)
+            rows, own = rows[finite], Described(*(column[finite] for column in stored))
+        embeddings.append(session, tower, frame, own, rows, embedded[tower])
     _count_gone(session, leases, set(stored.digits.tolist()))
     return len(stored.digits)
+
+
+def _needed(job: uuid.UUID) -> tuple[str, Sequence[Any]]:
+    """A query for the towers that a job's digits are embedded under, and the digests of their frames; a row without a
+    tower where there is none, and no row where there is no such job.
+    """
+    query = f"""
+        SELECT towers.id, {FRAMES.digest} FROM jobs
+        LEFT JOIN towers ON {MAINTAINED} AND (jobs.tower IS NULL OR towers.id = jobs.tower)
+        WHERE jobs.id = %s ORDER BY towers.id
+    """
+    return query, (job,)
 
 
 def _count_gone(session: Session, leases: Sequence[Lease], stored: set[int]) -> None:
@@ -100,25 +121,15 @@ def quarantine(
 
 def close_alone(session: Session, lease: Lease, seconds: dict[str, float]) -> None:
     """Close a batch that has no digits, of a training or of judging. Raises LeaseLost."""
-    _close(session, lease, seconds, embedded=0)
-
-
-def _close(session: Session, lease: Lease, seconds: dict[str, float], *, embedded: int) -> None:
-    closed = session.execute(
-        update(Batch)
-        .where(*held(lease))
-        .values(
-            state=BatchState.DONE,
-            token=None,
-            lease_until=None,
-            finished_at=func.now(),
-            message=None,
-            embedded=embedded,
-            seconds=func.coalesce(Batch.seconds, cast(literal("{}"), Batch.seconds.type)).op("||")(
-                cast(seconds, Batch.seconds.type)
-            ),
-        )
-        .returning(Batch.id)
-    )
-    if closed.scalar() is None:
+    if not fetch(session, *_closing(replace(lease, digits=[]), seconds)):
         raise LeaseLost(lease.batch)
+
+
+def _closing(lease: Lease, seconds: dict[str, float]) -> tuple[str, Sequence[Any]]:
+    """The statement that closes a held batch, all its digits embedded. It returns a row unless the lease is lost."""
+    statement = """
+        UPDATE batches SET state = 'done', token = NULL, lease_until = NULL, finished_at = now(), message = NULL,
+            embedded = %s, seconds = coalesce(seconds, '{}') || %s::jsonb
+        WHERE id = %s AND token = %s AND state = 'leased' RETURNING id
+    """
+    return statement, (len(lease.digits), json.dumps(seconds), lease.batch, lease.token)

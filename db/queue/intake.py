@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from psycopg.types.json import Jsonb
+import numpy as np
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import locks
-from db.bulk import copy_digits, fetch
-from db.queue.abandon import reopen, takes
+from db.bulk import NewDigits, as_array, copy_digits, fetch, fetch_each
+from db.digits import PIXELS
+from db.queue.abandon import TAKES, reopen
 from db.queue.failures import KEPT_BYTES, FailedItem, LedgerReason, fail, record, waiting_for
+from db.queue.pauses import NOT_HELD
 from db.queue.retention import clear
 from db.states import OPEN, BatchState, JobKind, TowerStatus
 from db.tables import Batch, Digit, Job, Tower
@@ -36,13 +40,40 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Pictures that were read, by column, in their order.
+
+    pixels: (n, 784) uint8, 28x28 each. made: (n,) bool, those that were made of something else than these pixels.
+    """
+
+    keys: Sequence[str]
+    pixels: np.ndarray[Any, Any]
+    labels: Sequence[int | None]
+    attributes: Sequence[dict[str, Any] | None]
+    made: np.ndarray[Any, Any]
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> Pictures:
+        return cls(
+            keys=[item.key for item in items],
+            pixels=np.frombuffer(b"".join([item.pixels for item in items]), np.uint8).reshape(-1, PIXELS),
+            labels=[item.label for item in items],
+            attributes=[item.attributes for item in items],
+            made=np.fromiter((item.made for item in items), np.bool_, len(items)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """One chunk of a job. (job, seq) names it; `total` is the whole job's count and comes with its last chunk."""
 
     job: uuid.UUID
     seq: int
     collection: str
-    items: list[Item]
+    items: Pictures
     failures: list[FailedItem] = field(default_factory=list)
     digest: bytes
     total: int | None
@@ -55,11 +86,13 @@ class Submission:
 
 class Accepted(NamedTuple):
     """What storing a chunk did. batch: its id, or None where nothing is to be embedded. unchanged: how many of its
-    pictures were stored before. failed: reasons, one for each that failed; both are zero where nothing was stored."""
+    pictures were stored before. failed: reasons, one for each that failed; both are zero where nothing was stored.
+    held: whether a pause holds the batch back."""
 
     batch: int | None = None
     unchanged: int = 0
     failed: Sequence[str] = ()
+    held: bool = False
 
 
 def accept(session: Session, chunk: Submission) -> Accepted:
@@ -102,46 +135,46 @@ def accept(session: Session, chunk: Submission) -> Accepted:
     stored = _store(session, chunk)
     due, failures = stored.due, chunk.failures + stored.duplicates
     record(session, job.id, failures, kept_bytes=chunk.kept_bytes)
-    session.execute(
-        update(Batch)
-        .where(Batch.id == batch)
-        .values(
-            digits=due,
-            unchanged=stored.unchanged,
-            unchanged_digits=stored.kept,
-            failed=len(failures),
-            seconds=chunk.seconds,
-            **({"state": BatchState.QUEUED, "finished_at": None, "published_at": func.now()} if due else {}),
-        )
-    )
-    return Accepted(batch if due else None, stored.unchanged, [failure.reason for failure in failures])
+    queued = "state = 'queued', finished_at = NULL, published_at = now()," if due else ""
+    statement = f"""
+        UPDATE batches SET {queued} digits = %s::bigint[], unchanged = %s, unchanged_digits = %s::bigint[], failed = %s,
+            seconds = %s::jsonb
+        WHERE id = %s RETURNING (SELECT NOT ({NOT_HELD}) FROM jobs WHERE jobs.id = batches.job)
+    """
+    kept = None if stored.kept is None else as_array(stored.kept)
+    values = (as_array(due), stored.unchanged, kept, len(failures), json.dumps(chunk.seconds), batch)
+    ((held,),) = fetch(session, statement, values)
+    return Accepted(batch if due else None, stored.unchanged, [failure.reason for failure in failures], held)
 
 
-def _open_job(session: Session, chunk: Submission) -> Job:
+class _Job(NamedTuple):
+    """What a chunk has to agree with."""
+
+    id: uuid.UUID
+    collection: str | None
+    chunks: int | None
+    parameters: dict[str, Any]
+    cancelled_at: datetime | None
+
+
+def _open_job(session: Session, chunk: Submission) -> _Job:
     last = chunk.total is not None
-    opened = (
-        insert(Job)
-        .values(
-            id=chunk.job,
-            kind=JobKind.EMBED,
-            collection=chunk.collection,
-            parameters=parameters_of(chunk),
-            callback=chunk.callback,
-            receiving=chunk.seq > 0 or not last,
-        )
-        .on_conflict_do_nothing()
-    )
+    opening = """
+        INSERT INTO jobs (id, kind, collection, parameters, callback, receiving)
+        VALUES (%s, 'embed', %s, %s::jsonb, %s::jsonb, %s) ON CONFLICT DO NOTHING RETURNING id
+    """
+    callback = None if chunk.callback is None else json.dumps(chunk.callback)
+    opened = (chunk.job, chunk.collection, json.dumps(parameters_of(chunk)), callback, chunk.seq > 0 or not last)
     # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
     # share: of two that held it shared and wanted to write, each would wait for the other.
-    query = (
-        select(Job)
-        .where(Job.id == chunk.job, Job.pruned_at.is_(None), takes(chunk.seq))
-        .with_for_update(read=not last, key_share=last)
-    )
+    query = f"""
+        SELECT id, collection, chunks, parameters, cancelled_at FROM jobs
+        WHERE id = %s AND pruned_at IS NULL AND {TAKES} FOR {"NO KEY UPDATE" if last else "SHARE"}
+    """
     while True:
-        session.execute(opened)
-        if (job := session.execute(query).scalar()) is not None:
-            return job
+        _, found = fetch_each(session, [(opening, opened), (query, (chunk.job, chunk.seq, chunk.seq))])
+        if found:
+            return _Job(*found[0])
         # An ended job of this id was pruned between the two, or is just being: this chunk opens a new one.
         # Or it was abandoned.
         clear(session, chunk.job)
@@ -154,7 +187,7 @@ def parameters_of(chunk: Submission) -> dict[str, Any]:
     return first if chunk.priority == 1 else {**first, "priority": chunk.priority}
 
 
-def _is_other(session: Session, job: Job, chunk: Submission) -> bool:
+def _is_other(session: Session, job: _Job, chunk: Submission) -> bool:
     """Whether a chunk is not of the pictures that a job was begun with."""
     if job.collection != chunk.collection or (job.chunks is not None and chunk.seq >= job.chunks):
         return True
@@ -183,7 +216,7 @@ class _Stored(NamedTuple):
 class _Plan:
     """What to do with each item of a chunk."""
 
-    new: dict[str, tuple[Item, bytes]] = field(default_factory=dict)  # with the SHA-256 of the pixels
+    new: list[int] = field(default_factory=list)  # places in the chunk
     kept: list[int] = field(default_factory=list)  # stored with these pixels, by digit id
     replaced: list[Any] = field(default_factory=list)  # rows of digits that are stored with other pixels
     changed: list[dict[str, Any]] = field(default_factory=list)
@@ -191,24 +224,22 @@ class _Plan:
 
 
 def _store(session: Session, chunk: Submission) -> _Stored:
-    if not chunk.items:
+    if not len(chunk.items):
         return _Stored([], 0, [], None)
-    locks.change_keys(session, chunk.collection)
-    stored = {
-        row.key: row
-        for row in session.execute(
-            select(Digit.id, Digit.key, Digit.sha256, Digit.job, Digit.seq, Digit.label, Digit.attributes)
-            .where(
-                Digit.collection == chunk.collection,
-                Digit.key == func.any([item.key for item in chunk.items]),
-            )
-            .order_by(Digit.id)
-            .with_for_update()
-        )
-    }
-    plan = _plan(chunk, stored, _sent_later(session, chunk, list(stored.values())))
-    live = session.execute(select(Tower.id).where(Tower.status == TowerStatus.LIVE)).scalar()
-    embedded = embedded_among(session, live, plan.kept) if live is not None and plan.kept else set()
+    keys, drawn, overtook = fetch_each(
+        session,
+        [
+            locks.changing_keys(chunk.collection),
+            (_STORED, (chunk.collection, list(chunk.items.keys))),
+            (_DRAWN, (len(chunk.items),)),
+            (_OVERTAKEN, (chunk.job, chunk.seq)),
+        ],
+    )[1:]
+    stored = {row[1]: _StoredDigit(*row) for row in keys}
+    later = _sent_later(session, chunk, list(stored.values()), overtaken=overtook[0][0])
+    digests = digests_of(chunk.items.pixels)
+    plan = _plan(chunk, digests, stored, later)
+    embedded = _embedded(session, plan.kept) if plan.kept else set()
     if plan.replaced:
         _supersede(session, chunk, plan.replaced)
     if plan.changed:
@@ -219,85 +250,125 @@ def _store(session: Session, chunk: Submission) -> _Stored:
         session.execute(update(Digit), [{name: change[name] for name in columns} for change in plan.changed])
         if labels:
             embeddings.relabel(session, labels)
-    ids = _append(session, chunk, plan.new)
+    ids: list[int] = drawn[0][0][: len(plan.new)]
+    _append(session, chunk, ids, plan.new, digests)
     due = ids + [id for id in plan.kept if id not in embedded]
     return _Stored(due, len(chunk.items) - len(plan.duplicates) - len(due), plan.duplicates, plan.kept or None)
 
 
-def _sent_later(session: Session, chunk: Submission, stored: Sequence[Any]) -> set[int]:
-    """Which of these digits came with a later chunk of the same job, which was faster than this one."""
+class _StoredDigit(NamedTuple):
+    """A digit that is stored under a key of the chunk; its row is locked."""
+
+    id: int
+    key: str
+    sha256: bytes
+    job: uuid.UUID
+    seq: int | None
+    label: int | None
+    attributes: dict[str, Any] | None
+
+
+_STORED = """
+    SELECT id, key, sha256, job, seq, label, attributes FROM digits
+    WHERE collection = %s AND key = ANY(%s::text[]) ORDER BY id FOR UPDATE
+"""
+_DRAWN = "SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s)"
+_OVERTAKEN = "SELECT EXISTS (SELECT FROM batches WHERE job = %s AND seq > %s AND unchanged_digits IS NOT NULL)"
+
+
+def _embedded(session: Session, digits: Sequence[int]) -> set[int]:
+    """Which of these have their vector."""
+    live = session.execute(select(Tower.id).where(Tower.status == TowerStatus.LIVE)).scalar()
+    return set() if live is None else embedded_among(session, live, digits)
+
+
+def _sent_later(session: Session, chunk: Submission, stored: Sequence[_StoredDigit], *, overtaken: bool) -> set[int]:
+    """Which of these digits came with a later chunk of the same job, which was faster than this one.
+
+    overtaken: whether a later one has found digits stored as it brought them.
+    """
     later = {row.id for row in stored if row.job == chunk.job and row.seq is not None and row.seq > chunk.seq}
-    overtook = (Batch.job == chunk.job, Batch.seq > chunk.seq, Batch.unchanged_digits.isnot(None))
-    if session.execute(select(exists(select(Batch.id).where(*overtook)))).scalar_one():
+    if overtaken:
+        overtook = (Batch.job == chunk.job, Batch.seq > chunk.seq, Batch.unchanged_digits.isnot(None))
         kept = select(func.unnest(Batch.unchanged_digits).label("digit")).where(*overtook).subquery()
         among = kept.c.digit == func.any([row.id for row in stored])
         later.update(session.execute(select(kept.c.digit).where(among)).scalars())
     return later
 
 
-def _plan(chunk: Submission, stored: dict[str, Any], later: set[int]) -> _Plan:
+def digests_of(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(n, 784) uint8 -> the SHA-256 of each, (n, 32) uint8."""
+    size, held = pixels.shape[1], np.ascontiguousarray(pixels).data.cast("B")
+    found = [hashlib.sha256(held[at : at + size]).digest() for at in range(0, len(held), size)]
+    return np.frombuffer(b"".join(found), np.uint8).reshape(len(pixels), -1)
+
+
+def _plan(chunk: Submission, digests: np.ndarray[Any, Any], stored: dict[str, Any], later: set[int]) -> _Plan:
     """later: ids of the stored digits that came with a later chunk of this job."""
-    plan = _Plan()
-    last = {item.key: item for item in chunk.items}
-    for item in chunk.items:
-        if item is not last[item.key]:
-            if item.pixels != last[item.key].pixels:
-                plan.duplicates.append(_duplicate(item))
+    plan, items = _Plan(), chunk.items
+    last = {key: place for place, key in enumerate(items.keys)}
+    if len(last) == len(items) and not stored:  # as a rule
+        plan.new = list(range(len(items)))
+        return plan
+    for place, key in enumerate(items.keys):
+        if place != last[key]:
+            if not np.array_equal(items.pixels[place], items.pixels[last[key]]):
+                plan.duplicates.append(_duplicate(items, place))
             continue
-        digest, row = hashlib.sha256(item.pixels).digest(), stored.get(item.key)
+        row = stored.get(key)
         if row is None:
-            plan.new[item.key] = item, digest
-        elif row.sha256 == digest:
+            plan.new.append(place)
+        elif row.sha256 == digests[place].tobytes():
             plan.kept.append(row.id)
-            if row.id not in later and (change := _change(item, row)) is not None:
+            if row.id not in later and (change := _change(items, place, row)) is not None:
                 plan.changed.append(change)
         elif row.id in later:
-            plan.duplicates.append(_duplicate(item))
+            plan.duplicates.append(_duplicate(items, place))
         else:
             plan.replaced.append(row)
-            plan.new[item.key] = item, digest
+            plan.new.append(place)
     return plan
 
 
 _CAME_AGAIN = "this key came again later in the same job, with other pixels: the last one is kept"
 
 
-def _duplicate(item: Item) -> FailedItem:
-    return FailedItem(item.key, "duplicate_key", _CAME_AGAIN, item.pixels, True, item.label, item.attributes)
+def _duplicate(items: Pictures, place: int) -> FailedItem:
+    pixels = items.pixels[place].tobytes()
+    label, attributes = items.labels[place], items.attributes[place]
+    return FailedItem(items.keys[place], "duplicate_key", _CAME_AGAIN, pixels, True, label, attributes)
 
 
-def _change(item: Item, row: Any) -> dict[str, Any] | None:
+def _change(items: Pictures, place: int, row: Any) -> dict[str, Any] | None:
     """What gives a stored digit its new label and attributes, and whether the label is another; None if neither is."""
-    label = row.label if item.label is None else item.label
-    attributes = row.attributes if item.attributes is None else item.attributes
+    label = row.label if items.labels[place] is None else items.labels[place]
+    attributes = row.attributes if items.attributes[place] is None else items.attributes[place]
     if (label, attributes) == (row.label, row.attributes):
         return None
     return {"id": row.id, "label": label, "attributes": attributes, "relabelled": label != row.label}
 
 
-def _append(session: Session, chunk: Submission, new: dict[str, tuple[Item, bytes]]) -> list[int]:
+def _append(
+    session: Session, chunk: Submission, ids: Sequence[int], new: Sequence[int], digests: np.ndarray[Any, Any]
+) -> None:
+    """Store those at these places of a chunk, under as many ids."""
     if not new:
-        return []
-    query = "SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s)"
-    ids: list[int] = fetch(session, query, [len(new)])[0][0]
-    rows: Iterable[tuple[Any, ...]] = (
-        (
-            id,
-            item.key,
-            chunk.collection,
-            item.pixels,
-            digest,
-            item.label,
-            None if item.attributes is None else Jsonb(item.attributes),
-            chunk.job,
-        )
-        for id, (item, digest) in zip(ids, new.values(), strict=True)
+        return
+    items = chunk.items
+    all_new = len(new) == len(items)
+    places = slice(None) if all_new else list(new)
+    digits = NewDigits(
+        np.array(ids, np.int64),
+        items.keys if all_new else [items.keys[place] for place in new],
+        [chunk.collection] * len(new),
+        items.pixels[places],
+        digests[places],
+        np.frombuffer(chunk.job.bytes, np.uint8),
+        items.labels if all_new else [items.labels[place] for place in new],
+        items.attributes if all_new else [items.attributes[place] for place in new],
+        items.made[places],  # asked about once they have their vectors
     )
-    made = any(item.made for item, _ in new.values())
-    if made:  # what was is asked about once it has its vector
-        rows = ((*row, False if item.made else None) for row, (item, _) in zip(rows, new.values(), strict=True))
-    copy_digits(session, rows, doubtful=made, seq=chunk.seq)
-    return ids
+    copy_digits(session, digits, seq=chunk.seq)
 
 
 def _supersede(session: Session, chunk: Submission, rows: Sequence[Any]) -> None:

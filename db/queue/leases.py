@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Interval, and_, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Interval, cast, func, select, update
 from sqlalchemy.orm import Session
 
-from db.queue.pauses import is_held
+from db.bulk import fetch
+from db.queue.pauses import NOT_HELD, is_held
 from db.states import BatchState, JobKind
-from db.tables import Batch, Job, Tower
-from db.vectors.towers import is_maintained
+from db.tables import Batch, Job
+from db.vectors.towers import MAINTAINED
 
 SMALL = 16  # digits of a batch that is claimed together with others; so says the index `small_batches` as well
 TOGETHER = 256  # such batches at most
@@ -56,27 +57,35 @@ def claim(
 
     None is normal: a batch may be published more than once.
     """
-    query = select(Job).join(Batch, Batch.job == Job.id).where(Batch.id == batch, ~is_held())
-    job = session.execute(query).scalar()
-    if job is None or job.kind not in kinds:
-        return None
-    towers = towers_for(session, job)
-    if not towers and job.kind != JobKind.TRAIN:
-        return None
     token = uuid.uuid4()
-    row = session.execute(
-        update(Batch)
-        .where(
-            Batch.id == batch,
-            or_(
-                Batch.state == BatchState.QUEUED,
-                and_(Batch.state == BatchState.LEASED, Batch.lease_until < func.now(), Batch.attempt < max_attempts),
-            ),
+    values = (token, worker, lease, batch, [str(kind) for kind in kinds], max_attempts)
+    for id, digits, tries, waited, job, kind, parameters, calls_back, towers in fetch(session, _CLAIM, values):
+        return Lease(
+            batch=id,
+            token=token,
+            job=job,
+            kind=JobKind(kind),
+            digits=digits,
+            attempt=tries,
+            towers=tuple(towers),
+            parameters=parameters,
+            calls_back=calls_back,
+            waited=waited,
         )
-        .values(**_leased(token, worker, lease))
-        .returning(*_LEASED)
-    ).one_or_none()
-    return None if row is None else _lease(row, token, job, towers)
+    return None
+
+
+_TOWERS = f"FROM towers WHERE {MAINTAINED} AND (jobs.tower IS NULL OR towers.id = jobs.tower)"
+_CLAIM = f"""
+    UPDATE batches SET state = 'leased', token = %s, attempt = attempt + 1, worker = %s,
+        lease_until = now() + %s * interval '1 second'
+    FROM jobs
+    WHERE batches.id = %s AND jobs.id = batches.job AND kind = ANY(%s::text[]) AND {NOT_HELD}
+        AND (state = 'queued' OR state = 'leased' AND lease_until < now() AND attempt < %s)
+        AND (kind = 'train' OR EXISTS (SELECT {_TOWERS}))
+    RETURNING batches.id, digits, attempt, extract(epoch FROM now() - batches.created_at)::float8, jobs.id, kind,
+        parameters, callback IS NOT NULL, ARRAY(SELECT towers.id {_TOWERS} ORDER BY towers.id)
+"""  # in one statement: a database far away is waited for once
 
 
 def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> list[Lease]:
@@ -101,7 +110,21 @@ def claim_more(session: Session, first: Lease, *, worker: str, lease: float) -> 
         .values(**_leased(token, worker, lease))
         .returning(*_LEASED, Job)
     )
-    return [_lease(row, token, row.Job, first.towers) for row in rows]
+    return [
+        Lease(
+            batch=row.id,
+            token=token,
+            job=row.Job.id,
+            kind=row.Job.kind,
+            digits=row.digits,
+            attempt=row.attempt,
+            towers=first.towers,
+            parameters=row.Job.parameters,
+            calls_back=row.Job.callback is not None,
+            waited=float(row.waited),
+        )
+        for row in rows
+    ]
 
 
 def renew(session: Session, lease: Lease, seconds: float) -> bool:
@@ -137,14 +160,6 @@ def held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     return Batch.id == lease.batch, Batch.token == lease.token, Batch.state == BatchState.LEASED
 
 
-def towers_for(session: Session, job: Job) -> tuple[int, ...]:
-    """The towers a job's digits are embedded under: those that are maintained, or the one that the job names."""
-    query = select(Tower.id).where(is_maintained()).order_by(Tower.id)
-    if job.tower is not None:
-        query = query.where(Tower.id == job.tower)
-    return tuple(session.execute(query).scalars())
-
-
 def interval(count: float) -> ColumnElement[Any]:
     return cast(f"{count} seconds", Interval)
 
@@ -160,18 +175,3 @@ def _leased(token: uuid.UUID, worker: str, seconds: float) -> dict[str, Any]:
         "lease_until": func.now() + interval(seconds),
         "worker": worker,
     }
-
-
-def _lease(row: Any, token: uuid.UUID, job: Job, towers: tuple[int, ...]) -> Lease:
-    return Lease(
-        batch=row.id,
-        token=token,
-        job=job.id,
-        kind=job.kind,
-        digits=row.digits,
-        attempt=row.attempt,
-        towers=towers,
-        parameters=job.parameters,
-        calls_back=job.callback is not None,
-        waited=float(row.waited),
-    )

@@ -60,11 +60,6 @@ def is_held() -> ColumnElement[bool]:
     return or_(Job.paused_at.isnot(None), paused)
 
 
-def holds(session: Session, batch: int) -> bool:
-    """Whether a batch is held back."""
-    return bool(session.execute(select(is_held()).select_from(Batch).join(Job).where(Batch.id == batch)).scalar())
-
-
 def of_lanes(session: Session) -> dict[str, Pause]:
     """The lanes that are paused."""
     rows = session.execute(select(LanePause).where(LanePause.resumed_at.is_(None)).order_by(LanePause.lane)).scalars()

@@ -7,7 +7,6 @@ any chunk is, and embedded as any batch.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,8 +16,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db import locks
-from db.bulk import copy_digits, fetch
-from db.queue.intake import Item, Submission, parameters_of
+from db.bulk import NewDigits, copy_digits, fetch
+from db.queue.intake import Submission, digests_of, parameters_of
 from db.queue.jobs import JobStatus
 from db.states import BatchState, JobKind, JobState
 from db.tables import Tower
@@ -57,10 +56,10 @@ def store_whole(session: Session, chunks: Sequence[Submission], embed: Embed, *,
 
     Raises NotPlain, BadVectors, and what `embed` raises.
     """
-    if any(chunk.failures or not chunk.items for chunk in chunks):
+    if any(chunk.failures or not len(chunk.items) for chunk in chunks):
         raise NotPlain
-    items = [(chunk, item) for chunk in chunks for item in chunk.items]
-    if len({(chunk.collection, item.key) for chunk, item in items}) < len(items):
+    keys = [key for chunk in chunks for key in chunk.items.keys]
+    if len({(chunk.collection, key) for chunk in chunks for key in chunk.items.keys}) < len(keys):
         raise NotPlain
     locks.hold_towers(session)  # before any row, as `finish` does
     towers = session.execute(select(Tower.id).where(is_maintained()).order_by(Tower.id)).scalars().all()
@@ -70,16 +69,16 @@ def store_whole(session: Session, chunks: Sequence[Submission], embed: Embed, *,
     collections = sorted({chunk.collection for chunk in chunks})
     for collection in collections:
         locks.change_keys(session, collection)
-    if fetch(session, _STORED, ([item.key for _, item in items], collections)):
+    if fetch(session, _STORED, (keys, collections)):
         raise NotPlain
-    pixels = np.frombuffer(b"".join(item.pixels for _, item in items), np.uint8).reshape(len(items), -1)
-    made = np.fromiter((item.made for _, item in items), np.bool_, len(items))
+    pixels = np.concatenate([chunk.items.pixels for chunk in chunks])
+    made = np.concatenate([chunk.items.made for chunk in chunks])
     computed = embed(session, towers, pixels, made)
     if computed is None:
         raise NotPlain
     vectors, doubtful = computed
-    ids = _append(session, items, doubtful)
-    _write(session, ids, items, vectors)
+    ids = _append(session, chunks, keys, pixels, made, doubtful)
+    _write(session, ids, chunks, vectors)
     return _close(session, chunks, ids, opened, doubtful, worker)
 
 
@@ -103,39 +102,34 @@ def _open(session: Session, chunks: Sequence[Submission]) -> dict[Any, Any]:
     return dict(rows)
 
 
-def _append(session: Session, items: Sequence[tuple[Submission, Item]], doubtful: Array) -> list[int]:
+def _append(
+    session: Session, chunks: Sequence[Submission], keys: Sequence[str], pixels: Array, made: Array, doubtful: Array
+) -> list[int]:
     query = "SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s)"
-    ids: list[int] = sorted(fetch(session, query, [len(items)])[0][0])
-    copy_digits(
-        session,
-        (
-            (
-                id,
-                item.key,
-                chunk.collection,
-                item.pixels,
-                hashlib.sha256(item.pixels).digest(),
-                item.label,
-                None if item.attributes is None else Jsonb(item.attributes),
-                chunk.job,
-                looks_like_none if item.made else None,
-            )
-            for id, (chunk, item), looks_like_none in zip(ids, items, doubtful.tolist(), strict=True)
-        ),
-        doubtful=True,
-        seq=0,
+    ids: list[int] = sorted(fetch(session, query, [len(keys)])[0][0])
+    jobs = np.frombuffer(b"".join(chunk.job.bytes for chunk in chunks), np.uint8).reshape(len(chunks), -1)
+    digits = NewDigits(
+        np.array(ids, np.int64),
+        keys,
+        [chunk.collection for chunk in chunks for _ in chunk.items.keys],
+        pixels,
+        digests_of(pixels),
+        np.repeat(jobs, [len(chunk.items) for chunk in chunks], axis=0),
+        [label for chunk in chunks for label in chunk.items.labels],
+        [attributes for chunk in chunks for attributes in chunk.items.attributes],
+        made,
+        doubtful,
     )
+    copy_digits(session, digits, seq=0)
     return ids
 
 
-def _write(
-    session: Session, ids: Sequence[int], items: Sequence[tuple[Submission, Item]], vectors: dict[int, Array]
-) -> None:
-    digits = np.asarray(ids, np.int64)
-    labels = (NO_LABEL if item.label is None else item.label for _, item in items)
-    hashes = (collection_hash(chunk.collection) for chunk, _ in items)
-    count = len(items)
-    stored = Described(digits, np.fromiter(labels, np.int32, count), np.fromiter(hashes, np.int32, count))
+def _write(session: Session, ids: Sequence[int], chunks: Sequence[Submission], vectors: dict[int, Array]) -> None:
+    digits, count = np.asarray(ids, np.int64), len(ids)
+    labels = (NO_LABEL if label is None else label for chunk in chunks for label in chunk.items.labels)
+    hashes = [collection_hash(chunk.collection) for chunk in chunks]
+    each = np.repeat(np.array(hashes, np.int32), [len(chunk.items) for chunk in chunks])
+    stored = Described(digits, np.fromiter(labels, np.int32, count), each)
     locks.hold_digits(session)
     for tower, rows in vectors.items():
         embeddings.check(tower, digits, rows)

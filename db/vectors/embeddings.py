@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from db.errors import BadVectors, NotEmbedded
 from db.states import TowerStatus
 from db.tables import DIMENSIONS, Embedding, Tower
 from db.vectors.filters import NO_LABEL, Described
+from db.vectors.frame import Frame
 from db.vectors.frames import FRAMES
 
 
@@ -36,12 +37,23 @@ def write(session: Session, tower: int, stored: Described, vectors: np.ndarray[A
     none get another label, meanwhile.
     """
     there = embedded_among(session, tower, stored.digits.tolist())
+    append(session, tower, FRAMES.of(session, tower), stored, vectors, there)
+
+
+def append(
+    session: Session,
+    tower: int,
+    frame: Frame | None,
+    stored: Described,
+    vectors: np.ndarray[Any, Any],
+    there: Collection[int],
+) -> None:
+    """As `write`, where the tower's frame and which digits have a vector already were looked up."""
     if there:
         new = np.fromiter((id not in there for id in stored.digits.tolist()), np.bool_, len(vectors))
         stored, vectors = Described(*(each[new] for each in stored)), vectors[new]
     if not len(vectors):
         return
-    frame = FRAMES.of(session, tower)
     if frame is None:
         copy_embeddings(session, tower, stored.digits, vectors)
         return
@@ -73,9 +85,13 @@ def relabel(session: Session, labels: dict[int, int | None]) -> None:
 
 def embedded_among(session: Session, tower: int, digits: Sequence[int]) -> set[int]:
     """Which of these digits have a vector under the tower."""
+    return {row[0] for row in fetch(session, *embedded_of(tower, digits))}
+
+
+def embedded_of(tower: int, digits: Sequence[int]) -> tuple[str, Sequence[Any]]:
+    """The query of `embedded_among`, with its parameters."""
     condition, parameters = within("digit", sorted(digits))
-    query = f"SELECT digit FROM embeddings WHERE tower = %s AND {condition}"
-    return {row[0] for row in fetch(session, query, (tower, *parameters))}
+    return f"SELECT digit FROM embeddings WHERE tower = %s AND {condition}", (tower, *parameters)
 
 
 def delete_vectors(session: Session, digits: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,17 +31,24 @@ class Described(NamedTuple):
 
 def described(session: Session, ids: np.ndarray[Any, Any]) -> Described:
     """(n,) ids, ascending -> those that are stored, ascending, with what search filters by."""
+    return read_described(fetch(session, *describing(ids)))
+
+
+def describing(ids: np.ndarray[Any, Any]) -> tuple[str, Sequence[Any]]:
+    """The query, with its parameters, whose rows `read_described` reads."""
     condition, parameters = within("id", ids.tolist())
     query = f"""
         SELECT collection, string_agg(int8send(id) || int4send(coalesce(label, {NO_LABEL})), '')
         FROM digits WHERE {condition} GROUP BY collection
     """  # as bytes: a row object for each digit would cost as much as its vector
+    return query, parameters
+
+
+def read_described(groups: Sequence[tuple[Any, ...]]) -> Described:
     kind = np.dtype([("id", ">i8"), ("label", ">i4")])
-    groups = [(name, np.frombuffer(rows, kind)) for name, rows in fetch(session, query, parameters)]
-    found = np.concatenate([np.empty(0, kind), *(rows for _, rows in groups)])
-    hashes = np.repeat(
-        np.array([collection_hash(name) for name, _ in groups], np.int32), [len(rows) for _, rows in groups]
-    )
+    of = [(name, np.frombuffer(rows, kind)) for name, rows in groups]
+    found = np.concatenate([np.empty(0, kind), *(rows for _, rows in of)])
+    hashes = np.repeat(np.array([collection_hash(name) for name, _ in of], np.int32), [len(rows) for _, rows in of])
     order = np.argsort(found["id"])
     return Described(*(each[order] for each in (found["id"].astype(np.int64), found["label"].astype(np.int32), hashes)))
 

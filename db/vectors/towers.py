@@ -27,6 +27,9 @@ def is_maintained() -> ColumnElement[bool]:
     return or_(Tower.status.in_(EMBEDDED_UNDER), and_(Tower.status == TowerStatus.PREVIOUS, Tower.maintained))
 
 
+MAINTAINED = "(towers.status IN ('live', 'candidate') OR towers.status = 'previous' AND towers.maintained)"  # the same
+
+
 @dataclass(frozen=True, kw_only=True)
 class TowerStanding:
     """A tower, and how many vectors are stored under it and due. verdict: as `db.vectors.verdict` writes it; None where

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from db.bulk import copy_digits, fetch
+from db.bulk import cursor, fetch
 from db.engine import LimitedConnection, connect, transact, transact_long, transact_through_outage
 from db.vectors import search
 from tests.makers import Ledger, together
@@ -132,13 +132,12 @@ def test_a_bulk_copy_whose_connection_is_killed_is_run_again_and_takes_effect_on
     def work(session: Session) -> None:
         tries.append(backend(session))
 
-        def rows() -> Iterator[tuple[Any, ...]]:
+        statement = "COPY digits (id, key, collection, pixels, sha256, job) FROM STDIN"
+        with cursor(session, statement) as driver, driver.copy(statement) as copy:
             for id in range(1, 3000):
                 if id == 2500 and len(tries) < 3:
                     kill(operator, tries[-1])
-                yield id, f"key {id}", "default", bytes(784), bytes(32), None, None, uuid.UUID(int=0)
-
-        copy_digits(session, rows())
+                copy.write_row((id, f"key {id}", "default", bytes(784), bytes(32), uuid.UUID(int=0)))
 
     ledger(work)
     assert len(tries) == 3

@@ -7,11 +7,13 @@ import pytest
 
 from db.errors import NotPausable, UnknownJob
 from db.queue import abandon, actions, cancel, jobs, pauses, rescue, steering, trainings, turns
+from db.queue.intake import accept
 from db.queue.leases import SMALL, claim_more
 from db.states import JobKind, JobState
 from tests.makers import (
     Ledger,
     batch_of,
+    chunk,
     claim,
     embed,
     expire,
@@ -58,18 +60,20 @@ def test_a_paused_lane_is_neither_claimed_nor_published_and_goes_on(ledger: Ledg
     pause(ledger)
     assert claim(ledger, waiting) is None
     assert oldest(ledger) == []
-    later = batch_of(ledger, item("c", 3))
+    accepted = ledger(accept, chunk(item("c", 3)))
+    assert accepted.held
+    later = accepted.batch
     assert due(ledger) == []
     assert lease is not None
     assert finish(ledger, lease) == 1, "what was worked on is finished"
     assert row(ledger, waiting).attempt == 0
-    assert ledger(lambda session: pauses.holds(session, later))
 
     assert resume(ledger)
     assert due(ledger) == [waiting, later], "although they were published before"
     assert oldest(ledger) == [waiting, later]
     assert embed(ledger, waiting) == 1
     assert not resume(ledger), "it is not paused any more"
+    assert not ledger(accept, chunk(item("d", 4))).held
 
 
 def test_a_small_batch_is_not_claimed_along_with_another_while_its_job_is_paused(ledger: Ledger) -> None:

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg.types.json import Jsonb
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import locks
-from db.bulk import copy_digits, copy_embeddings, fetch
+from db.bulk import NewDigits, copy_digits, copy_embeddings, fetch
 from db.queue.finish import finish as finish_batch
 from db.tables import Digit, Embedding, Tower
 from db.vectors import embeddings, lifecycle, search
@@ -100,14 +99,18 @@ def store(ledger: Ledger, vectors: Array, frame: Frame | None, seed: int, *, unp
         tower = lifecycle.register(session, lifecycle.NewTower(**fields)).id
         ids = fetch(session, f"SELECT nextval('digits_id_seq') FROM generate_series(1, {count})")
         digits = np.array([id for (id,) in ids], np.int64)
-        rows = zip(digits.tolist(), labels, collections, attributes, strict=True)
-        copy_digits(
-            session,
-            [
-                (id, str(id), name, bytes(784), b"", label, None if of is None else Jsonb(of), uuid.UUID(int=0))
-                for id, label, name, of in rows
-            ],
+        rows = NewDigits(
+            digits,
+            list(map(str, digits)),
+            collections,
+            np.zeros((count, 784), np.uint8),
+            np.zeros((count, 32), np.uint8),
+            np.zeros(16, np.uint8),
+            labels,
+            attributes,
+            np.zeros(count, np.bool_),
         )
+        copy_digits(session, rows)
         copy_embeddings(session, tower, digits[:unplaced], vectors[:unplaced])
         if count > unplaced:
             embeddings.write(session, tower, described(session, digits[unplaced:]), vectors[unplaced:])

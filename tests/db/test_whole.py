@@ -77,7 +77,7 @@ def test_a_job_that_comes_again_is_the_one_that_was_stored(ledger: Ledger) -> No
     before = rows(ledger)
     with pytest.raises(NotPlain):
         store(ledger, job)
-    assert send(ledger, *job.items, job=job.job) is None
+    assert send(ledger, item("a", 1), job=job.job) is None
     assert rows(ledger) == before
     assert counts(ledger, job.job) == {"accepted": 1, "succeeded": 1}
 

@@ -270,12 +270,13 @@ def test_arrays_are_normalised_or_refused_with_their_pixels_unless_normalise_is_
         "attributes": None,
     }
     items, refused = read(chunk(**sent, normalise=True), lambda _: b"")
-    assert [item.key for item in items] == ["set", "dark"]
-    assert items[0].pixels == glyph(1)
-    assert items[1].pixels != dark
+    assert items.keys == ["set", "dark"]
+    assert items.pixels[0].tobytes() == glyph(1)
+    assert items.pixels[1].tobytes() != dark
+    assert items.made.tolist() == [False, True]
     assert [(each.key, each.reason, each.picture, each.is_glyph) for each in refused] == [
         ("empty", "blank", empty, True)
     ]
     items, refused = read(chunk(**sent, normalise=False), lambda _: b"")
-    assert [item.pixels for item in items] == [glyph(1), dark, empty]
+    assert items.pixels.tobytes() == glyph(1) + dark + empty
     assert not refused
