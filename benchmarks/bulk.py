@@ -106,7 +106,7 @@ def tuned(contestant: Contestant, count: int) -> Contestant:
 def measured(contestant: Contestant, count: int) -> dict[str, Any]:
     """One run, checked. Ends the process where anything is missing or wrong."""
     with contestant.place() as place:
-        where = {"place": asdict(place), "count": count, "warm": contestant.warm}
+        where: dict[str, Any] = {"place": asdict(place), "count": count, "warm": contestant.warm}
         run = alone(contestant.run, **where, **contestant.told)
         alone("check", **where)
     print(f"{contestant.title} {contestant.told}, {count:,} digits: {run['seconds']:.2f} s", flush=True)

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ CHATTER = re.compile(
 )
 
 
-def alone(run: str, **told: Any) -> dict[str, Any]:
-    """What `benchmarks/runs/<run>.py` tells, run in a process of its own. Ends this process where it fails."""
-    command = [sys.executable, "-m", f"benchmarks.runs.{run}", json.dumps(told)]
+def alone(run: str, *, before: Sequence[str] = (), **told: Any) -> dict[str, Any]:
+    """What `benchmarks/runs/<run>.py` tells, run in a process of its own. Ends this process where it fails.
+
+    before: words that start a command elsewhere, on another host for instance.
+    """
+    command = [*before, sys.executable, "-m", f"benchmarks.runs.{run}", json.dumps(told)]
     with subprocess.Popen(
         command, env=quiet(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     ) as process:

@@ -37,24 +37,29 @@ def ledger(recipe: str | None = None, *, framed: bool = True) -> Iterator[Place]
     recipe: the tower is trained by it, once on this machine. Else it has its first weights. framed: whether it has a
     frame, and its vectors are placed.
     """
-    tower = _tower(recipe)
     with (
         tempfile.TemporaryDirectory(prefix="twinvec-bench-") as folder,
         Servers(Path(folder) / "servers", broker_port=0) as servers,
     ):
-        settings = Settings(database_url=servers.database_url, broker_url=servers.broker_url)
-        engine = connect(settings.database() or "")
-        migrate(engine)
-        registered = transact(engine, register, _new_tower(recipe, tower, framed=framed)).id
-        engine.dispose()
-        yield Place(
-            broker_url=servers.broker_url,
-            database_url=settings.database() or "",
-            tower=registered,
-            tower_file=tower["file"],
-            folder=folder,
-            workers={},
-        )
+        database_url = Settings(database_url=servers.database_url, broker_url=servers.broker_url).database() or ""
+        yield stand(database_url, servers.broker_url, folder, recipe, framed=framed)
+
+
+def stand(database_url: str, broker_url: str, folder: str, recipe: str | None = None, *, framed: bool = True) -> Place:
+    """Tables in a fresh database, and a live tower as `ledger` has it."""
+    tower = _tower(recipe)
+    engine = connect(database_url)
+    migrate(engine)
+    registered = transact(engine, register, _new_tower(recipe, tower, framed=framed)).id
+    engine.dispose()
+    return Place(
+        broker_url=broker_url,
+        database_url=database_url,
+        tower=registered,
+        tower_file=tower["file"],
+        folder=folder,
+        workers={},
+    )
 
 
 @contextmanager

@@ -200,7 +200,8 @@ class NewDigits(NamedTuple):
     """Rows of `digits`, by column.
 
     ids: (n,) int64. pixels: (n, 784) uint8. digests: (n, 32) uint8, SHA-256 of each. jobs: (n, 16) uint8, that bring
-    them, or (16,), one that brings all. attributes: JSON objects. made: (n,) bool, those that may be doubtful. doubtful: (n,) bool, which of these are; None where it is not known yet.
+    them, or (16,), one that brings all. attributes: JSON objects. made: (n,) bool, those that may be doubtful.
+    doubtful: (n,) bool, which of these are; None where it is not known yet.
     """
 
     ids: np.ndarray[Any, Any]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from sqlalchemy.exc import DBAPIError
 
 from db.digits import Glyphs, doubt, pixels_of
 from db.errors import BadVectors, LeaseLost, TowersChanged
@@ -29,6 +31,7 @@ from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
 
+GOES_ON = 1.0  # seconds that a message embeds what is due; then its lane's others have their turn
 TIME_LIMIT = 300  # seconds for a batch, after which its process is ended; 4,096 digits take one
 
 Array = np.ndarray[Any, Any]
@@ -36,13 +39,66 @@ Array = np.ndarray[Any, Any]
 
 @app.task(name=EmbedBatch.task, time_limit=TIME_LIMIT)
 def embed_batch(**payload: Any) -> None:
-    batch = EmbedBatch.read(payload).batch
-    embed_claimed(runtime().claim_next(batch), runtime())
+    embed_in_turn(EmbedBatch.read(payload).batch, runtime())
 
 
 @app.task(name=BackfillBatch.task, time_limit=TIME_LIMIT)
 def backfill_batch(**payload: Any) -> None:
     embed(BackfillBatch.read(payload).batch, runtime())
+
+
+def embed_in_turn(batch: int, runtime: Runtime) -> None:
+    """Embed the batch whose turn it is, and for a moment those that are due after it, whose own messages then find
+    other ones or none.
+
+    While one is written, the next is claimed and read: neither waits for a database that is far away.
+    """
+    claimed: Sequence[Lease] = runtime.claim_next(batch)
+    digits, until = None, time.monotonic() + GOES_ON
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        while claimed:
+            following = None
+            # Beside one that may have crashed its worker, none: it would count as a crash of that one too.
+            if time.monotonic() < until and all(lease.attempt == 1 for lease in claimed):
+                following = Following(runtime, thread)
+            try:
+                embed_claimed(claimed, runtime, digits=digits, following=following)
+            except BaseException:
+                for lease in [] if following is None else following.result()[0]:
+                    runtime.give_back(lease, None)
+                raise
+            claimed, digits = ([], None) if following is None else following.result()
+
+
+class Following:
+    """The batch after the one that is written, claimed and read in a thread of its own."""
+
+    def __init__(self, runtime: Runtime, thread: ThreadPoolExecutor) -> None:
+        self._runtime, self._thread = runtime, thread
+        self._found: Future[tuple[Sequence[Lease], Glyphs | None]] | None = None
+
+    def start(self) -> None:
+        self._found = self._thread.submit(self._find)
+
+    def result(self) -> tuple[Sequence[Lease], Glyphs | None]:
+        """What was claimed, and its pixels; nothing where nothing was due, or it was not started."""
+        return ([], None) if self._found is None else self._found.result()
+
+    def _find(self) -> tuple[Sequence[Lease], Glyphs | None]:
+        try:
+            leases = self._runtime.claim_next(None)
+        except DBAPIError as error:  # its message, or the sweep, is another try
+            log.warning("could not claim the next batch: %s", error.orig)
+            return [], None
+        try:
+            return leases, glyphs_of(leases, self._runtime) if leases else None
+        except DBAPIError:  # it is read again when its turn has come, which says what is wrong
+            return leases, None
+
+
+def glyphs_of(leases: Sequence[Lease], runtime: Runtime) -> Glyphs:
+    """The pixels of batches."""
+    return runtime.transact(pixels_of, sorted({id for lease in leases for id in lease.digits}))
 
 
 def embed(batch: int, runtime: Runtime) -> set[int]:
@@ -53,9 +109,17 @@ def embed(batch: int, runtime: Runtime) -> set[int]:
     return embed_claimed(runtime.claim_together(batch), runtime)
 
 
-def embed_claimed(leases: Sequence[Lease], runtime: Runtime, *, loads: bool = True) -> set[int]:
+def embed_claimed(
+    leases: Sequence[Lease],
+    runtime: Runtime,
+    *,
+    loads: bool = True,
+    digits: Glyphs | None = None,
+    following: Following | None = None,
+) -> set[int]:
     """As `embed`, what was claimed already. loads: whether this process may wait for a tower that it has to load; else
-    what needs one is left to a worker of the lane `embed`.
+    what needs one is left to a worker of the lane `embed`. digits: where they were read already. following: is started
+    when these are written.
     """
     if not leases:
         return set()
@@ -64,7 +128,7 @@ def embed_claimed(leases: Sequence[Lease], runtime: Runtime, *, loads: bool = Tr
         return {lease.batch for lease in leases}
     try:
         with runtime.holding(leases):
-            embed_leased(leases, runtime)
+            embed_leased(leases, runtime, digits, following)
     except LeaseLost as fenced:
         metrics.LOST.inc()
         log.warning("dropped work: %s", fenced)
@@ -102,17 +166,20 @@ class Work:
         return Work([lease], self.digits[rows], self.pixels[rows], vectors, self.seconds)
 
 
-def embed_leased(leases: Sequence[Lease], runtime: Runtime) -> None:
+def embed_leased(
+    leases: Sequence[Lease], runtime: Runtime, digits: Glyphs | None = None, following: Following | None = None
+) -> None:
     """Read, compute, write. Raises LeaseLost."""
     start = time.perf_counter()
-    ids = sorted({id for lease in leases for id in lease.digits})
-    digits = runtime.transact(pixels_of, ids)
+    digits = digits or glyphs_of(leases, runtime)
     read = time.perf_counter()
     vectors = compute(leases[0].towers, digits.pixels, runtime)
     if leases[0].kind == JobKind.EMBED:
         mark_doubtful(digits, vectors, runtime)
     computed = time.perf_counter()
     seconds = {"read": read - start, "tower": computed - read}
+    if following is not None:
+        following.start()
     count = store(Work(leases, digits.ids, digits.pixels, vectors, seconds), runtime)
     written = time.perf_counter()
     metrics.count_embedded(leases, count, seconds | {"write": written - computed})

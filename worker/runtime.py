@@ -99,8 +99,9 @@ class Runtime:
         """As `claim`, for a batch to embed; a small one together with other small ones that are queued."""
         return self._with_small(self.claim(batch, *EMBEDDED))
 
-    def claim_next(self, batch: int) -> list[Lease]:
-        """As `claim_together`, for a message that names a batch of new digits: jobs take turns, whichever it names.
+    def claim_next(self, batch: int | None) -> list[Lease]:
+        """As `claim_together`, for a message that names a batch of new digits, or none: jobs take turns, whichever it
+        names.
 
         There is a message for each batch, so each is claimed by one or the other.
         """
@@ -109,13 +110,13 @@ class Runtime:
             metrics.count_claimed(claimed)
         return self._with_small(claimed)
 
-    def _claim_in_turn(self, session: Session, batch: int) -> Lease | None:
+    def _claim_in_turn(self, session: Session, batch: int | None) -> Lease | None:
         waiting = turns.oldest(session, JobKind.EMBED)
         while (due := self.turns.next(waiting)) is not None:
             if claimed := self.claim_within(session, due.batch, *EMBEDDED):
                 return claimed
             waiting.remove(due)  # another worker was faster, or there is no tower
-        return self.claim_within(session, batch, *EMBEDDED)
+        return None if batch is None else self.claim_within(session, batch, *EMBEDDED)
 
     def _with_small(self, first: Lease | None) -> list[Lease]:
         """A claimed batch; where it is small, with others."""
@@ -143,8 +144,9 @@ class Runtime:
                 self.give_back(lease, error)
             raise
 
-    def give_back(self, lease: Lease, reason: BaseException) -> None:
-        """Queue a batch again: after an error for a later try, after a request to shut down for another worker.
+    def give_back(self, lease: Lease, reason: BaseException | None) -> None:
+        """Queue a batch again: after an error for a later try, after a request to shut down or without a reason for
+        another worker.
 
         Where the database does not answer, the lease expires instead.
         """

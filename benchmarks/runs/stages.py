@@ -6,6 +6,7 @@ the same rows and bytes, moved by nothing but what is named.
 """
 
 import hashlib
+import os
 import uuid
 from functools import partial
 from io import BytesIO
@@ -45,6 +46,7 @@ from worker.celeryconfig import celery_config
 from worker.runtime import Runtime
 from worker.settings import Settings
 
+os.environ["TWINVEC_LANES"] = "embed"  # whose workers run towers by Keras's backend
 task = told()
 place, count, turns = task["place"], task["count"], task["repetitions"] + 1
 settings = Settings(broker_url=place.broker_url, database_url=place.database_url)

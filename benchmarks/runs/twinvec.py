@@ -9,16 +9,16 @@ from benchmarks.processes import tell, told
 from twinvec_client import Twinvec
 
 task = told()
-place, count = task["place"], task["count"]
+place, count, name = task["place"], task["count"], task.get("name", "digit")
 tv = Twinvec(place.broker_url)
-tv.embed(stream(task["warm"], name="warm"), collection="warm").wait()
-pictures = encoded(count) if task["png"] else stream(count)
+tv.embed(stream(task["warm"], name=f"warm {name}"), collection="warm").wait()
+pictures = encoded(count) if task["png"] else stream(count, name=name)
 
-began, start = time.time(), time.perf_counter()
+began, start, used = time.time(), time.perf_counter(), time.process_time()
 job = tv.embed(pictures)
 sent = time.perf_counter()
 outcome = job.wait()
-seconds = time.perf_counter() - start
+seconds, used = time.perf_counter() - start, time.process_time() - used
 
 if outcome.succeeded != count:
     raise SystemExit(f"{count} sent: {outcome}")
@@ -28,4 +28,4 @@ stages = text(
 )
 with place.engine() as engine, engine.connect() as connection:
     spent = {row.name: row.sum for row in connection.execute(stages, {"job": job.id})}
-tell(began=began, seconds=seconds, accepted=sent - start, stages=spent)
+tell(began=began, seconds=seconds, accepted=sent - start, stages=spent, cpu=used)

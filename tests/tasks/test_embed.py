@@ -3,16 +3,19 @@
 import uuid
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from redis import Redis
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
-from db.queue import dead
+from db.queue import dead, leases
 from db.queue.leases import Lease
 from db.tables import Batch
-from tasks.embed import embed, embed_claimed
+from tasks import embed as embedding
+from tasks.embed import embed, embed_claimed, embed_in_turn
 from tasks.jobs import end_job
 from tests.makers import (
     Array,
@@ -137,6 +140,45 @@ def test_work_that_fails_is_given_back_for_another_try(runtime: Runtime, tower: 
     embed(batch, runtime)
     assert counts(runtime.transact, job) == {"accepted": 1, "succeeded": 1}
     assert row(runtime.transact, batch).message is None
+
+
+def test_what_is_due_is_embedded_one_after_the_other_by_one_message(runtime: Runtime, tower: int) -> None:
+    batches = [batch_of(runtime.transact, item(f"{at}", at)) for at in range(3)]
+    with patch.object(leases, "SMALL", 0):  # each by itself
+        embed_in_turn(batches[1], runtime)
+    assert [row(runtime.transact, batch).state for batch in batches] == ["done"] * 3
+    assert vectors(runtime.transact, tower).keys() == {"0", "1", "2"}
+
+
+def test_a_batch_that_was_claimed_ahead_is_given_back_where_the_one_before_it_fails(
+    runtime: Runtime, tower: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (batch_of(runtime.transact, item(f"{at}", at)) for at in range(2))
+
+    def fail(session: Session, *_: Any, **__: Any) -> None:
+        eventually(lambda: row(runtime.transact, second).attempt == 1, "the next one is claimed meanwhile")
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(embedding, "finish", fail)
+    monkeypatch.setattr(leases, "SMALL", 0)
+    with pytest.raises(RuntimeError):
+        embed_in_turn(first, runtime)
+    failed, ahead = row(runtime.transact, first), row(runtime.transact, second)
+    assert (failed.state, failed.errors) == ("queued", 1)
+    assert (ahead.state, ahead.attempt, ahead.errors) == ("queued", 0, 0), "it has not failed itself"
+
+
+def test_nothing_is_claimed_ahead_of_a_batch_that_may_have_crashed_its_worker(
+    runtime: Runtime, tower: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (batch_of(runtime.transact, item(f"{at}", at)) for at in range(2))
+    claim(runtime.transact, first)
+    expire(runtime.transact, first)
+    rescue(runtime.transact)
+    monkeypatch.setattr(leases, "SMALL", 0)
+    embed_in_turn(first, runtime)
+    assert row(runtime.transact, first).state == "done"
+    assert row(runtime.transact, second).attempt == 0
 
 
 def test_a_lease_is_renewed_while_the_work_lasts(runtime: Runtime, tower: int) -> None:
