@@ -32,6 +32,9 @@ class Peer:
     def send_many(self, keys: list[str], images: Iterable[Uint8]) -> AsyncResult[None]:
         return self._send("embed_many", keys, [_text(image) for image in images])
 
+    def send_nothing(self) -> AsyncResult[None]:
+        return self._send("nothing")
+
     def _send(self, task: str, *arguments: object) -> AsyncResult[None]:
         return self._app.send_task(f"benchmarks.runs.celery_tasks.{task}", arguments)
 

@@ -1,4 +1,5 @@
-"""One picture after the other on an idle system: when its vector is committed, when `embed` and `wait` return.
+"""One picture after the other on an idle system: when its vector is committed, when `embed` and `wait` return. And, in
+turn with them, an empty Celery task on default settings, over the same broker: until its result is there.
 
 PostgreSQL itself says when a vector is committed: a trigger notifies, and a notification is delivered at the commit.
 """
@@ -9,6 +10,7 @@ import time
 import psycopg
 
 from benchmarks.digits import stream
+from benchmarks.peer import LONGEST, worker
 from benchmarks.processes import tell, told
 from twinvec_client import Twinvec
 
@@ -34,9 +36,10 @@ tv = Twinvec(place.broker_url)
 sent: list[float] = []
 accepted: list[float] = []
 known: list[float] = []
+empty: list[float] = []
 count = WARM + task["count"]
 url = place.database_url.replace("postgresql+psycopg", "postgresql")
-with psycopg.connect(url, autocommit=True) as connection:
+with psycopg.connect(url, autocommit=True) as connection, worker(place, 1) as peer:
     connection.execute(TRIGGER)
     connection.execute("LISTEN embedded")
     listener = threading.Thread(target=listen, args=(connection, count))
@@ -48,6 +51,10 @@ with psycopg.connect(url, autocommit=True) as connection:
         job.wait()
         known.append(time.perf_counter())
         time.sleep(PAUSE)
+        start = time.perf_counter()
+        peer.send_nothing().get(timeout=LONGEST)
+        empty.append(time.perf_counter() - start)
+        time.sleep(PAUSE)
     listener.join(timeout=30)
 if len(committed) != count:
     raise SystemExit(f"{count} pictures were sent and {len(committed)} commits seen")
@@ -55,4 +62,4 @@ after = {
     name: [time - start for time, start in zip(times, sent, strict=True)][WARM:]
     for name, times in (("committed", committed), ("accepted", accepted), ("told", known))
 }
-tell(**after)
+tell(**after, empty=empty[WARM:])

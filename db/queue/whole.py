@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from psycopg.types.json import Jsonb
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db import locks
@@ -20,10 +19,10 @@ from db.bulk import NewDigits, copy_digits, fetch
 from db.queue.intake import Submission, digests_of, parameters_of
 from db.queue.jobs import JobStatus
 from db.states import BatchState, JobKind, JobState
-from db.tables import Tower
 from db.vectors import embeddings
 from db.vectors.filters import NO_LABEL, Described, collection_hash
-from db.vectors.towers import is_maintained
+from db.vectors.frames import FRAMES
+from db.vectors.towers import MAINTAINED
 
 Array = np.ndarray[Any, Any]
 # The session, ids of towers, (n, 784) uint8, (n,) bool: what was made of something else -> (n, 128) float32 by tower,
@@ -43,8 +42,14 @@ _CLOSE_BATCHES = """
         job, seq, digits, digest, items, embedded, state, attempt, worker, published_at, finished_at, seconds
     ) VALUES {} RETURNING job, extract(epoch FROM finished_at - created_at)::float8
 """
-_PAUSED = "SELECT FROM lane_pauses WHERE lane IN ('intake', 'embed') AND resumed_at IS NULL LIMIT 1"
-_STORED = "SELECT FROM digits WHERE key = ANY(%s::text[]) AND collection = ANY(%s::text[]) LIMIT 1"
+_TOWERS = f"""
+    SELECT array(SELECT id FROM towers WHERE {MAINTAINED} ORDER BY id),
+           EXISTS (SELECT FROM lane_pauses WHERE lane IN ('intake', 'embed') AND resumed_at IS NULL)
+"""
+_IDS = """
+    SELECT EXISTS (SELECT FROM digits WHERE key = ANY(%s::text[]) AND collection = ANY(%s::text[])),
+           (SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s))
+"""
 
 
 class NotPlain(Exception):
@@ -62,22 +67,24 @@ def store_whole(session: Session, chunks: Sequence[Submission], embed: Embed, *,
     if len({(chunk.collection, key) for chunk in chunks for key in chunk.items.keys}) < len(keys):
         raise NotPlain
     locks.hold_towers(session)  # before any row, as `finish` does
-    towers = session.execute(select(Tower.id).where(is_maintained()).order_by(Tower.id)).scalars().all()
-    if not towers or fetch(session, _PAUSED):
+    ((towers, paused),) = fetch(session, _TOWERS)
+    if not towers or paused:
         raise NotPlain
     opened = _open(session, chunks)
     collections = sorted({chunk.collection for chunk in chunks})
     for collection in collections:
         locks.change_keys(session, collection)
-    if fetch(session, _STORED, (keys, collections)):
+    ((stored, drawn),) = fetch(session, _IDS, (keys, collections, len(keys)))
+    if stored:
         raise NotPlain
+    ids: list[int] = sorted(drawn)
     pixels = np.concatenate([chunk.items.pixels for chunk in chunks])
     made = np.concatenate([chunk.items.made for chunk in chunks])
     computed = embed(session, towers, pixels, made)
     if computed is None:
         raise NotPlain
     vectors, doubtful = computed
-    ids = _append(session, chunks, keys, pixels, made, doubtful)
+    _append(session, ids, chunks, keys, pixels, made, doubtful)
     _write(session, ids, chunks, vectors)
     return _close(session, chunks, ids, opened, doubtful, worker)
 
@@ -103,10 +110,14 @@ def _open(session: Session, chunks: Sequence[Submission]) -> dict[Any, Any]:
 
 
 def _append(
-    session: Session, chunks: Sequence[Submission], keys: Sequence[str], pixels: Array, made: Array, doubtful: Array
-) -> list[int]:
-    query = "SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s)"
-    ids: list[int] = sorted(fetch(session, query, [len(keys)])[0][0])
+    session: Session,
+    ids: Sequence[int],
+    chunks: Sequence[Submission],
+    keys: Sequence[str],
+    pixels: Array,
+    made: Array,
+    doubtful: Array,
+) -> None:
     jobs = np.frombuffer(b"".join(chunk.job.bytes for chunk in chunks), np.uint8).reshape(len(chunks), -1)
     digits = NewDigits(
         np.array(ids, np.int64),
@@ -121,7 +132,6 @@ def _append(
         doubtful,
     )
     copy_digits(session, digits, seq=0)
-    return ids
 
 
 def _write(session: Session, ids: Sequence[int], chunks: Sequence[Submission], vectors: dict[int, Array]) -> None:
@@ -133,7 +143,7 @@ def _write(session: Session, ids: Sequence[int], chunks: Sequence[Submission], v
     locks.hold_digits(session)
     for tower, rows in vectors.items():
         embeddings.check(tower, digits, rows)
-        embeddings.write(session, tower, stored, rows)
+        embeddings.append(session, tower, FRAMES.of(session, tower), stored, rows, ())
 
 
 def _close(
