@@ -55,8 +55,8 @@ docs: $(VENV)/.run ## Write what is made of the code: docs/contract.md, and the 
 site: $(VENV)/.dev ## Build the documentation into site/; look at it with: python3 -m http.server -d site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-bench: $(VENV)/.bench ## Measure stages, bulk, latency, look-ups, memory and scaling (an hour); ARGS="--write" puts the tables in docs/performance.md
-	@for name in stages bulk latency nearest memory scaling; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+bench: $(VENV)/.bench ## Measure stages, bulk, latency, look-ups, memory, scaling and starts (an hour); ARGS="--write" puts the tables in docs/performance.md
+	@for name in stages bulk latency nearest memory scaling startup; do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 chaos: $(VENV)/.dev ## Hurt it for real, and write the table of what was lost to docs/reliability.md
 	$(BIN)/python -m tests.chaos --write

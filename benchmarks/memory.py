@@ -28,6 +28,7 @@ def main() -> None:
     wanted = arguments()
     load = os.getloadavg()[0]
     with everything() as place:
+        sizes = resting(place)
         batches = alone("batches", place=asdict(place), batches=wanted.batches, embedder=embedder(place).pid)
     print("embedder: done", flush=True)
     peaks, streams = {}, {}
@@ -36,7 +37,11 @@ def main() -> None:
             streams[count] = alone("streaming", place=asdict(place), count=count)
             peaks[count] = broker(place)
         print(f"{count:,} digits: done", flush=True)
-    parts = [growth("embedder: batches", batches), growth("client: digits sent", streams[wanted.stream])]
+    parts = [
+        at_rest(sizes),
+        growth("embedder: batches", batches),
+        growth("client: digits sent", streams[wanted.stream]),
+    ]
     publish("memory", "\n\n".join([*parts, brokers(peaks), circumstances(load)]), write=wanted.write)
 
 
@@ -50,6 +55,25 @@ def arguments() -> argparse.Namespace:
     wanted = parser.parse_args()
     wanted.bulk = [int(count) for count in wanted.bulk.split(",")]
     return wanted
+
+
+def resting(place: Place) -> dict[str, tuple[float, float]]:
+    """Of each process of a stack that has a tower and no work yet: MB resident, and its share of what several hold."""
+    found = {}
+    for name, pid in place.workers.items():
+        main = psutil.Process(pid)
+        pool = [each for each in main.children() if "spawn_main" in " ".join(each.cmdline())]
+        for title, process in ((name, main), *((f"{name}, pool", each) for each in pool)):
+            size = process.memory_full_info()
+            found[title] = size.rss / MB, getattr(size, "pss", size.uss) / MB
+    return found
+
+
+def at_rest(sizes: dict[str, tuple[float, float]]) -> str:
+    """Their table, and their sums."""
+    rows = [[name, f"{resident:,.0f}", f"{share:,.0f}"] for name, (resident, share) in sizes.items()]
+    rows.append(["**all**", *(f"{sum(each):,.0f}" for each in zip(*sizes.values(), strict=True))])
+    return table(["process, at rest", "resident MB", "of it its own share"], rows)
 
 
 def embedder(place: Place) -> psutil.Process:
