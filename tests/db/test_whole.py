@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db.errors import BadVectors
@@ -16,7 +16,8 @@ from db.queue.failures import FailedItem
 from db.queue.intake import Item, Submission
 from db.queue.jobs import JobStatus
 from db.queue.whole import NotPlain, store_whole
-from db.tables import Batch, Digit, Embedding, Job
+from db.states import TowerStatus
+from db.tables import Batch, Digit, Embedding, Job, Tower
 from tests.makers import Ledger, chunk, counts, item, picked, register, send, stored, together, vector, vectors
 
 Array = np.ndarray[Any, Any]
@@ -68,6 +69,16 @@ def test_jobs_are_stored_with_their_vectors_and_end_as_any_other(ledger: Ledger)
     assert (first.key, first.attributes, first.job, first.seq) == ("a", {"page": 3}, sent[0].job, 0)
     opened = ledger(lambda session: session.get(Job, sent[2].job))
     assert (opened.total, opened.chunks, opened.receiving, opened.parameters) == (1, 1, False, {"priority": 4})
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept ready", "left"])
+def test_a_previous_tower_gets_vectors_as_well_where_it_is_kept_ready(ledger: Ledger, kept: bool) -> None:
+    previous, live = register(ledger), register(ledger, "second")
+    for tower, status in ((previous, TowerStatus.PREVIOUS), (live, TowerStatus.LIVE)):
+        changed = update(Tower).where(Tower.id == tower).values(status=status, maintained=kept)
+        ledger(lambda session, changed=changed: session.execute(changed))
+    store(ledger, chunk(item("a", 1)))
+    assert [set(vectors(ledger, tower)) for tower in (live, previous)] == [{"a"}, {"a"} if kept else set()]
 
 
 def test_a_job_that_comes_again_is_the_one_that_was_stored(ledger: Ledger) -> None:
