@@ -26,6 +26,7 @@ MOMENTS = np.stack([*np.mgrid[:SIDE, :SIDE], np.ones((SIDE, SIDE))], -1).reshape
 
 WORK_SIDE = 256  # pixels; a larger picture is searched reduced
 DETAIL = 64  # pixels of ink that are enough to draw it in 20; less is cut out of the larger picture
+TINY = 20  # pixels; a picture of fewer is searched enlarged
 SMALL_SIDE, SMALL_DETAIL = 128, 12  # the same of a picture that has nothing but a digit in it
 EXACT = 2  # times as large as what is searched; the paper of larger pictures is known well enough from that
 FAINT = 76  # of 255; ink that is no more joins no two strokes
@@ -75,6 +76,8 @@ def lines_inked(pixels: bytes) -> int:
 def find_ink(grey: Uint8, side: int = WORK_SIDE, detail: int = DETAIL) -> Found:
     """(h, w) uint8 of either polarity -> the digit's ink. PictureError `blank` without a stroke."""
     factor = factor_of(grey.shape, side)
+    if max(grey.shape) < TINY:
+        grey = enlarged(grey)
     picture = reduced(grey, factor)
     even = even_light(picture)
     ink = even.ink()
@@ -92,6 +95,14 @@ def find_ink(grey: Uint8, side: int = WORK_SIDE, detail: int = DETAIL) -> Found:
         cut_out(ink, located.mask, box) if factor == 1 or side == WORK_SIDE else in_full(grey, even, located, factor)
     )
     return Found(drawn, grey, ink, located, box, factor)
+
+
+def enlarged(grey: Uint8) -> Uint8:
+    """A picture in so few pixels that strokes touch, or are a pixel thin, in DETAIL or more."""
+    height, width = grey.shape
+    times = -(-DETAIL // max(height, width))
+    size = width * times, height * times
+    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
 
 
 def in_full(grey: Uint8, even: Evened, digit: DigitMask, factor: int) -> Uint8:

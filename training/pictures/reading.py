@@ -106,7 +106,7 @@ def set_like_mnist(grey: Uint8) -> Uint8:
     found = find_ink(grey)
     plain = glyph_of(found.ink)
     side = max(found.digit.mask.shape)
-    if side < COARSE:
+    if min(side, max(grey.shape)) < COARSE:  # what is tiny was enlarged
         return plain
     score = float(unlikeness(plain[None])[0])
     doubts = doubts_about(found, score)
