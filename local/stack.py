@@ -61,6 +61,7 @@ class Stack:
             settings.broker_port if broker_port is None else broker_port,
             broker=settings.broker_url is None,
             database=settings.database_url is None,
+            prefix=self._prefix,
         )
         self._children: list[Child] = []
         self._started = False

@@ -89,9 +89,10 @@ def servers(costly: None) -> Iterator[Servers]:
     """The embedded broker and database, started for real.
 
     Their home is not pytest's: it closes its folders at every start to all but their owner, and root's PostgreSQL,
-    which runs as another user, dies of that in the middle of somebody else's run.
+    which runs as another user, dies of that in the middle of somebody else's run. The broker has no users
+    but those that a test makes.
     """
-    with tempfile.TemporaryDirectory(prefix="twinvec-") as folder, Servers(Path(folder), broker_port=0) as servers:
+    with tempfile.TemporaryDirectory(prefix="twinvec-") as folder, Servers(Path(folder), guarded=False) as servers:
         yield servers
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -82,7 +83,7 @@ def demo(
     with Interrupts() as interrupts:
         try:
             _heading(screen, "Start a broker, a database and workers")
-            broker_url = (found or _start(home, settings.broker_port)).broker_url
+            broker_url = _without_login((found or _start(home, settings.broker_port)).broker_url)
             shown = _Demo(home, data, seed, screen)
             shown.run(started)
             leave = not stop
@@ -129,6 +130,11 @@ def _start(home: Path, port: int) -> RunFile:
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_OF_THE_DEMO}
     with err.status("starting"):
         return start_detached(home, broker_port=port, environment=environment)
+
+
+def _without_login(url: str) -> str:
+    """Where an application finds the demo's broker, which lets it send and read its answers without a password."""
+    return f"redis://127.0.0.1:{urlsplit(url).port}/0"
 
 
 def _tell_how_to_go_on(home: Path, broker_url: str) -> None:

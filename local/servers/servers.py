@@ -16,6 +16,7 @@ from local.servers.logs import rotate_if_large
 from local.servers.postgres import Postgres
 from local.servers.process import EmbeddedError
 from local.servers.valkey import Valkey
+from twinvec_client.contract.broker import PREFIX
 
 
 class Servers:
@@ -24,16 +25,28 @@ class Servers:
     While started, `home` is held by this process: a second one is refused. The servers themselves outlive a
     killed holder, and the next one goes on with them. As a context manager it starts them, and stops them.
 
-    broker_port: 0 takes a free one. broker, database: whether to run each.
+    broker_port: 0 takes a free one. broker, database: whether to run each. guarded: whether the broker asks for a
+    password, which is in its URL. prefix: of the keys that the password guards.
 
         with Servers(Path(".twinvec"), broker_port=0) as servers:
-            servers.broker_url  # redis://127.0.0.1:34621/0
+            servers.broker_url  # redis://twinvec:PASSWORD@127.0.0.1:34621/0
             servers.database_url  # postgresql://postgres@/postgres?host=...
     """
 
-    def __init__(self, home: Path, broker_port: int = 0, *, broker: bool = True, database: bool = True) -> None:
+    def __init__(
+        self,
+        home: Path,
+        broker_port: int = 0,
+        *,
+        broker: bool = True,
+        database: bool = True,
+        guarded: bool = True,
+        prefix: str = PREFIX,
+    ) -> None:
         self.home = home.resolve()
-        self._valkey = Valkey(self.home / "valkey", self.home / "logs" / "valkey.log", broker_port)
+        self._valkey = Valkey(
+            self.home / "valkey", self.home / "logs" / "valkey.log", broker_port, guarded=guarded, prefix=prefix
+        )
         self._postgres = Postgres(self.home / "postgres", self.home / "logs" / "postgres.log")
         self._wanted = [server for server, asked in ((self._valkey, broker), (self._postgres, database)) if asked]
         self._lock: IO[str] | None = None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
@@ -50,8 +51,13 @@ class Stack:
     def down(self) -> None:
         self.command("down")
 
+    @property
+    def broker_url(self) -> str:
+        """Where an application finds the embedded broker: without the password, which is for workers and commands."""
+        return f"redis://127.0.0.1:{urlsplit(self.noted['broker_url']).port}/0"
+
     def client(self) -> Twinvec:
-        return Twinvec(self.noted["broker_url"])
+        return Twinvec(self.broker_url)
 
     def engine(self) -> Engine:
         return connect(self.noted["database_url"].replace("postgresql://", "postgresql+psycopg://"))

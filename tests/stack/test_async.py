@@ -30,7 +30,7 @@ class Counting(Connection):
 
 
 def client_of(stack: Stack) -> AsyncTwinvec:
-    return AsyncTwinvec(stack.noted["broker_url"])
+    return AsyncTwinvec(stack.broker_url)
 
 
 async def arriving(images: np.ndarray, count: int) -> AsyncIterator[tuple[str, Any]]:
@@ -143,7 +143,7 @@ def test_a_wait_needs_no_polling(
     """Without announcements it would ask before the batch has ended, and then after half a minute."""
     monkeypatch.setattr(Watch, "pause", lambda watch, *, subscribed: 30.0)
     images, _ = digits
-    connection = Counting(stack.noted["broker_url"])
+    connection = Counting(stack.broker_url)
     with Twinvec(connection=connection) as tv:
         start = time.monotonic()
         for at in range(10):

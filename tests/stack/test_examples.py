@@ -23,7 +23,8 @@ def test_a_folder_is_embedded_by_the_example(stack: Stack, tower: dict[str, Any]
     for digit in (3, 7):
         (tmp_path / f"{digit}.png").write_bytes(strokes.png(digit))
     (tmp_path / "bad.png").write_bytes(b"not a picture")
-    command = [sys.executable, ROOT / "examples" / "embed_folder.py", tmp_path, "--broker", stack.noted["broker_url"]]
+    example = ROOT / "examples" / "embed_folder.py"
+    command: list[str | Path] = [sys.executable, example, tmp_path, "--broker", stack.broker_url]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "finished_with_failures: 2 embedded, 0 unchanged, 1 failed" in ran.stdout
     assert f"{tmp_path / 'bad.png'}: not_a_picture" in ran.stdout
@@ -46,7 +47,7 @@ def test_an_upload_is_embedded_and_shows_its_neighbours_by_the_fastapi_example(
 ) -> None:
     if importlib.util.find_spec("fastapi") is None:
         lacking("FastAPI")
-    monkeypatch.setenv("TWINVEC_BROKER_URL", stack.noted["broker_url"])
+    monkeypatch.setenv("TWINVEC_BROKER_URL", stack.broker_url)
     example = loaded("upload_fastapi")
 
     async def use() -> None:
@@ -67,7 +68,7 @@ def test_an_upload_is_embedded_and_shows_its_neighbours_by_the_django_example(
 ) -> None:
     if importlib.util.find_spec("django") is None:
         lacking("Django")
-    monkeypatch.setenv("TWINVEC_BROKER_URL", stack.noted["broker_url"])
+    monkeypatch.setenv("TWINVEC_BROKER_URL", stack.broker_url)
     example = loaded("upload_django")
     browser = importlib.import_module("django.test").Client()
     for key in ("one", "two"):
@@ -83,7 +84,7 @@ def test_a_folder_is_embedded_every_night_by_the_script_for_cron(
     stack: Stack, tower: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "7.png").write_bytes(strokes.png(7))
-    broker = ["--broker", stack.noted["broker_url"], "--collection", "cron"]
+    broker = ["--broker", stack.broker_url, "--collection", "cron"]
     command = [sys.executable, str(ROOT / "examples" / "cron_folder.py"), str(tmp_path), *broker]
     said = []
     for _ in range(2):
@@ -103,7 +104,7 @@ def test_a_schedule_of_somebody_else_s_application_embeds_and_is_called_back(
     stack: Stack, tower: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "7.png").write_bytes(strokes.png(7))
-    environment = {**os.environ, "SHOP_BROKER_URL": stack.noted["broker_url"], "SHOP_FOLDER": str(tmp_path)}
+    environment = {**os.environ, "SHOP_BROKER_URL": stack.broker_url, "SHOP_FOLDER": str(tmp_path)}
     words = "-m celery -A scheduled worker --beat --queues shop --pool solo -l INFO -s"
     log = tmp_path / "log"
     with log.open("wb") as written:
@@ -132,7 +133,7 @@ def test_progress_is_served_by_the_example(
 ) -> None:
     if importlib.util.find_spec("starlette") is None:
         lacking("Starlette")
-    monkeypatch.setenv("TWINVEC_BROKER_URL", stack.noted["broker_url"])
+    monkeypatch.setenv("TWINVEC_BROKER_URL", stack.broker_url)
     example = loaded("serve_progress")
 
     async def use() -> None:

@@ -86,7 +86,7 @@ def test_what_a_page_says_runs_and_gives_what_it_shows(
 
 
 def ran_python(block: Block, stack: Stack, names: dict[str, Any]) -> str:
-    url = stack.noted["broker_url"]
+    url = stack.broker_url
     text = re.sub(r"\bTwinvec\(\)", f'Twinvec("{url}")', block.text.replace(URL, url))
     with redirect_stdout(io.StringIO()) as written:
         exec(compile(text, str(block), "exec"), names)
@@ -100,7 +100,7 @@ def ran_in_shell(block: Block, stack: Stack, folder: Path) -> str:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "100",
     }
-    script = "\n".join(["set -e", *commands]).replace(URL, stack.noted["broker_url"])
+    script = "\n".join(["set -e", *commands]).replace(URL, stack.broker_url)
     ran = subprocess.run(
         ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -26,7 +26,7 @@ def python(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def surroundings(stack: Stack) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "SHOP_BROKER_URL": stack.noted["broker_url"], "PYTHONDONTWRITEBYTECODE": "1"}
+    return {"PATH": os.environ["PATH"], "SHOP_BROKER_URL": stack.broker_url, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @contextmanager
