@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from benchmarks.predicting import Predictor
 from benchmarks.processes import tell, told
-from db.bulk import copy_digits, copy_embeddings
+from benchmarks.rows import copy_digits
+from db.bulk import copy_embeddings
 from training.arrays import Uint8
 
 BATCH = 1_000  # pictures a commit
