@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -102,9 +103,9 @@ def test_a_flood_of_look_ups_whose_callers_are_gone_holds_up_nobody_for_long(
 ) -> None:
     client = honest_caller(fleet)
     client.embed(noise(20, seed=4, prefix="flood/"), collection="flood").wait(timeout=10)
-    stale = Nearest(
-        queries=[Query(key="flood/000001")], k=1, **dict.fromkeys(UNUSED), match=False, pictures=False, normalise=True
-    )
+    unused: dict[str, Any] = dict.fromkeys(("collection", "label", "attributes", "max_distance"))
+    gone = Query(key="flood/000001")
+    stale = Nearest(queries=[gone], k=1, **unused, match=False, pictures=False, normalise=True)
     for _ in range(3):
         messages = [envelope(stale.task, "query", stale.write()) for _ in range(1000)]
         broker.lpush(f"{KEY_PREFIX}query", *(json.dumps(message) for message in messages))
