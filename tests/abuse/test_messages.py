@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import redis
@@ -13,10 +12,8 @@ from tests.abuse.pictures import empty_webp, jpeg_of_scans
 from tests.abuse.real_workers import CREW, fuzz, processes
 from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import Verdict
-from tests.chaos.pictures import noise
 from twinvec_client import PictureRefused, Twinvec
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
-from twinvec_client.contract.messages import Nearest, Query
 from worker.transport import KEPT, SET_ASIDE
 
 MANY = 500  # spoilt messages on each lane
@@ -96,23 +93,6 @@ def test_one_costly_picture_is_refused_and_nobody_waits_for_it(fleet: Fleet, pic
     assert client.jobs() is not None
     assert time.monotonic() - start < 30, "longer than a caller waits"
     assert {member.starts for member in fleet.members.values()} == {1}
-
-
-def test_a_flood_of_look_ups_whose_callers_are_gone_holds_up_nobody_for_long(
-    fleet: Fleet, broker: "redis.Redis"
-) -> None:
-    client = honest_caller(fleet)
-    client.embed(noise(20, seed=4, prefix="flood/"), collection="flood").wait(timeout=10)
-    unused: dict[str, Any] = dict.fromkeys(("collection", "label", "attributes", "max_distance"))
-    gone = Query(key="flood/000001")
-    stale = Nearest(queries=[gone], k=1, **unused, match=False, pictures=False, normalise=True)
-    for _ in range(3):
-        messages = [envelope(stale.task, "query", stale.write()) for _ in range(1000)]
-        broker.lpush(f"{KEY_PREFIX}query", *(json.dumps(message) for message in messages))
-    start = time.monotonic()
-    assert client.nearest(key="flood/000002", k=1).neighbours
-    assert time.monotonic() - start < 10
-    assert client.jobs()
 
 
 def test_a_query_that_is_given_back_is_dropped(fleet: Fleet, broker: "redis.Redis") -> None:
