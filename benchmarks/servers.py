@@ -25,7 +25,6 @@ from db.vectors.lifecycle import NewTower, register
 from local.servers import Servers
 from local.signals import Interrupts
 from local.stack import Stack
-from training.model.devices import may_have_gpu
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,20 +71,10 @@ def everything(recipe: str | None = None, *, framed: bool = True) -> Iterator[Pl
         try:
             stack.start()
             stack.supervise_aside()
-            _await_compiled(home / "logs" / "embedder.log")
             noted = json.loads((home / "run.json").read_text())
             yield Place(**asdict(place) | {"workers": noted["workers"]})
         finally:
             stack.stop(interrupts, grace=5)
-
-
-def _await_compiled(log: Path, *, within: float = 120.0) -> None:
-    """Wait until the backend embeds. NumPy does so before, and loading it takes its share of the processor."""
-    deadline = time.monotonic() + within
-    while not may_have_gpu() and "compiled tower" not in log.read_text():
-        if time.monotonic() > deadline:
-            sys.exit(f"no tower was compiled within {within:g} s: see {log}")
-        time.sleep(0.1)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ SECONDS = 0.05  # of a page: then it ends with what it has, and a look-up that w
 TOGETHER = 8  # digits whose neighbours are looked up in one statement
 SHOWN = 5  # neighbours of a suspect
 TWINS = 10  # of a digit that are reported, the nearest ones
+ROUNDING = 1e-4  # more than the vectors of the same pixels are apart, whether NumPy or Keras has computed them
 
 Walking = FindSuspects | FindDuplicates | ListVectors
 Reply = dict[str, Any]
@@ -93,12 +94,14 @@ def find_duplicates(request: FindDuplicates, runtime: Runtime) -> Reply:
             raise InvalidRequest(
                 f"tower {space.tower} was trained before distances were calibrated: give a distance, or train another"
             )
-        wanted = Wanted(k=TWINS, max_distance=distance, pictures=True)
+        wanted = Wanted(k=TWINS, max_distance=max(distance, ROUNDING), pictures=True)
         page = walk.page(session, space.tower, route, after=request.after, limit=request.limit, pixels=True)
         found, looked_at = list[Reply](), 0
         for at, near in _neighbours(session, space, page, wanted):
             looked_at = at + 1
             for other in near.neighbours:
+                if other.distance > distance and page.pixels[at] != other.picture:
+                    continue
                 sent = other if request.pictures else other._replace(picture=None)
                 found.append(
                     {

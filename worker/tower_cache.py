@@ -1,8 +1,8 @@
 """The towers a process has loaded, by their id in the ledger.
 
-Those of dense layers alone, which all recipes make but `conv`, are computed by NumPy where there is no GPU. A process
-that embeds in bulk loads Keras meanwhile, and its backend takes over. One that embeds a few pictures at a time, for a
-look-up or a small job, never loads it: that takes seconds and half a gigabyte, and NumPy answers sooner.
+A process that embeds in bulk runs them by Keras's backend. One that embeds a few pictures at a time, for a look-up or a
+small job, computes those of dense layers alone, which all recipes make but `conv`, by NumPy where there is no GPU: it
+never loads Keras, which takes seconds and half a gigabyte, and answers sooner.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class TowerCache:
     In a database that was restored from a backup, an id may come to be another tower's: that an id still means the same
     weights is looked up again whenever that was not done for a second.
 
-    in_bulk: whether Keras computes whatever it is, once it is loaded.
+    in_bulk: whether Keras computes whatever it is.
     """
 
     def __init__(
@@ -74,7 +75,10 @@ class TowerCache:
         return found
 
     def warm_up(self) -> None:
-        """Load every tower that is embedded under now."""
+        """Load every tower that is embedded under now, and the backend where it is needed, tower or none: that it does
+        not load is told when the worker starts."""
+        if self._in_bulk:
+            import_module("training.model.compiled")
         query = select(Tower.id).where(ledger.is_maintained())
         for id in self._transact(lambda session: session.execute(query).scalars().all()):
             self[id]
@@ -100,39 +104,13 @@ class TowerCache:
             raise TowerGone(f"the file of tower {id} is pruned: it is {tower.status}")
         if hashlib.sha256(tower.file).digest() != tower.file_digest:
             raise TowerCorrupt(f"the file of tower {id} does not have the digest it was registered with")
-        embed = by_numpy(tower.file, expected)
-        if embed is None:
-            embed = by_keras(tower.file, expected)
-        elif self._in_bulk:
-            embed = Relieved(embed, partial(by_keras, tower.file, expected), id)
+        embed = None if self._in_bulk else by_numpy(tower.file, expected)
+        embed = embed or by_keras(tower.file, expected)
         if embed is None:
             raise TowerCorrupt(f"the weights of tower {id} do not have the fingerprint they were registered with")
         self._loaded_before.add(id)
         log.info("loaded tower %d (%.12s) in %.1f s", id, tower.fingerprint, time.perf_counter() - start)
         return embed
-
-
-class Relieved:
-    """A tower that NumPy computes until Keras has compiled it, aside: a worker that starts need not wait for that."""
-
-    def __init__(self, first: Embed, compiled: Callable[[], Embed | None], id: int) -> None:
-        self._embed, self._compiled, self._id = first, compiled, id
-        threading.Thread(target=self._relieve, name="compile", daemon=True).start()
-
-    def __call__(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """(n, 784) uint8 -> (n, 128) float32."""
-        return self._embed(pixels)
-
-    def _relieve(self) -> None:
-        start = time.perf_counter()
-        try:
-            found = self._compiled()
-        except Exception as error:  # NumPy goes on: it is slower, and its vectors are the same
-            log.warning("could not compile tower %d: %s", self._id, error)
-            return
-        if found is not None:
-            self._embed = found
-            log.info("compiled tower %d in %.1f s", self._id, time.perf_counter() - start)
 
 
 def by_numpy(file: bytes, expected: str) -> Embed | None:

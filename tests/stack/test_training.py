@@ -90,7 +90,7 @@ def test_a_retraining_is_one_job_that_can_be_watched_and_dropped(stack: Stack, t
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert job in refused.stderr
     shown = json.loads(stack.command("job", job, "--json").stdout)
-    assert shown["stage"]["name"] in ("waiting", "training")
+    assert shown["stage"]["name"] in ("waiting", "training", "backfill")
     assert json.loads(stack.command("cancel", job, "--json").stdout)["state"] == "cancelled"
     assert stack.one("SELECT count(*) FROM checkpoints") == 0
     schedule = json.loads(stack.command("schedule", "--json").stdout)

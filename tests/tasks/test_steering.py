@@ -67,7 +67,7 @@ def test_a_small_job_is_stored_and_waits_while_embed_is_paused(runtime: Runtime)
     register(runtime.transact)
     pause(runtime, "embed")
     job = small_job()
-    assert quickly.take_together(job, [], runtime) == {"digest": job.digest}
+    assert quickly.take_together(job, [], runtime) == {"digest": job.digest, "status": None}
     assert counts(runtime.transact, uuid.UUID(job.job)) == {"accepted": 1}
 
 

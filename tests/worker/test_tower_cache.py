@@ -5,10 +5,8 @@ import hashlib
 import weakref
 from collections.abc import Iterator
 from functools import lru_cache
-from threading import Event
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import update
 
@@ -21,7 +19,7 @@ from training.model.siamese import build_network
 from training.model.storage import fingerprint, save
 from training.recipes import NOTEBOOK, RECIPES, Recipe
 from worker import tower_cache
-from worker.tower_cache import KEPT, Relieved, TowerCache
+from worker.tower_cache import KEPT, TowerCache
 
 
 @pytest.fixture
@@ -83,32 +81,9 @@ def test_numpy_computes_what_is_dense_and_keras_the_rest(ledger: Ledger, monkeyp
     assert isinstance(towers[convolutional], Embedder)
 
 
-def test_where_thousands_are_embedded_keras_takes_over(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_thousands_are_embedded_keras_computes_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tower_cache, "may_have_gpu", lambda: False)
-    towers, tower, loaded = TowerCache(ledger, in_bulk=True), registered(ledger, 0), Event()
-    by_keras = tower_cache.by_keras
-    monkeypatch.setattr(tower_cache, "by_keras", lambda *file: loaded.wait(30) and by_keras(*file))
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 784), np.uint8)
-    before, embed = towers[tower](pixels), towers[tower]
-    assert isinstance(embed, Relieved)
-    assert isinstance(embed._embed, DenseTower)
-    loaded.set()
-    eventually(lambda: isinstance(embed._embed, Embedder), "it is compiled", seconds=60)
-    np.testing.assert_allclose(embed(pixels), before, atol=1e-5)
-
-
-def test_what_keras_cannot_compile_numpy_goes_on_with(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tower_cache, "may_have_gpu", lambda: False)
-    said = list[str]()
-    monkeypatch.setattr(tower_cache.log, "warning", lambda sentence, *_: said.append(sentence))
-
-    def fails(*file: Any) -> Any:
-        raise MemoryError("no room")
-
-    monkeypatch.setattr(tower_cache, "by_keras", fails)
-    embed = TowerCache(ledger, in_bulk=True)[registered(ledger, 0)]
-    eventually(lambda: said == ["could not compile tower %d: %s"], "it is logged")
-    assert embed(np.zeros((1, 784), np.uint8)).shape == (1, 128)
+    assert isinstance(TowerCache(ledger, in_bulk=True)[registered(ledger, 0)], Embedder)
 
 
 def test_where_there_is_a_gpu_keras_computes_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
