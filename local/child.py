@@ -120,6 +120,11 @@ class Child:
         *_, sentence = said.rpartition("twinvec: ")  # what it refused to start for, behind other lines
         return f"{self.name} ended with status {status}: {sentence}"
 
+    def lost_port(self) -> bool:
+        """Whether it has ended, and another program listens on its port: `start` takes another one then."""
+        ended = self._process is not None and self._process.returncode is not None
+        return ended and self._any_port and not is_free(self.http_port)
+
     def failed(self) -> str | None:
         """Why it cannot load what its work needs, or None where that is not known."""
         try:

@@ -235,7 +235,10 @@ class Stack:
         deadline = time.monotonic() + READY_WITHIN
         while waiting := [child for child in self._children if not child.ready()]:
             for child in self._children:
-                if (how := child.died() or child.failed()) is not None:
+                how = child.died()
+                if how is not None and child.lost_port():
+                    child.start()
+                elif (how := how or child.failed()) is not None:
                     raise StackError(f"{how} (all of it is in {child.log})")
             if time.monotonic() > deadline:
                 slow = waiting[0]

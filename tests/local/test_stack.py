@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,8 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
+import local.stack
+from local.ports import HOST
 from local.servers.process import alive
+from local.signals import Interrupts
 from tests.stack.conftest import SAMPLE, Stack, make_stack, until
+from worker.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +100,23 @@ def test_an_interrupt_in_the_terminal_stops_everything(stack: Stack) -> None:
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0
     until(lambda: stack.processes() == [], "the end of the last process", within=10)
+
+
+def test_a_port_that_another_program_takes_while_the_stack_starts_is_given_up(
+    costly: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="twinvec-") as folder, socket.socket() as other, Interrupts() as interrupts:
+        stack = local.stack.Stack(Settings(home=Path(folder) / "home"), broker_port=0)
+        take_lanes = stack._take_lanes
+
+        def meanwhile() -> None:
+            other.bind((HOST, stack._children[0].http_port))
+            other.listen()
+            take_lanes()
+
+        monkeypatch.setattr(stack, "_take_lanes", meanwhile)
+        try:
+            stack.start()
+            assert stack._children[0].http_port != other.getsockname()[1]
+        finally:
+            stack.stop(interrupts, grace=5)
