@@ -128,6 +128,8 @@ def test_processes_forked_while_other_threads_ask_answer(worker_aside: None, bro
         thread.start()
     with multiprocessing.get_context("fork").Pool(2) as pool:
         assert pool.starmap_async(_ask, [(tv, each) for each in range(8)]).get(90) == [0] * 8
+        pool.close()  # its processes end by themselves: one that is ended while it waits for another's lock may not
+        pool.join()
     ending.set()
     for thread in threads:
         thread.join(60)
