@@ -84,6 +84,14 @@ def costly() -> None:
     """Asked for by what starts a server or trains a tower."""
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What this process starts takes Ctrl-C, also where it ignores that itself, as in `make test &`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def servers(costly: None) -> Iterator[Servers]:
     """The embedded broker and database, started for real.

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,13 +43,6 @@ def test_an_interrupt_while_a_command_loads_is_no_traceback(module: str, tmp_pat
 
 def test_the_status_of_an_interrupt_is_the_documented_one() -> None:
     assert main.INTERRUPTED == exit_codes.INTERRUPTED
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -69,14 +69,6 @@ def niceness(worker: str, family: Sequence[psutil.Process]) -> set[int]:
     return {process.nice() for process in (parent, *parent.children(recursive=True))}
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """What this process starts takes Ctrl-C, also where it ignores that itself, as in `make test &`."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_it_starts_in_the_background_leaves_nothing_running(stack: Stack) -> None:
     command = [sys.executable, "-m", "cli", "up", "--detach", "--broker-port", "0"]
