@@ -37,7 +37,8 @@ PAGES = sorted(
     if not place.name.startswith(".")  # no environment, no cache, no data
     for page in ([place] if place.suffix == ".md" else place.rglob("*.md"))
 )
-NAMED = sorted(set(re.findall(r"`([\w/.-]+\.py(?::[\w.]+)?)`", ARCHITECTURE)))
+SECURITY = (ROOT / "docs" / "security.md").read_text()
+NAMED = sorted(set(re.findall(r"`([\w/.-]+\.py(?::[\w.]+)?)`", ARCHITECTURE + SECURITY)))
 QUOTES = re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", CONTRIBUTING, flags=SPANNING)
 FOLDERS = sorted(set(re.findall(r"`([\w/.-]+/)`", ARCHITECTURE)))
 
@@ -89,7 +90,7 @@ def test_the_architecture_page_names_functions() -> None:
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_what_the_architecture_page_names_exists(name: str) -> None:
+def test_what_the_pages_on_architecture_and_security_name_exists(name: str) -> None:
     path, _, function = name.partition(":")
     assert (ROOT / path).is_file(), f"there is no file {path}"
     assert not function or function in defined_in(path), f"{path} defines no {function}"
