@@ -16,12 +16,12 @@ from twinvec_client.contract.broker import LANES
 from worker.app import app
 from worker.logs import quieten_libraries
 from worker.monitor import serving
+from worker.niceness import let_others_first
 from worker.preflight import backend_faults
 from worker.settings import Settings
 from worker.turnstile import pass_through
 
 SOMEONE_WAITS = {"query", "control", "express"}  # lanes whose answers a caller waits for
-NICENESS = 10  # of a worker without one: where cores are few, it lets the others go first, and takes what they leave
 TASKS = 20  # after which a process that trains is replaced: TensorFlow keeps some 20 MB of each training for good
 
 
@@ -51,7 +51,7 @@ def worker(
     starting.check_database(database, processes=count)
     starting.check_lanes(broker, settings)
     if not SOMEONE_WAITS & set(wanted):
-        os.nice(NICENESS)  # of this process and those it starts
+        let_others_first()
     share_gpu()
     quieten_libraries(settings.log_format)
     settle_blas(one_thread="train" not in wanted)

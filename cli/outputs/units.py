@@ -15,6 +15,8 @@ SAVE = "/var/lib/twinvec"
 PORT = 9464  # of the first service's /metrics, /live and /ready, on 127.0.0.1; the others' come after it
 STOP = 60  # seconds a worker has to finish or give back what it does; more than its grace time
 MEMORY = {"beat": "512M", "trainer": "4G"}  # of a service; what the image of a container gets as well
+YIELDING = ("intake", "embedder", "trainer")  # services for whose answers nobody waits
+CPU_WEIGHT = 11  # of each of them, as its niceness weighs among processes; of the others 100
 
 _HARDENING = """\
 NoNewPrivileges=yes
@@ -132,6 +134,7 @@ RestartSec=2
 KillMode=mixed
 TimeoutStopSec={STOP}
 MemoryMax={MEMORY.get(name, "2G")}
+CPUWeight={CPU_WEIGHT if name in YIELDING else 100}
 TasksMax=512
 {_confined(place, devices=place.gpu and name == "embedder")}
 [Install]

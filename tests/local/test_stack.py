@@ -21,6 +21,8 @@ from local.signals import Interrupts
 from tests.stack.conftest import SAMPLE, Stack, make_stack, until
 from worker.settings import Settings
 
+AUTOGROUP = Path("/proc/self/autogroup")
+
 
 @pytest.fixture(scope="module")
 def stack(costly: None) -> Iterator[Stack]:
@@ -43,6 +45,9 @@ def test_one_stack_a_home_and_nothing_is_left_of_it_after_down(stack: Stack) -> 
     own, yielding = os.nice(0), min(os.nice(0) + 10, 19)  # 19: the highest there is
     niced = {worker: niceness(worker, family) for worker in ("front", "intake", "embedder", "trainer")}
     assert niced == {"front": {own}, "intake": {yielding}, "embedder": {yielding}, "trainer": {yielding}}
+    if AUTOGROUP.exists():  # else niceness counts among all processes
+        weighed = {worker: niceness_of_session(worker, family) for worker in niced}
+        assert weighed == {"front": 0, "intake": yielding, "embedder": yielding, "trainer": yielding}
     stack.down()
 
     assert [process for process in family if alive(process)] == []
@@ -65,8 +70,20 @@ def test_what_was_stored_is_there_after_the_next_up_and_down_works_without_a_sup
 
 def niceness(worker: str, family: Sequence[psutil.Process]) -> set[int]:
     """Of the processes of one worker."""
-    (parent,) = (process for process in family if process.cmdline()[-2:] == ["--name", worker])
+    parent = first(worker, family)
     return {process.nice() for process in (parent, *parent.children(recursive=True))}
+
+
+def niceness_of_session(worker: str, family: Sequence[psutil.Process]) -> int:
+    """Among all sessions, of the one that a worker's processes are in."""
+    said = Path(f"/proc/{first(worker, family).pid}/autogroup").read_text()  # "/autogroup-31 nice 10"
+    return int(said.split()[-1])
+
+
+def first(worker: str, family: Sequence[psutil.Process]) -> psutil.Process:
+    """The process of a worker that started its others."""
+    (found,) = (process for process in family if process.cmdline()[-2:] == ["--name", worker])
+    return found
 
 
 @pytest.mark.usefixtures("interruptible")
