@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import select
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -29,6 +31,8 @@ STATEMENT_CANCELLED = "57014"
 STATEMENT_LIMIT = 15.0  # seconds; `transact_long` allows more
 _POOLER = "pooler"  # the parameter of a URL that says that a pooler stands before the database
 PING_LIMIT = 3.0  # seconds for a pooled connection to prove that it is alive
+ASKED_AFTER = 3.0  # seconds without an answer, after which the server is asked whether it works on one
+ARRIVES_WITHIN = 1.0  # seconds for an answer that the server says it has given
 _LONG_LIMIT = 600.0
 _LIMITS = {  # so that the server, too, gives up on a client it has lost, and frees its locks
     "lock_timeout": "10s",
@@ -50,6 +54,14 @@ _KEEPALIVES = {  # libpq's: a peer that is gone is noticed within 20 s, also whi
 }
 
 
+_IDLES = """
+    SELECT state LIKE 'idle%%' OR (state = 'active' AND wait_event = 'ClientRead') FROM pg_stat_activity WHERE pid = %s
+"""
+_END = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND usename = current_user
+"""
+
+
 class Silent(psycopg.OperationalError):
     """The database did not answer in time. Its connection is closed, and the next one may fare better."""
 
@@ -58,21 +70,49 @@ class LimitedConnection(psycopg.Connection[Any]):
     """A connection that closes itself when an answer takes longer than `limit` seconds.
 
     A network that swallows what is sent, without closing anything, is otherwise waited for without end: the kernel's
-    keepalives are answered by whatever stands in between.
+    keepalives are answered by whatever stands in between. A statement may take long; so the server is asked, over
+    another connection, whether it works on it, and where it does not the limit is not waited for.
     """
 
     limit: float | None = PING_LIMIT
     only_begun = False  # whether nothing has been asked since `begin`
+    another: Callable[[], psycopg.Connection[Any]] | None = None  # opens one to the same server; None: its sessions are
+    # not its clients' own
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         self.only_begun = False
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        waited, left, patience = 0.0, math.inf if self.limit is None else self.limit, ASKED_AFTER
+        while True:
+            step = min(patience, left)
+            try:
+                return super().wait(gen, interval, step)
+            except _WaitTimeout:
+                waited, left, patience = waited + step, left - step, 2 * patience
+                if left <= 0 or self._is_forgotten():
+                    self.pgconn.finish()
+                    raise Silent(f"the database did not answer within {waited:g} s") from None
+
+    def _is_forgotten(self) -> bool:
+        """Whether the server has nothing to do for this connection, and what it may have answered does not arrive. Its
+        session, and the locks that it holds, are then ended; where the server does not say, nothing is."""
         try:
-            return super().wait(gen, interval, self.limit if timeout is None else timeout)
-        except _WaitTimeout:
-            if timeout is not None:
-                raise
-            self.pgconn.finish()
-            raise Silent(f"the database did not answer within {self.limit:g} s") from None
+            if self.another is None or self.pgconn.flush() != 0:  # it has not been told all yet
+                return False
+            with self.another() as other:
+                said = other.execute(_IDLES, [self.pgconn.backend_pid]).fetchone()
+                if said not in (None, (True,)) or self._is_readable(ARRIVES_WITHIN):
+                    return False
+                other.execute(_END, [self.pgconn.backend_pid])
+        except psycopg.Error:
+            return False
+        return True
+
+    def _is_readable(self, within: float) -> bool:
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(poll.poll(1000 * within))
 
     def begin(self) -> bool:
         """Begin a transaction, for the first statement to find begun; true, as a test of the connection is."""
@@ -123,7 +163,10 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def limited(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:
-        return LimitedConnection.connect(*arguments, **options)
+        connection = LimitedConnection.connect(*arguments, **options)
+        if not pooled:
+            connection.another = partial(LimitedConnection.connect, *arguments, **options, autocommit=True)
+        return connection
 
     if pooled:
         # Not by `set_config`: after a query, a transaction can no longer be given its isolation level.

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import Engine
+
 
 class Proxy:
     """Stands on a port of 127.0.0.1, before a server on a port (an int) or a socket (a path)."""
@@ -64,6 +66,18 @@ class Proxy:
         pair.close()
         with self._lock:
             self._open.discard(pair)
+
+
+def before(engine: Engine) -> Proxy:
+    """One before the server of an engine, which has it on a socket."""
+    place = engine.url.query
+    return Proxy(Path(str(place["host"])) / f".s.PGSQL.{place['port']}")
+
+
+def url_through(proxy: Proxy, engine: Engine) -> str:
+    """Of an engine's database, behind a proxy."""
+    url = engine.url.set(host="127.0.0.1", port=proxy.port, query={"connect_timeout": "30"})  # a busy machine
+    return url.render_as_string(hide_password=False)
 
 
 class _Pair:

@@ -35,11 +35,11 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "visibility_timeout": 600,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            "socket_timeout": 5,  # None, the default, hangs for ever on a broker that accepts and is silent
+            "socket_timeout": 3,  # None, the default, hangs for ever on a broker that accepts and is silent
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
             "socket_keepalive_options": keepalive(),
-            "health_check_interval": 5,  # a connection that fell silent is dropped after twice that, at the latest
+            "health_check_interval": 2,  # a connection that fell silent is dropped after 5 s, at the latest
             "max_retries": 2,  # of a connection that publishes; the sweep is the next try
             "interval_start": 0.1,
             "interval_max": 0.5,

@@ -20,7 +20,7 @@ from db.errors import first_line
 from db.queue import leases, turns
 from db.queue.leases import Lease
 from db.states import JobKind
-from worker import metrics
+from worker import metrics, silence
 from worker.lease_renewal import LeaseRenewer
 from worker.logs import about
 from worker.settings import Settings
@@ -53,6 +53,7 @@ class Runtime:
         self.settings = settings
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.engine = connect(settings.require_database(), statement_limit=settings.statement_timeout)
+        silence.watch(self.engine)
         self.turns = turns.Turns()
         self.lease_renewer = LeaseRenewer(self._renew, every=settings.lease / 4)
         self.answered = 0.0  # when the database last did, by `time.monotonic()`

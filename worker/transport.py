@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
-from worker import installation, metrics
+from worker import installation, metrics, silence
 from worker.admission import NotAdmitted, admit
 from worker.settings import Settings
 from worker.sharing import SharedCycle
@@ -39,14 +39,17 @@ class _Checked:
     """Mixed into a channel: it delivers what is admitted, sets the rest aside, and mends a lane that is no list. Its
     lanes take turns by `SharedCycle`."""
 
+    client: Any
     connection: Any
     conn_or_acquire: Any
+    _in_poll: Any
     active_queues: Any
     global_keyprefix: Any
     priority_steps: Any
     _q_for_pri: Any
     _delivering = False
     _queue_cycle: Any
+    _heeded = 0.0  # what of `silence.Noted.at`
     backfill_share = 0.125  # a transport option: of an embedding process's time
     owner_key: str | None = None  # a transport option: where the broker says whose its lanes are; None: nobody asks
 
@@ -85,6 +88,19 @@ class _Checked:
 
             self.connection._callbacks[queue] = check
         return consumer
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        if self._heeded < silence.Noted.at:
+            self._heeded = silence.Noted.at
+            self.client.connection.disconnect()
+            self.connection.cycle._register(self, self.client, "BRPOP")
+        super()._brpop_start(timeout)  # type: ignore[misc]  # of the channel
+
+    def _on_connection_disconnect(self, connection: Any) -> None:
+        if self._in_poll is connection:  # it has not answered, or was lost
+            silence.note()
+            self._heeded = silence.Noted.at
+        super()._on_connection_disconnect(connection)  # type: ignore[misc]  # of the channel
 
     def _brpop_read(self, **options: Any) -> Any:
         self._delivering = False

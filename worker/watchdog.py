@@ -74,7 +74,7 @@ def watch_consumer(
     describe: what is noted of this worker each time; None for nothing. reading: told each time which of the lanes are
     not to be read, and once before the thread begins. Setting what is returned ends the watch.
     """
-    server = connect_broker(settings.guarded_broker(), socket_timeout=5, socket_connect_timeout=3)
+    server = connect_broker(settings.guarded_broker(), socket_timeout=3, socket_connect_timeout=3)
     keys = key_prefix(settings.lane_prefix())
 
     def waiting() -> int:

@@ -1,9 +1,11 @@
 """Every connection falls silent in the middle of a job: what is sent is swallowed, nothing is closed, new ones work."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,8 +33,7 @@ def run(*, digits: int, rounds: int) -> Result:
         else "once every connection"
     )
     result = Result(case=20, name="connections fall silent", faults=faults, images=digits)
-    result.note = "nothing is closed and new connections work; recovery is the time to the next finished batch"
-    pictures, silences = noise(digits), []
+    pictures, silences, answers = noise(digits), [], []
     with ThreadPoolExecutor() as pool, Silenced() as fleet:
         fleet.injection.slow_down(0.3)
         sent = Share(digits)
@@ -47,18 +48,29 @@ def run(*, digits: int, rounds: int) -> Result:
             for proxy in proxies:
                 proxy.swallow()
             silences.append(fleet.faults.note("silent"))
-            answered = pool.submit(Twinvec(fleet.broker_url(), answer_timeout=WITHIN).jobs)  # a caller meanwhile
+            answered = pool.submit(ask, fleet.broker_url())  # a caller meanwhile
             if rounds:
                 ask_doctor(fleet).judge(result, "silent")
             fleet.until(lambda: next_finish(fleet, silences[-1:]), "a batch after the silence", within=60)
-            result.require(answered.exception(2 * WITHIN) is None, f"a call was not answered: {answered}")
+            answers.append(answered.result(2 * WITHIN))
         fleet.ledger.settled(sending.result())
         result.recovery = next_finish(fleet, silences)
         judge(fleet, digests(pictures)).write(result)
         result.extra_work = extra_work(fleet)
+    result.note = (
+        "nothing is closed and new connections work; recovery is the time to the next finished batch; a caller that "
+        f"asked meanwhile was answered after {median(answers):.1f} / {max(answers):.1f} s"
+    )
     late = [seconds for seconds in result.recovery if seconds > WITHIN]
     result.require(not late, f"resumed late: {late} s")
     return result
+
+
+def ask(broker_url: str) -> float:
+    """Seconds until a call is answered."""
+    start = time.monotonic()
+    Twinvec(broker_url, answer_timeout=WITHIN).jobs()
+    return time.monotonic() - start
 
 
 class Silenced(Fleet):

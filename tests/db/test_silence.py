@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,25 +13,32 @@ from db import engine as engines
 from db import sessions
 from db.engine import Silent, connect, transact, transact_long
 from tests.makers import eventually
-from tests.silence import Proxy
+from tests.silence import Proxy, before, url_through
 
 LIMIT = 1.0  # seconds; of a statement here
 
 
 @pytest.fixture
 def proxy(engine: Engine) -> Iterator[Proxy]:
-    folder = engine.url.query["host"]
-    assert isinstance(folder, str)
-    with Proxy(Path(folder) / f".s.PGSQL.{engine.url.query['port']}") as proxy:
+    with before(engine) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def proxied(engine: Engine, proxy: Proxy) -> Iterator[Engine]:
-    url = engine.url.set(host="127.0.0.1", port=proxy.port, query={"connect_timeout": "30"})  # a busy machine
-    proxied = connect(url.render_as_string(hide_password=False), statement_limit=LIMIT)
+    proxied = connect(url_through(proxy, engine), statement_limit=LIMIT)
     yield proxied
     proxied.dispose()
+
+
+@pytest.fixture
+def patient(engine: Engine, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """Its statements may take longer than a test."""
+    monkeypatch.setattr(engines, "ASKED_AFTER", 0.3)
+    monkeypatch.setattr(engines, "ARRIVES_WITHIN", 0.2)
+    patient = connect(url_through(proxy, engine), statement_limit=60)
+    yield patient
+    patient.dispose()
 
 
 def test_a_transaction_whose_connection_falls_silent_is_run_again_and_takes_effect_once(
@@ -53,6 +59,38 @@ def test_a_transaction_whose_connection_falls_silent_is_run_again_and_takes_effe
     assert len(tries) == 2
     assert time.monotonic() - start < 3 * LIMIT + 5
     assert transact(engine, lambda session: session.execute(text("SELECT count(*) FROM notes")).scalar_one()) == 2
+
+
+def test_a_statement_that_the_server_does_not_work_on_is_not_waited_for_and_its_locks_are_let_go(
+    engine: Engine, patient: Engine, proxy: Proxy
+) -> None:
+    transact(engine, lambda session: session.execute(text("CREATE TABLE notes AS SELECT 1 AS value")))
+    tries = []
+
+    def work(session: Session) -> None:
+        session.execute(text("UPDATE notes SET value = value + 1"))
+        tries.append(1)
+        if len(tries) == 1:
+            proxy.swallow()
+        session.execute(text("UPDATE notes SET value = value + 1"))
+
+    start = time.monotonic()
+    transact(patient, work)
+    assert len(tries) == 2
+    assert time.monotonic() - start < 10, "its limit was waited for, or the locks of the session before"
+    assert transact(engine, lambda session: session.execute(text("SELECT value FROM notes")).scalar_one()) == 3
+
+
+def test_a_statement_that_takes_long_is_waited_for(patient: Engine) -> None:
+    tries = []
+
+    def work(session: Session) -> int:
+        tries.append(1)
+        session.execute(text("SELECT pg_sleep(1.5)"))
+        return 7
+
+    assert transact(patient, work) == 7
+    assert len(tries) == 1
 
 
 def test_a_session_that_waits_for_the_rows_of_a_silent_client_is_ended_and_lets_go_of_its_rows(
