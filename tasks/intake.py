@@ -24,7 +24,7 @@ from tasks.answering import refusal
 from training.arrays import Uint8
 from training.errors import PictureError
 from training.pictures.glyphs import Outcome, are_set_like_mnist, set_or_refused
-from training.pictures.sandbox import CHUNK_SECONDS, ReadOne, reader
+from training.pictures.sandbox import CHUNK_SECONDS, read_pictures
 from twinvec_client.contract.limits import GLYPH_BYTES, MAX_CHUNK_ITEMS, holds_nul
 from twinvec_client.contract.messages import ENCODED, GLYPH, BadMessage, Intake
 from twinvec_client.contract.packing import unpack
@@ -113,11 +113,10 @@ def keep(
     seconds: float = CHUNK_SECONDS,
     claimed: bool = False,
 ) -> Kept:
-    """Store a chunk, once. claimed: for this process to embed it, where it can be claimed.
+    """Store a chunk, once. claimed: for this process to embed it, where it can be claimed. seconds: of the processor,
+    for all its pictures.
 
-    What comes a second time may have crashed the process that took it: its pictures are decoded in a sandbox. seconds:
-    of the processor, for all its pictures. Raises BadMessage where it holds what a client never sends; nothing is
-    stored then.
+    Raises BadMessage where it holds what a client never sends; nothing is stored then.
     """
     most = runtime.settings.job_pictures
     job = check(chunk, most)
@@ -126,11 +125,10 @@ def keep(
         before_it = runtime.transact(items_before, job, chunk.seq)
         if before_it + len(chunk.keys) > most:
             raise BadMessage(f"chunk {chunk.seq} comes after {before_it:,} pictures; at most {most:,} are taken a job")
-    resent = chunk.resent or redelivered
-    before = runtime.transact(accepted_as, job, chunk.seq) if resent else None
+    before = runtime.transact(accepted_as, job, chunk.seq) if chunk.resent or redelivered else None
     if before is not None:
         return Kept(before, None)
-    submission = submission_of(chunk, job, runtime, sandboxed=resent, seconds=seconds)
+    submission = submission_of(chunk, job, runtime, seconds=seconds)
     decoded = time.perf_counter()
     accepted, lease = runtime.transact(accept_and_claim, submission, runtime if claimed else None)
     stored = time.perf_counter()
@@ -157,13 +155,10 @@ def keep(
     return Kept(runtime.transact(accepted_as, job, chunk.seq) or b"", None)
 
 
-def submission_of(
-    chunk: Intake, job: uuid.UUID, runtime: Runtime, *, sandboxed: bool = False, seconds: float = CHUNK_SECONDS
-) -> Submission:
+def submission_of(chunk: Intake, job: uuid.UUID, runtime: Runtime, *, seconds: float = CHUNK_SECONDS) -> Submission:
     """What is to be stored of a chunk: its pictures, read. Raises BadMessage."""
     start = time.perf_counter()
-    with reader(chunk.normalise, sandboxed=sandboxed, seconds=seconds) as read_one:
-        items, failures = read(chunk, read_one)
+    items, failures = read(chunk, seconds)
     decoded = time.perf_counter()
     return Submission(
         job=job,
@@ -206,7 +201,7 @@ def check(chunk: Intake, most: int) -> uuid.UUID:
     return uuid.UUID(chunk.job)
 
 
-def read(chunk: Intake, read_one: ReadOne) -> tuple[Pictures, list[FailedItem]]:
+def read(chunk: Intake, seconds: float = CHUNK_SECONDS) -> tuple[Pictures, list[FailedItem]]:
     """A chunk's pictures as glyphs, in order, and those that cannot be read. A bad one costs only itself."""
     count = len(chunk.keys)
     labels, attributes = chunk.labels or [None] * count, attributes_of(chunk)
@@ -218,7 +213,8 @@ def read(chunk: Intake, read_one: ReadOne) -> tuple[Pictures, list[FailedItem]]:
     items: list[Item] = []
     failures: list[FailedItem] = []
     places = iter(range(len(sent)))
-    encoded, refused = iter(chunk.encoded), iter(chunk.refused)
+    outcomes = read_pictures(chunk.encoded, normalise=chunk.normalise, seconds=seconds)
+    encoded, refused = iter(zip(chunk.encoded, outcomes, strict=True)), iter(chunk.refused)
     for key, item_type, label, extra in zip(chunk.keys, chunk.item_types, labels, attributes, strict=True):
         if item_type == GLYPH:
             place = next(places)
@@ -229,11 +225,11 @@ def read(chunk: Intake, read_one: ReadOne) -> tuple[Pictures, list[FailedItem]]:
             else:
                 items.append(Item(key, glyph, label, extra, made=glyph != pixels))
         elif item_type == ENCODED:
-            picture = next(encoded)
-            try:
-                items.append(Item(key, read_one(picture), label, extra, made=chunk.normalise))
-            except PictureError as error:
-                failures.append(FailedItem(key, error.reason, str(error), picture, False, label, extra))
+            picture, outcome = next(encoded)
+            if isinstance(outcome, PictureError):
+                failures.append(FailedItem(key, outcome.reason, str(outcome), picture, False, label, extra))
+            else:
+                items.append(Item(key, outcome, label, extra, made=chunk.normalise))
         else:
             reason, message = next(refused)
             failures.append(FailedItem(key, reason, message[:MAX_MESSAGE_CHARS], None))

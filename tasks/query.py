@@ -30,10 +30,9 @@ from tasks import gating, joining, matching
 from tasks.answering import InvalidRequest, answering
 from training.errors import PictureError
 from training.fit.vote import VOTERS
-from training.pictures.deadline import Budget
-from training.pictures.glyphs import normalised
-from training.pictures.read import read_picture
-from twinvec_client.contract.limits import MAX_NEIGHBOURS
+from training.pictures.glyphs import Outcome, normalised
+from training.pictures.sandbox import read_pictures
+from twinvec_client.contract.limits import GLYPH_BYTES, MAX_NEIGHBOURS
 from twinvec_client.contract.messages import Nearest, Query
 from worker import metrics
 from worker.app import app
@@ -98,12 +97,8 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
 
     Raises PictureError, NoTower, TowerNotLive, UnknownKey, NotEmbedded, InvalidRequest.
     """
-    start, budget = time.perf_counter(), Budget(PICTURES_SECONDS)
-    glyphs = {
-        at: glyph_of(query, budget, normalise=request.normalise)
-        for at, query in enumerate(request.queries)
-        if query.glyph is not None or query.encoded is not None
-    }
+    start = time.perf_counter()
+    glyphs = glyphs_of(request.queries, normalise=request.normalise)
     wanted = Wanted(
         k=request.k,
         filters=Filters(_several(request.collection), request.label, request.attributes),
@@ -251,18 +246,24 @@ def read_cursor(cursor: str | None) -> Place | None:
         raise InvalidRequest("after: not the `next` of an answer") from None
 
 
-def glyph_of(query: Query, budget: Budget, *, normalise: bool) -> Vector:
-    """The (784,) uint8 pixels of a picture query."""
-    if query.encoded is not None:
-        with budget.spend():
-            return read_picture(query.encoded, normalise=normalise).reshape(-1)
-    pixels = np.frombuffer(query.glyph or b"", np.uint8)
-    if not normalise:
-        return pixels
-    (glyph,) = normalised(pixels.reshape(1, -1))
-    if isinstance(glyph, PictureError):
-        raise glyph
-    return np.frombuffer(glyph, np.uint8)
+def glyphs_of(queries: Sequence[Query], *, normalise: bool) -> dict[int, Vector]:
+    """By place, the (784,) uint8 pixels of each query by picture. Raises PictureError, of the first that is refused."""
+    encoded = {at: query.encoded for at, query in enumerate(queries) if query.encoded is not None}
+    arrays = {at: query.glyph for at, query in enumerate(queries) if query.glyph is not None}
+    read = read_pictures([*encoded.values()], normalise=normalise, seconds=PICTURES_SECONDS)
+    outcomes = dict(zip(encoded, read, strict=True))
+    if normalise and arrays:
+        pixels = np.frombuffer(b"".join(arrays.values()), np.uint8).reshape(-1, GLYPH_BYTES)
+        outcomes |= zip(arrays, normalised(pixels), strict=True)
+    else:
+        outcomes |= arrays
+    return {at: np.frombuffer(pixels_of(outcomes[at]), np.uint8) for at in sorted(outcomes)}
+
+
+def pixels_of(outcome: Outcome) -> bytes:
+    if isinstance(outcome, PictureError):
+        raise outcome
+    return outcome
 
 
 def _several(collections: str | list[str] | None) -> tuple[str, ...] | None:

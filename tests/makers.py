@@ -10,10 +10,12 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
@@ -380,3 +382,11 @@ def prune(ledger: Ledger, keep: Keep | None = None, *, rows: int = 1000, **field
         gone, after = ledger(retention.prune_jobs, keep, after=after, rows=rows, surplus=surplus)
         total += gone
     return total
+
+
+def peak(process: psutil.Process) -> int:
+    """Bytes: the largest resident size since it was last set back."""
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0

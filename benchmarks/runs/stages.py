@@ -36,7 +36,6 @@ from db.queue.leases import Lease
 from training.model.siamese import scaled
 from training.model.storage import load
 from training.pictures.read import read_picture
-from training.pictures.sandbox import reader
 from twinvec_client import chunks as cutting
 from twinvec_client.connection import Connection
 from twinvec_client.contract.broker import KEY_PREFIX, SERIALIZER
@@ -146,8 +145,7 @@ class Receiver:
 def read(fields: dict[str, Any]) -> Submission:
     chunk = Intake.read(fields)
     job = tasks.intake.check(chunk, settings.job_pictures)
-    with reader(chunk.normalise, sandboxed=False) as read_one:
-        items, _ = tasks.intake.read(chunk, read_one)
+    items, _ = tasks.intake.read(chunk)
     return Submission(
         job=job, seq=chunk.seq, collection=chunk.collection, items=items, digest=chunk.digest, total=chunk.total
     )

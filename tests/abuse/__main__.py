@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import sys
@@ -26,7 +27,7 @@ from tests.chaos.oracle import Verdict
 from tests.chaos.pictures import noise
 from training.errors import PictureError
 from training.pictures.read import MAX_SCANS
-from training.pictures.sandbox import Decoder
+from training.pictures.sandbox import sandbox
 from twinvec_client import Twinvec
 from twinvec_client.contract.broker import KEY_PREFIX
 from twinvec_client.contract.messages import MESSAGES
@@ -110,24 +111,14 @@ def real_pictures(scans: int, *, costly: bool) -> int:
 def pictures(count: int, dice: random.Random, until: float) -> tuple[Counter[str], int]:
     """What came of spoilt pictures, by reason; and how many honest ones between them were not read."""
     came_to, wrong = Counter[str](), 0
-    decoders = {normalise: Decoder(normalise, together=float("inf")) for normalise in (True, False)}
-    try:
-        for at in range(count):
-            if time.monotonic() > until:
-                break
-            try:
-                decoders[dice.random() < 0.9].read(spoilt(dice.choice(HONEST), dice))
-                came_to["read"] += 1
-            except PictureError as error:
-                came_to[error.reason] += 1
-            if at % EVERY == 0:
-                try:
-                    decoders[True].read(HONEST[at // EVERY % len(HONEST)])
-                except PictureError:
-                    wrong += 1
-    finally:
-        for decoder in decoders.values():
-            decoder.end()
+    for start in range(0, count, EVERY):
+        if time.monotonic() > until:
+            break
+        some = [spoilt(dice.choice(HONEST), dice) for _ in range(min(EVERY, count - start))]
+        outcomes = sandbox().read(some, normalise=dice.random() < 0.9, seconds=math.inf)
+        came_to.update(outcome.reason if isinstance(outcome, PictureError) else "read" for outcome in outcomes)
+        (honest,) = sandbox().read([HONEST[start // EVERY % len(HONEST)]], normalise=True)
+        wrong += isinstance(honest, PictureError)
     return came_to, wrong
 
 

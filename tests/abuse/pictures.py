@@ -1,5 +1,7 @@
 """Pictures that cost their reader more than their bytes say. Made here, from nothing that is stored."""
 
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -53,3 +55,16 @@ def dots(side: int = 256) -> bytes:
 def empty_webp(side: int = 4898) -> bytes:
     """24 million transparent pixels in a few bytes."""
     return written(Image.new("RGBA", (side, side), (0, 0, 0, 0)), "WEBP", lossless=True)
+
+
+def tiff_of_one_tile(side: int, *, picture: int = 64) -> bytes:
+    """A small grey TIFF in a deflated tile of so many pixels a side, white but for a stroke."""
+    white = b"\xff" * side
+    inked = white[:28] + bytes(8) + white[36:]
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    blocks = [packer.compress(row * 32) + packer.flush(zlib.Z_FULL_FLUSH) for row in (inked, white)]
+    tile = b"\x78\xda" + blocks[0] + blocks[1] * (side // 32 - 1) + packer.flush()
+    tags = {256: picture, 257: picture, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 0, 325: len(tile)}
+    tags[324] = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4) + tile

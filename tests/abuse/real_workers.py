@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import redis
 
 from tests.abuse.envelopes import envelope, plain_envelope, spoil
@@ -23,6 +22,7 @@ from tests.abuse.pictures import fax
 from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import Verdict, judge
 from tests.chaos.pictures import digests, noise
+from tests.makers import peak
 from twinvec_client import Twinvec
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
 from twinvec_client.contract.messages import MESSAGES
@@ -208,11 +208,3 @@ def honest_caller(fleet: Fleet, known: str) -> Iterator[tuple[list[float], list[
         asks.join()
         for asking in asked:
             asking.join()
-
-
-def peak(process: psutil.Process) -> int:
-    """Bytes: the largest resident size since it was last set back."""
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0

@@ -56,14 +56,14 @@ def at_the_tower(fleet: Fleet, result: Result, batch: int, count: int) -> int:
 
 
 def at_intake(fleet: Fleet, result: Result, batch: int, count: int) -> int:
-    """A chunk that kills its decoder costs one pool process; when it comes again, its culprits cost one each."""
+    """A picture that kills the process which decodes it costs two of them, and no worker's process."""
     pictures, name = noise(batch, seed=100), "intake"
     killers = spread(pictures, count)
     files: dict[str, Any] = {**pictures, **{key: deadly_file(seed=at) for at, key in enumerate(killers)}}
     job = fleet.application.embed(files, collection=name, chunk=batch)
     fleet.ledger.settled(job, within=240)
     pids = [note.pid for note in fleet.injection.noted("segfault-decoder")]
-    result.require(len(pids) <= 1 + count, f"{len(pids)} decoders died of {count} pictures in one chunk")
+    result.require(len(pids) == 2 * count, f"{len(pids)} decoders died of {count} pictures in one chunk")
     settle(fleet, result, job, name, pictures, killers)
     kept = {failure.key: failure.picture for failure in fleet.application.failures(job, pictures=True)}
     result.require(kept == {key: files[key] for key in killers}, "the pictures that kill are not kept to look at")

@@ -21,9 +21,6 @@ from tasks.intake import take_in
 from tasks.jobs import end_job, failures_of, receipts_of
 from tasks.query import look_up
 from tests.makers import Ledger, counts, failures, glyph, register, stored, trained, vector, vectors
-from training.pictures import sandbox
-from training.pictures.read import read_picture
-from training.pictures.sandbox import Decoder
 from twinvec_client import (
     Digit,
     IdempotencyConflict,
@@ -38,7 +35,6 @@ from twinvec_client import (
     Twinvec,
     UnknownJob,
     UnknownKey,
-    WorkerError,
 )
 from twinvec_client.connection import Connection
 from twinvec_client.contract.messages import Cancel, Express, FailuresOf, Intake, Message, Nearest, Receipts, StatusOf
@@ -178,57 +174,6 @@ def test_the_client_that_gives_up_says_what_kept_its_chunks_from_being_accepted(
     direct.failures = {"chunk 0": "No space left on device"}
     with pytest.raises(NoAnswer, match="No space left on device"):
         client.embed(stream(1))
-
-
-class Died(Exception):
-    """Stands for the death of an intake process."""
-
-
-@pytest.mark.parametrize("counted", [True, False])
-def test_a_chunk_that_kills_its_decoder_comes_once_more_and_costs_the_culprit(
-    runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, counted: bool
-) -> None:
-    """At first it dies in the worker's own process; the sandboxed decoder dies of the same picture."""
-    register(ledger)
-    culprit = b"\x89PNG culprit"
-    read, ask = read_picture, Decoder._ask
-
-    def deadly(picture: bytes, **options: Any) -> Any:
-        if picture == culprit:
-            raise Died
-        return read(picture, **options)
-
-    def deadly_too(decoder: Decoder, process: Any, picture: bytes, seconds: float) -> tuple[int, bytes]:
-        if picture == culprit:
-            process.kill()
-        return ask(decoder, process, picture, seconds)
-
-    monkeypatch.setattr(sandbox, "read_picture", deadly)
-    monkeypatch.setattr(Decoder, "_ask", deadly_too)
-    deaths = 0
-
-    class Mortal(Direct):
-        def send(self, message: Message) -> str:
-            nonlocal deaths
-            try:
-                return super().send(message)
-            except Died:
-                deaths += 1
-                return "died"
-
-        def ask(self, message: Message, **options: Any) -> dict[str, Any]:
-            nonlocal deaths
-            try:
-                return super().ask(message)
-            except WorkerError as error:
-                deaths += 1
-                raise NoAnswer from error
-
-    pictures = {"good": picture(1), "bad": culprit, "empty": b"", "fine": png(2)}
-    job = client_of(Mortal(runtime)).embed(pictures if counted else iter(pictures.items()))
-    assert deaths == 1
-    assert failures(ledger, uuid.UUID(job.id)) == {"bad": "poison", "empty": "empty"}
-    assert set(stored(ledger)) == {"good", "fine"}
 
 
 @pytest.mark.parametrize("counted", [True, False])

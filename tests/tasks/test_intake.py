@@ -17,6 +17,7 @@ from sqlalchemy import select, text
 
 from db.tables import Digit, Failure
 from tasks.intake import read, take_in
+from tests.abuse.pictures import tiff_of_one_tile
 from tests.makers import counts, failures, glyph, register, status, stored
 from twinvec_client.contract.limits import MAX_CHUNK_ITEMS, MAX_COLLECTION_CHARS, MAX_KEY_CHARS
 from twinvec_client.contract.messages import ENCODED, GLYPH, REFUSED, BadMessage, Intake
@@ -258,6 +259,24 @@ def test_a_job_waits_for_a_tower_and_says_so(runtime: Runtime) -> None:
     assert status(runtime.transact, uuid.UUID(JOB))["state"] == "queued"
 
 
+def test_a_picture_that_wants_too_much_memory_costs_only_itself(runtime: Runtime) -> None:
+    register(runtime.transact)
+    bomb = tiff_of_one_tile(32 * 1024)
+    sent: dict[str, Any] = {
+        "keys": ["before", "bomb", "after"],
+        "item_types": bytes([ENCODED] * 3),
+        "glyphs": pack(b""),
+        "encoded": [png(1), bomb, png(2)],
+        "refused": [],
+        "labels": None,
+        "attributes": None,
+    }
+    take_in(chunk(**sent), runtime)
+    assert stored(runtime.transact) == {"before": glyph(1), "after": glyph(2)}
+    (failure,) = runtime.transact(lambda session: session.execute(select(Failure.reason, Failure.picture)).all())
+    assert failure == ("too_costly", bomb)
+
+
 def test_arrays_are_normalised_or_refused_with_their_pixels_unless_normalise_is_off() -> None:
     dark, empty = (255 - np.frombuffer(glyph(1), np.uint8)).tobytes(), bytes(784)
     sent: dict[str, Any] = {
@@ -269,7 +288,7 @@ def test_arrays_are_normalised_or_refused_with_their_pixels_unless_normalise_is_
         "labels": None,
         "attributes": None,
     }
-    items, refused = read(chunk(**sent, normalise=True), lambda _: b"")
+    items, refused = read(chunk(**sent, normalise=True))
     assert items.keys == ["set", "dark"]
     assert items.pixels[0].tobytes() == glyph(1)
     assert items.pixels[1].tobytes() != dark
@@ -277,6 +296,6 @@ def test_arrays_are_normalised_or_refused_with_their_pixels_unless_normalise_is_
     assert [(each.key, each.reason, each.picture, each.is_glyph) for each in refused] == [
         ("empty", "blank", empty, True)
     ]
-    items, refused = read(chunk(**sent, normalise=False), lambda _: b"")
+    items, refused = read(chunk(**sent, normalise=False))
     assert items.pixels.tobytes() == glyph(1) + dark + empty
     assert not refused

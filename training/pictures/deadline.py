@@ -36,7 +36,7 @@ def deadline(seconds: float = SECONDS) -> Iterator[None]:
     try:
         yield
     except _Overtime:
-        raise too_costly(f"it took more than {seconds:g} s of the processor") from None
+        raise out_of_time(seconds) from None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
@@ -64,6 +64,10 @@ class Budget:
 def too_costly(why: str) -> PictureError:
     """The refusal of a picture that was given up."""
     return PictureError("too_costly", f"The picture was given up: {why}. Save it anew, smaller or in another format.")
+
+
+def out_of_time(seconds: float) -> PictureError:
+    return too_costly(f"it took more than {seconds:g} s of the processor")
 
 
 def used_up() -> PictureError:

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import import_module
 from io import BytesIO
 
+import cv2
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 
@@ -65,7 +66,16 @@ def read_picture(
             "too_many_bytes",
             f"The picture has {len(data):,} bytes; at most {max_bytes:,} are read. Send a smaller one.",
         )
-    grey = decode(data, max_pixels)
+    try:
+        return as_glyph(decode(data, max_pixels), normalise=normalise)
+    except (MemoryError, cv2.error) as error:
+        if not lacks_memory(error):
+            raise
+        raise too_large() from error
+
+
+def as_glyph(grey: Uint8, *, normalise: bool) -> Uint8:
+    """(h, w) -> (28, 28), as `read_picture`."""
     if not normalise:
         return grey if grey.shape == (SIDE, SIDE) else resized(grey)
     if grey.shape == (SIDE, SIDE) and is_set_like_mnist(grey):
@@ -118,7 +128,7 @@ def decode_as_it_is(data: bytes, max_pixels: int) -> Uint8:
             fault += " here: the workers lack the package pillow-heif (the extra `heic`)"
         raise PictureError("not_a_picture", f"{fault}. Send {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.") from None
     except Exception as error:  # Pillow's readers raise any error of their parsers, SyntaxError included
-        raise damaged(str(error) or type(error).__name__) from error
+        raise (too_large() if lacks_memory(error) else damaged(str(error) or type(error).__name__)) from error
 
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
@@ -199,6 +209,15 @@ def upright(image: Image.Image) -> Image.Image:
 def resized(grey: Uint8) -> Uint8:
     """(h, w) -> (28, 28), its aspect not kept."""
     return np.array(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether a decoder says so: each has words of its own for it, and Pillow's TIFF a number."""
+    return isinstance(error, MemoryError) or "memory" in str(error).lower() or str(error) == "decoder error -9"
+
+
+def too_large() -> PictureError:
+    return too_costly("it takes more memory than there is for one")
 
 
 def damaged(fault: str) -> PictureError:

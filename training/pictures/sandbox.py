@@ -1,77 +1,94 @@
-"""Decodes pictures in this process or, if an earlier attempt crashed, sandboxed in a child process.
+"""Reads pictures in a child process, which has limits to its time and its memory, and is replaced when it dies.
 
-It must not know why: the caller decides whether to sandbox.
+It must not know who sent them.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import selectors
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import cast
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import NamedTuple, cast
 
 from training.errors import PictureError, PictureReason
-from training.pictures import sandbox_process
-from training.pictures.deadline import LEAST, Budget, used_up
-from training.pictures.read import read_picture
-from training.pictures.sandbox_process import HEADER
+from training.pictures.deadline import SECONDS, out_of_time, too_costly
+from training.pictures.glyphs import Outcome
+from training.pictures.sandbox_process import ANSWER, GLYPH, GRACE, LENGTH, READY, REQUEST
 
-ReadOne = Callable[[bytes], bytes]  # an encoded picture -> 784 pixels; raises PictureError
-
-CHUNK_SECONDS = 60.0  # that the pictures of one chunk may take together; in the sandbox by the clock
-SECONDS = 10.0  # that one picture may take in the sandbox
-
-
-@contextmanager
-def reader(normalise: bool, *, sandboxed: bool, seconds: float = CHUNK_SECONDS) -> Iterator[ReadOne]:
-    """The function that reads the pictures of one chunk, within so many seconds of the processor."""
-    if not sandboxed:
-        budget = Budget(seconds)
-
-        def read_here(picture: bytes) -> bytes:
-            with budget.spend():
-                return read_picture(picture, normalise=normalise).tobytes()
-
-        yield read_here
-        return
-    decoder = Decoder(normalise, together=seconds)
-    try:
-        yield decoder.read
-    finally:
-        decoder.end()
+CHUNK_SECONDS = 60.0  # of the processor, that the pictures of one chunk may take together
+SILENCE = 60.0  # seconds without an answer, after which the process is given up: the system does not let it work
+PROGRAM = ("-P", "-m", "training.pictures.sandbox_process")
+SIZE = 2**16  # bytes that a pipe holds
 
 
-class Decoder:
-    """Decodes in a child process, which is started on first use, and again after a picture has killed it."""
+class SandboxError(OSError):
+    """The process that decodes pictures cannot be started, whatever the picture. Look at the worker's log."""
 
-    def __init__(self, normalise: bool, *, seconds: float = SECONDS, together: float = CHUNK_SECONDS) -> None:
-        self._normalise, self._seconds, self._left = normalise, seconds, together
+
+def read_pictures(pictures: Sequence[bytes], *, normalise: bool, seconds: float = CHUNK_SECONDS) -> list[Outcome]:
+    """784 pixels for each encoded picture, or the PictureError that refuses it.
+
+    seconds: of the processor, for all of them. Raises SandboxError.
+    """
+    return sandbox().read(pictures, normalise=normalise, seconds=seconds) if pictures else []
+
+
+class Answer(NamedTuple):
+    """left: seconds of the processor for the pictures that follow."""
+
+    outcome: Outcome
+    left: float
+
+
+@cache
+def sandbox() -> Sandbox:
+    """This process's own."""
+    made = Sandbox()
+    atexit.register(made.end)
+    return made
+
+
+class Sandbox:
+    """A child process, started on first use, and again when it has ended."""
+
+    def __init__(self, *, silence: float = SILENCE, program: Sequence[str] = PROGRAM) -> None:
+        self._silence, self._program = silence, program
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
 
-    def read(self, picture: bytes) -> bytes:
-        """784 pixels. Raises PictureError: the refusal, or `poison` if the process died or took too long.
+    def read(self, pictures: Sequence[bytes], *, normalise: bool, seconds: float = CHUNK_SECONDS) -> list[Outcome]:
+        """As `read_pictures`.
 
-        `too_costly`, where the pictures before have used up the time of all.
+        A picture of which two processes die is refused as `poison`, one for which the process was ended as
+        `too_costly`; another process reads those after it.
         """
-        if self._left < LEAST:
-            raise used_up()
-        start, seconds = time.monotonic(), min(self._seconds, self._left)
-        try:
-            kind, answer = self._ask(self._start_if_needed(), picture, seconds)
-        except (OSError, EOFError) as error:
-            fault = f"was ended after {seconds:g} s" if isinstance(error, TimeoutError) else "died"
-            self.end()
-            raise PictureError("poison", f"The process that decoded it {fault}. Send it in another format.") from error
-        finally:
-            self._left -= time.monotonic() - start
-        if kind == sandbox_process.GLYPH:
-            return answer
-        reason, _, message = answer.decode().partition("\0")
-        raise PictureError(cast(PictureReason, reason), message)  # as the child read it off a PictureError
+        outcomes: list[Outcome] = []
+        left, died = seconds, False
+        with self._lock:
+            while len(outcomes) < len(pictures):
+                process, start = self.running(), time.monotonic()
+                try:
+                    for answer in self._ask(process, pictures[len(outcomes) :], normalise, left):
+                        outcomes.append(answer.outcome)
+                        left, start, died = answer.left, time.monotonic(), False
+                except OSError as error:
+                    self.end()
+                    left -= min(time.monotonic() - start, SECONDS + GRACE)
+                    refused = ended_by(error, process.returncode)
+                    if died or refused.reason != "poison":  # else it may have been killed for another reason
+                        outcomes.append(refused)
+                    died = not died and refused.reason == "poison"
+                except BaseException:
+                    self.end()  # its answers would be taken for those to the next request
+                    raise
+        return outcomes
 
     def end(self) -> None:
         """Kill the process, if there is one."""
@@ -80,35 +97,73 @@ class Decoder:
             self._process.communicate()
             self._process = None
 
-    def _start_if_needed(self) -> subprocess.Popen[bytes]:
+    def running(self) -> subprocess.Popen[bytes]:
+        """The process, ready to read. Raises SandboxError."""
+        if self._process is not None and self._process.poll() is not None:
+            self.end()
         if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "training.pictures.sandbox_process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
+            self._process = process = subprocess.Popen(
+                [sys.executable, *self._program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
             )
+            assert process.stdin is not None and process.stdout is not None
+            os.set_blocking(process.stdin.fileno(), False)
+            if process.stdout.read(len(READY)) != READY:
+                self.end()
+                raise SandboxError(f"the process that decodes pictures does not start (status {process.returncode})")
         return self._process
 
-    def _ask(self, process: subprocess.Popen[bytes], picture: bytes, seconds: float) -> tuple[int, bytes]:
-        """The kind and the answer. Raises OSError or EOFError if the process died, TimeoutError if it is slow."""
+    def _ask(
+        self, process: subprocess.Popen[bytes], pictures: Sequence[bytes], normalise: bool, seconds: float
+    ) -> Iterator[Answer]:
+        """Raises OSError where the process died or is silent."""
         assert process.stdin is not None and process.stdout is not None
-        request = memoryview(HEADER.pack(self._normalise, len(picture)) + picture)
-        while request:
-            request = request[process.stdin.write(request) :]
-        kind, length = HEADER.unpack(self._receive(process, HEADER.size, seconds))
-        return kind, self._receive(process, length, seconds)
-
-    def _receive(self, process: subprocess.Popen[bytes], count: int, seconds: float) -> bytes:
-        assert process.stdout is not None
-        received = b""
+        parts = [part for picture in pictures for part in (LENGTH.pack(len(picture)), picture)]
+        request = b"".join([REQUEST.pack(normalise, seconds, len(pictures)), *parts])
+        unsent, unread, missing = memoryview(request), bytearray(), len(pictures)
         with selectors.DefaultSelector() as selector:
+            selector.register(process.stdin, selectors.EVENT_WRITE)
             selector.register(process.stdout, selectors.EVENT_READ)
-            while len(received) < count:
-                if not selector.select(seconds):
-                    raise TimeoutError
-                some = os.read(process.stdout.fileno(), count - len(received))
-                if not some:
-                    raise EOFError
-                received += some
-        return received
+            while missing:
+                ready = selector.select(self._silence)
+                if not ready:
+                    raise TimeoutError(f"it was not decoded within {self._silence:g} s")
+                for key, _ in ready:
+                    if key.fileobj is process.stdin:
+                        unsent = unsent[os.write(key.fd, unsent) :]
+                        if not unsent:
+                            selector.unregister(process.stdin)
+                    else:
+                        some = os.read(key.fd, SIZE)
+                        if not some:
+                            raise BrokenPipeError
+                        unread += some
+                for answer in taken(unread):
+                    missing -= 1
+                    yield answer
+
+
+def taken(unread: bytearray) -> Iterator[Answer]:
+    """Takes the whole answers out of what was read."""
+    at = 0
+    while len(unread) >= at + ANSWER.size:
+        kind, left, length = ANSWER.unpack_from(unread, at)
+        start, end = at + ANSWER.size, at + ANSWER.size + length
+        if len(unread) < end:
+            break
+        at, answer = end, bytes(unread[start:end])
+        yield Answer(answer if kind == GLYPH else refusal(answer), left)
+    del unread[:at]
+
+
+def refusal(answer: bytes) -> PictureError:
+    reason, _, message = answer.decode().partition("\0")
+    return PictureError(cast(PictureReason, reason), message)  # as the child read it off a PictureError
+
+
+def ended_by(error: OSError, status: int) -> PictureError:
+    """The refusal of the picture of which the process died, with that status, or that it never answered."""
+    if status == -signal.SIGXCPU:
+        return out_of_time(SECONDS)
+    if isinstance(error, TimeoutError):
+        return too_costly(str(error))
+    return PictureError("poison", "The process that decoded it died, twice. Send it in another format.")

@@ -42,7 +42,7 @@ REASONS: dict[Reason, str] = {
     "bad_array": "an array whose shape, dtype or values are not a picture's",
     "too_many_bytes": "a file of more than 10 MiB",
     "too_many_pixels": "more than 24 million pixels, by its header: it was not decoded",
-    "too_costly": "more work to decode than 5 s of the processor, or than is left for those sent with it",
+    "too_costly": "more than 5 s of the processor or 1 GiB of memory to decode, or than is left for those sent with it",
     "empty": "no bytes",
     "not_a_picture": "none of PNG, JPEG, BMP, GIF, TIFF and WebP, or AVIF and HEIC where workers can read them",
     "damaged": "a picture that cannot be decoded to its end",
