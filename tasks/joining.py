@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from tasks.broker import connected
 from twinvec_client.contract.broker import INSTALLATION, key_prefix
 from twinvec_client.contract.messages import BadMessage, Message
-from worker import installation
+from worker import audience, installation
 from worker.admission import NotAdmitted, admit, keywords_of
 from worker.app import app
 from worker.runtime import Runtime
@@ -31,19 +31,23 @@ M = TypeVar("M", bound=Message)
 
 
 class Waiting(NamedTuple, Generic[M]):
-    """A message that was taken along, and the id that its answer is stored under."""
+    """A message that was taken along, its headers, and the id that its answer is stored under."""
 
     id: str
     request: M
+    headers: dict[str, Any]
+    message: bytes  # as it stood on the lane
 
 
 def take_along(kind: type[M], fits: Callable[[M], bool], runtime: Runtime) -> list[Waiting[M]]:
-    """The next messages of a kind on its lane, as far as they fit.
+    """The next messages of a kind on its lane, as far as they fit. Those that nobody waits for any more stay there, and
+    are left undone when they are read.
 
     None where the broker has become another installation's since the one was taken that takes them along.
     """
     taken: list[Waiting[M]] = []
-    lane, mine = key_prefix(runtime.settings.lane_prefix()) + kind.lane, installation.own(runtime.settings)
+    keys, mine = key_prefix(runtime.settings.lane_prefix()), installation.own(runtime.settings)
+    lane = keys + kind.lane
     broker = connected()
     try:
         if installation.is_other(broker, runtime.settings):
@@ -54,6 +58,9 @@ def take_along(kind: type[M], fits: Callable[[M], bool], runtime: Runtime) -> li
                 broker.rpush(lane, message)  # where it stood: it is the next to be taken
                 break
             taken.append(waiting)
+        if unheard := audience.unheard(broker, (each.headers for each in taken), keys):
+            broker.rpush(lane, *(each.message for each in reversed(taken) if each.id in unheard))
+            taken = [each for each in taken if each.id not in unheard]
     except RedisError as error:
         log.warning("could not take waiting messages along: %s", error)
     return taken
@@ -76,7 +83,7 @@ def _read(message: bytes, kind: type[M], mine: str | None) -> Waiting[M] | None:
             return None
         if None not in (mine, headers.get(INSTALLATION)) and headers[INSTALLATION] != mine:
             return None
-        return Waiting(headers["id"], kind.read(keywords_of(admitted)))
+        return Waiting(headers["id"], kind.read(keywords_of(admitted)), headers, message)
     except (NotAdmitted, BadMessage, ValueError, RecursionError):
         return None
 

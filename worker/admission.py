@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from twinvec_client.contract import plain
-from twinvec_client.contract.broker import KEY_PREFIX, LANES, SERIALIZER
+from twinvec_client.contract.broker import INSTALLATION, KEY_PREFIX, LANES, SERIALIZER, SUBSCRIBED
 from twinvec_client.contract.limits import MAX_MESSAGE_BYTES
 from twinvec_client.contract.messages import MESSAGES, BadMessage, Probe
 from worker.continuations import NotContinued, check
@@ -91,6 +91,7 @@ class _Headers(msgspec.Struct, frozen=True, kw_only=True):
     ignore_result: bool | None = None  # None: as the task itself has it
     redelivered: bool = False
     installation: Annotated[str, Meta(max_length=36)] | None = None  # that its sender means
+    subscribed: Any = None  # whether its sender listens for the answer; whatever another application means by it
 
     def __post_init__(self) -> None:
         if self.expires is not None:
@@ -118,7 +119,8 @@ class _Headers(msgspec.Struct, frozen=True, kw_only=True):
             "stamped_headers": None,
             "stamps": {},
             **({"redelivered": True} if self.redelivered else {}),
-            **({} if self.installation is None else {"installation": self.installation}),
+            **({} if self.installation is None else {INSTALLATION: self.installation}),
+            **({SUBSCRIBED: True} if self.subscribed is True else {}),
         }
 
 

@@ -42,6 +42,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # else a series besi
 POOL = CollectorRegistry()  # of what pool processes count
 MAIN = CollectorRegistry()  # of what the main process of a worker counts, and `beat`
 
+ANSWERED = ("query", "control", "express")  # lanes with messages that are for their senders alone
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LONG = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
@@ -130,6 +131,12 @@ GPU_MEMORY = Gauge(
 SET_ASIDE = Counter(
     "twinvec_messages_set_aside_total",
     "Messages that were not admitted, by the lane that they were sent to",
+    ["lane"],
+    registry=MAIN,
+)
+UNHEARD = Counter(
+    "twinvec_messages_unheard_total",
+    "Messages that were left undone, as nobody waited for their answers any more, by lane",
     ["lane"],
     registry=MAIN,
 )
@@ -248,6 +255,8 @@ def announce_main() -> None:
     """The same, of what the main process counts."""
     for lane in LANES:
         SET_ASIDE.labels(lane)
+    for lane in ANSWERED:
+        UNHEARD.labels(lane)
 
 
 def _count(**outcomes: int) -> None:

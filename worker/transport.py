@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import time
+from functools import cached_property
 from typing import Any
 
 import kombu.transport
 from kombu.transport import redis as over_redis
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
-from worker import installation, metrics, silence
+from worker import audience, installation, metrics, silence
 from worker.admission import NotAdmitted, admit
 from worker.settings import Settings
 from worker.sharing import SharedCycle
@@ -30,6 +31,12 @@ KEPT = 100  # messages in it
 SHOWN = 1000  # characters of each that are kept
 # Their callers ask again by themselves, and what ended one process would end the next.
 DROPPED_WHERE_REPEATED = ("query", "express")
+
+
+class Withheld:
+    """How many messages this process has read that Celery never saw."""
+
+    count = 0
 
 
 _OPTIONS = ("owner_key", "backfill_share")
@@ -47,7 +54,9 @@ class _Checked:
     global_keyprefix: Any
     priority_steps: Any
     _q_for_pri: Any
+    _create_client: Any
     _delivering = False
+    _left = 0  # messages in a row that were left undone
     _queue_cycle: Any
     _heeded = 0.0  # what of `silence.Noted.at`
     backfill_share = 0.125  # a transport option: of an embedding process's time
@@ -85,6 +94,8 @@ class _Checked:
                 self._delivering = True
                 if (admitted := self._admitted(message, queue)) is not None:
                     deliver(admitted)
+                else:
+                    Withheld.count += 1
 
             self.connection._callbacks[queue] = check
         return consumer
@@ -125,7 +136,27 @@ class _Checked:
         if lane in DROPPED_WHERE_REPEATED and "redelivered" in admitted["headers"]:
             log.warning("dropped the message %s on %s: taken before, not answered", admitted["headers"]["id"], lane)
             return None
+        if self._is_unheard(admitted["headers"], lane):
+            self._left += 1
+            metrics.UNHEARD.labels(lane).inc()
+            return None
+        if self._left:
+            log.warning("left %d messages undone: nobody waits for their answers any more", self._left)
+            self._left = 0
         return admitted
+
+    def _is_unheard(self, headers: dict[str, Any], lane: str) -> bool:
+        """Whether nobody waits for the answer any more, and others wait behind it."""
+        try:
+            unheard = audience.unheard(self._asking, [headers], self.global_keyprefix)
+            return bool(unheard) and self._asking.llen(lane) >= audience.BACKLOG
+        except RedisError:  # the consumer will find out
+            return False
+
+    @cached_property
+    def _asking(self) -> Any:
+        """A client of the broker, made once: to make one takes as long as to ask it."""
+        return self._create_client()
 
     def _set_aside(self, lane: str, message: str, reason: str) -> None:
         metrics.SET_ASIDE.labels(lane if lane in LANES else "?").inc()

@@ -24,6 +24,7 @@ from worker import held, installation, roster
 from worker.broker import connect_broker
 from worker.held import ReadLanes
 from worker.settings import Settings
+from worker.transport import Withheld
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +95,7 @@ def watch_consumer(
             if describe is not None:
                 roster.write(server, describe(), keys)
 
-    detector = StallDetector(
-        waiting, busy=lambda: bool(state.reserved_requests), done=lambda: sum(state.total_count.values())
-    )
+    detector = StallDetector(waiting, busy=lambda: bool(state.reserved_requests), done=taken)
 
     ended = threading.Event()
     if reading is not None:
@@ -119,6 +118,11 @@ def watch_consumer(
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
     return ended
+
+
+def taken() -> int:
+    """Messages that this process has taken off its lanes."""
+    return sum(state.total_count.values()) + Withheld.count
 
 
 def check_owner(server: redis.Redis, settings: Settings) -> None:

@@ -25,6 +25,7 @@ from twinvec_client.contract.broker import (
     INSTALLATION,
     PREFIX,
     SERIALIZER,
+    SUBSCRIBED,
     Socket,
     keepalive,
     key_prefix,
@@ -162,7 +163,9 @@ class Connection:
         """What a message was answered with; None where nothing came in time. Raises BrokerUnavailable."""
 
         def ask(line: _Line) -> Any:
-            result = line.post(message, id, lane, self.installation)
+            # Before it is sent, also in a task of the caller's, where Celery would subscribe after it.
+            line.listen(id)
+            result = line.post(message, id, lane, self.installation, subscribed=True)
             try:
                 # In a task of the caller's this waits for a worker of ours, never for one of the caller's own.
                 return result.get(
@@ -306,9 +309,23 @@ class _Line:
         """Whether it is another process's, or was idle so long that a network may have forgotten it."""
         return self._process != os.getpid() or time.monotonic() - self.used_at > IDLE_LIMIT
 
-    def post(self, message: Message, id: str, lane: str, installation: str | None, **options: Any) -> Any:
-        if installation is not None:
-            options["headers"] = {INSTALLATION: installation}
+    def listen(self, id: str) -> None:
+        """Subscribe to the answer to a message."""
+        backend: Any = self.app.backend
+        backend.result_consumer.consume_from(id)
+
+    def post(
+        self,
+        message: Message,
+        id: str,
+        lane: str,
+        installation: str | None,
+        *,
+        subscribed: bool = False,
+        **options: Any,
+    ) -> Any:
+        said = {INSTALLATION: installation, SUBSCRIBED: subscribed or None}
+        options["headers"] = {name: value for name, value in said.items() if value is not None}
         with self._connections.acquire(block=True) as connection:
             return self.app.send_task(
                 message.task,

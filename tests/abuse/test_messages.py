@@ -1,8 +1,10 @@
 """Whatever stands in a lane, no process dies of it, and honest messages between are answered."""
 
 import json
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -12,11 +14,17 @@ from tests.abuse.pictures import empty_webp, jpeg_of_scans
 from tests.abuse.real_workers import CREW, fuzz, processes
 from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import Verdict
+from tests.chaos.pictures import noise
 from twinvec_client import PictureRefused, Twinvec
-from twinvec_client.contract.broker import KEY_PREFIX, LANES
+from twinvec_client.chunks import JobOptions, chunks
+from twinvec_client.contract.broker import KEY_PREFIX, LANES, SUBSCRIBED
+from twinvec_client.contract.messages import Express, ListJobs, Message, Nearest, Query
+from twinvec_client.delivery import new_job
+from worker.audience import BACKLOG
 from worker.transport import KEPT, SET_ASIDE
 
 MANY = 500  # spoilt messages on each lane
+MANY_GONE = 3000  # messages whose callers are gone
 
 pytestmark = pytest.mark.usefixtures("costly")
 
@@ -93,6 +101,40 @@ def test_one_costly_picture_is_refused_and_nobody_waits_for_it(fleet: Fleet, pic
     assert client.jobs() is not None
     assert time.monotonic() - start < 30, "longer than a caller waits"
     assert {member.starts for member in fleet.members.values()} == {1}
+
+
+@pytest.mark.parametrize("lane", ["query", "control", "express"])
+def test_a_flood_whose_callers_are_gone_holds_up_nobody_for_long(
+    fleet: Fleet, broker: "redis.Redis", lane: str
+) -> None:
+    client, log = honest_caller(fleet), fleet.members["front"].log
+    client.embed(noise(20, seed=4, prefix="flood/"), collection="flood").wait(timeout=10)
+    unused: dict[str, Any] = dict.fromkeys(("collection", "label", "attributes", "max_distance"))
+    gone = Query(key="flood/000001")
+    (small,) = chunks(noise(1, seed=5, prefix="gone/"), JobOptions(job=new_job(), collection="gone"))
+    flood: Message | None = {
+        "query": Nearest(queries=[gone], k=1, **unused, match=False, pictures=False, normalise=True),
+        "control": ListJobs(limit=100),
+        "express": Express.of(small),
+    }[lane]
+    assert flood is not None
+    answered: dict[str, Callable[[], Any]] = {
+        "query": lambda: client.nearest(key="flood/000002", k=1).neighbours,
+        "control": client.jobs,
+        "express": lambda: client.embed(noise(1, seed=6, prefix="flood/small/"), collection="flood").wait(timeout=10),
+    }
+    messages = [envelope(flood.task, lane, flood.write()) for _ in range(MANY_GONE)]
+    for message in messages:
+        message["headers"] |= {SUBSCRIBED: True, "ignore_result": False}
+    written = log.stat().st_size
+    for start in range(0, MANY_GONE, 1000):
+        broker.lpush(KEY_PREFIX + lane, *(json.dumps(message) for message in messages[start : start + 1000]))
+    start_time = time.monotonic()
+    assert answered[lane]()
+    assert time.monotonic() - start_time < 10
+    all_taken(fleet, broker)
+    left = sum(map(int, re.findall(r"left (\d+) messages undone", log.read_text()[written:])))
+    assert MANY_GONE - BACKLOG <= left < MANY_GONE
 
 
 def test_a_query_that_is_given_back_is_dropped(fleet: Fleet, broker: "redis.Redis") -> None:

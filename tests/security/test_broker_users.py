@@ -10,7 +10,8 @@ from redis.exceptions import NoPermissionError
 
 from tests.makers import eventually
 from tests.security.conftest import Users
-from twinvec_client.contract.broker import KEY_PREFIX, LANES
+from twinvec_client.contract.broker import KEY_PREFIX, LANES, SUBSCRIBED
+from worker.audience import unheard
 from worker.beats import leave, name, running, take_place
 from worker.preflight import look
 
@@ -121,6 +122,13 @@ def test_a_worker_s_user_may_ask_what_a_start_has_to_know(users: Users) -> None:
         take_place(broker, name())
         assert running(broker) == [name()]
         leave(broker, name())
+
+
+@pytest.mark.parametrize(("user", "found"), [("twinvec-worker", {"gone"}), ("twinvec-producer", set())])
+def test_a_worker_s_user_may_ask_who_listens_and_none_has_to(users: Users, user: str, found: set[str]) -> None:
+    with users.connect(user) as broker:
+        headers = {"task": "twinvec.jobs", "id": "gone", SUBSCRIBED: True}
+        assert unheard(broker, [headers], KEY_PREFIX) == found
 
 
 @pytest.mark.parametrize("lane", WORKERS_LANES)

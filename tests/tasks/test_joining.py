@@ -1,5 +1,6 @@
 """Look-ups that wait are answered together, each with its own answer, and nothing else is taken off the lane."""
 
+import json
 import threading
 import uuid
 from collections.abc import Iterator
@@ -92,6 +93,26 @@ def test_one_that_means_another_installation_is_refused_and_the_others_are_told_
     found = asked_at_once(broker_url, broker, serve, calls)
     assert isinstance(found.pop(2), OtherInstallation)
     assert set(found) == {installation.own(Settings())}
+
+
+def test_those_whose_callers_are_gone_are_not_taken_along(
+    stored: int, broker: Redis, broker_url: str, serve: Any
+) -> None:
+    def ask(seed: int) -> str:
+        return nearest_key(Twinvec(broker_url).nearest(vector=vector(stored, seed), tower=NAME, k=3))
+
+    with ThreadPoolExecutor(12) as threads, patch.object(query, "look_up", wraps=query.look_up) as looked_up:
+        asking = [threads.submit(ask, 0)]
+        eventually(lambda: broker.llen("twinvec:query") == 1, "the first look-up waits")
+        gone = json.loads(broker.lrange("twinvec:query", 0, 0)[0])
+        for at in range(20):
+            gone["headers"]["id"] = f"gone-{at}"
+            broker.lpush("twinvec:query", json.dumps(gone))
+        asking += [threads.submit(ask, seed) for seed in range(1, 12)]
+        eventually(lambda: broker.llen("twinvec:query") == 32, "all look-ups wait")
+        with serve():
+            assert [each.result(timeout=60) for each in asking] == KEYS
+    assert sum(len(call.args[0].queries) for call in looked_up.call_args_list) == 12
 
 
 def test_what_asks_otherwise_stays_where_it_was(stored: int, broker: Redis, broker_url: str, serve: Any) -> None:

@@ -15,6 +15,7 @@ KEY_PREFIX = f"{PREFIX}:"
 MAX_PREFIX_CHARS = 64
 _PREFIX = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_PREFIX_CHARS}}}")
 INSTALLATION = "installation"  # the header, and the field of an answer, that name the installation meant
+SUBSCRIBED = "subscribed"  # the header that says that the sender listens for the answer, since before it sent this
 
 SERIALIZER = "msgpack"  # bytes travel as bytes
 
@@ -46,6 +47,11 @@ def job_channel(job: object, keys: str = KEY_PREFIX) -> str:
     keys: what the keys of the installation begin with.
     """
     return f"{keys}job-{job}"
+
+
+def answer_channel(id: str, keys: str = KEY_PREFIX) -> str:
+    """The channel on which the answer to the message of this id comes, as Celery has it. keys: as of `job_channel`."""
+    return f"{keys}celery-task-meta-{id}"
 
 
 def safe_url(url: str) -> str:

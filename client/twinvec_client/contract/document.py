@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import NODEFAULT, UNSET, inspect
 
 from twinvec_client.contract import answers, plain
-from twinvec_client.contract.broker import INSTALLATION, KEY_PREFIX, SERIALIZER, job_channel
+from twinvec_client.contract.broker import INSTALLATION, KEY_PREFIX, SERIALIZER, SUBSCRIBED, answer_channel, job_channel
 from twinvec_client.contract.messages import MESSAGES, Callback, Message, Query
 from twinvec_client.contract.reasons import REASONS
 
@@ -28,6 +28,12 @@ field that is missing, unknown, or out of its type or limits refuses the whole m
 The header `{INSTALLATION}` names the installation that the sender means, by its id, a UUID. Another one refuses the
 message with `OtherInstallation`, and does nothing. Every answer has the id of the one that gave it in its field
 `{INSTALLATION}`; a client sends the first that it was given with all that follows.
+
+The header `{SUBSCRIBED}`, true, says that the sender listens for the answer on its channel,
+`{answer_channel("ID")}` with the message's id, and has done so since before it sent the message; one that asks for the
+answer at intervals leaves the header out. Where messages have piled up on a lane, those with this header whose senders
+listen no more are left undone and unanswered, of these tasks, which are for their senders alone:
+{", ".join(f"`{message.task}`" for message in MESSAGES if message.awaited)}.
 
 What is answered is a map. A refusal is a map of `error`, the class name of an error of `twinvec_client`, and
 `message`, a sentence. Besides those listed, any answered message may be refused with `InvalidRequest` (a field is out

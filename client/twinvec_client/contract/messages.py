@@ -96,13 +96,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A message is its fields.
 
     answer: the type of what is answered; None where nothing is. refusals: what it may be refused with, by the class
-    names of the client's errors, besides `InvalidRequest` and `DatabaseUnavailable`.
+    names of the client's errors, besides `InvalidRequest` and `DatabaseUnavailable`. awaited: whether it is for its
+    sender alone, so that nobody misses it where that one has gone before it is answered.
     """
 
     task: ClassVar[str]
     lane: ClassVar[str]
     answer: ClassVar[type | None] = None
     repeatable: ClassVar[bool] = True  # whether the same message again does no more than one
+    awaited: ClassVar[bool] = False
     refusals: ClassVar[tuple[str, ...]] = ()
 
     def write(self) -> dict[str, Any]:
@@ -228,6 +230,7 @@ class Express(Intake, frozen=True, kw_only=True):
 
     task = "twinvec.express"
     lane = "express"
+    awaited = True
     answer = answers.Stored
 
     keys: Annotated[list[Key], Meta(max_length=MAX_EXPRESS_ITEMS)]
@@ -363,6 +366,7 @@ class Nearest(Message, frozen=True, kw_only=True):
 
     task = "twinvec.nearest"
     lane = "query"
+    awaited = True
     answer = answers.Answers
     refusals = ("NoTower", "TowerNotLive", "UnknownKey", "NotEmbedded", "PictureRefused")
 
@@ -400,6 +404,7 @@ class Walk(Message, frozen=True, kw_only=True):
     """A message of a walk through the stored digits, some in each, in the order of their ids."""
 
     lane = "query"
+    awaited = True
     refusals = ("NoTower", "TowerNotLive")
 
     collection: Collection | None
@@ -459,6 +464,7 @@ class GetVectors(Message, frozen=True, kw_only=True):
 
     task = "twinvec.vectors_of_keys"
     lane = "query"
+    awaited = True
     answer = answers.Vectors
     refusals = ("NoTower", "TowerNotLive")
 
@@ -476,6 +482,7 @@ class VectorsOfJob(Message, frozen=True, kw_only=True):
 
     task = "twinvec.vectors_of_job"
     lane = "query"
+    awaited = True
     answer = answers.JobVectors
     refusals = ("UnknownJob", "NoTower", "TowerNotLive")
 
@@ -492,6 +499,7 @@ class ListDigits(Message, frozen=True, kw_only=True):
 
     task = "twinvec.digits"
     lane = "query"
+    awaited = True
     answer = answers.DigitsPage
 
     collection: Collection | None
@@ -506,6 +514,7 @@ class GetDigits(Message, frozen=True, kw_only=True):
 
     task = "twinvec.get"
     lane = "query"
+    awaited = True
     answer = answers.Digits
 
     collection: Collection
@@ -518,6 +527,7 @@ class ListCollections(Message, frozen=True, kw_only=True):
 
     task = "twinvec.collections"
     lane = "query"
+    awaited = True
     answer = answers.Collections
 
 
@@ -592,6 +602,7 @@ class ListJudgements(Message, frozen=True, kw_only=True):
 
     task = "twinvec.judgements"
     lane = "query"
+    awaited = True
     answer = answers.JudgementsPage
 
     collection: Collection | None
@@ -604,6 +615,7 @@ class Receipts(Message, frozen=True, kw_only=True):
 
     task = "twinvec.receipts"
     lane = "control"
+    awaited = True
     answer = answers.Receipts
 
     job: JobId
@@ -615,6 +627,7 @@ class StatusOf(Message, frozen=True, kw_only=True):
 
     task = "twinvec.status"
     lane = "control"
+    awaited = True
     answer = answers.JobStatus
     refusals = ("UnknownJob",)
 
@@ -626,6 +639,7 @@ class ListJobs(Message, frozen=True, kw_only=True):
 
     task = "twinvec.jobs"
     lane = "control"
+    awaited = True
     answer = answers.Jobs
 
     limit: PageSize
@@ -636,6 +650,7 @@ class ShowOverview(Message, frozen=True, kw_only=True):
 
     task = "twinvec.overview"
     lane = "control"
+    awaited = True
     answer = answers.Overview
 
     jobs: PageSize
@@ -649,6 +664,7 @@ class FailuresOf(Message, frozen=True, kw_only=True):
 
     task = "twinvec.failures"
     lane = "control"
+    awaited = True
     answer = answers.Failures
     refusals = ("UnknownJob",)
 
@@ -663,6 +679,7 @@ class FailureOf(Message, frozen=True, kw_only=True):
 
     task = "twinvec.failure"
     lane = "control"
+    awaited = True
     answer = answers.Failures
     refusals = ("UnknownJob", "UnknownKey")
 
@@ -675,6 +692,7 @@ class DoubtfulOf(Message, frozen=True, kw_only=True):
 
     task = "twinvec.doubtful"
     lane = "control"
+    awaited = True
     answer = answers.Doubtful
     refusals = ("UnknownJob",)
 
@@ -702,6 +720,7 @@ class UnfinishedJobs(Message, frozen=True, kw_only=True):
 
     task = "twinvec.unfinished_jobs"
     lane = "control"
+    awaited = True
     answer = answers.Jobs
 
     collection: Collection | None
@@ -775,6 +794,7 @@ class ListActions(Message, frozen=True, kw_only=True):
 
     task = "twinvec.actions"
     lane = "control"
+    awaited = True
     answer = answers.Actions
 
     limit: PageSize
@@ -785,6 +805,7 @@ class ListDead(Message, frozen=True, kw_only=True):
 
     task = "twinvec.dead"
     lane = "control"
+    awaited = True
     answer = answers.DeadBatches
 
     limit: PageSize
@@ -845,6 +866,7 @@ class ShowSchedule(Message, frozen=True, kw_only=True):
 
     task = "twinvec.schedule"
     lane = "control"
+    awaited = True
     answer = answers.ScheduleOf
 
 
@@ -864,6 +886,7 @@ class ListTowers(Message, frozen=True, kw_only=True):
 
     task = "twinvec.towers"
     lane = "control"
+    awaited = True
     answer = answers.Towers
 
 
@@ -872,6 +895,7 @@ class ShowBackfill(Message, frozen=True, kw_only=True):
 
     task = "twinvec.show_backfill"
     lane = "control"
+    awaited = True
     answer = answers.Backfills
 
 
