@@ -12,7 +12,8 @@ INSTALL := $(PIP) install --no-input
 LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 PINS := $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --custom-compile-command "make pins" \
 	--generate-hashes --only-binary :all: --no-annotate --no-emit-package twinvec-client
-PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadgroup # tests mostly wait: more processes than cores
+# Tests mostly wait: more processes than cores. The order is ours (tests/conftest.py): what takes minutes begins first.
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 EVERYWHERE := --universal --python-version 3.11 --fork-strategy fewest
 
 help: ## Print this list
