@@ -1,7 +1,7 @@
 # Each target says what it does after `##`; `make help` prints that.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo check test coverage lint fmt docs site bench chaos soak pins clean
+.PHONY: help env demo check test coverage compiled lint fmt docs site bench chaos soak pins clean
 
 PYTHON ?=
 CANDIDATES := python3.11 python3.12 python3.13 python3 python
@@ -28,10 +28,10 @@ demo: env ## Train on MNIST, embed all 70,000 digits, look up neighbours and wri
 check: lint ## While you write: linters, types, and every test that starts no server and trains no tower (a minute)
 	$(BIN)/python -m pytest --numprocesses 2 --quick $(ARGS)
 
-test: lint ## Before a change lands: linters, types, and every test; ARGS="-k pairs" goes to pytest
+test: lint compiled ## Before a change lands: linters, types, and every test; ARGS="-k pairs" goes to pytest
 	$(PYTEST) $(ARGS)
 
-coverage: $(VENV)/.dev ## Run every test, a fifth slower, and print the share of lines and branches that ran, room by room
+coverage: compiled ## Run every test, a fifth slower, and print the share of lines and branches that ran, room by room
 	$(PYTEST) --cov --cov-report= $(ARGS)
 	@for room in cli client/twinvec_client db local tasks training web worker; do \
 		echo "$$($(BIN)/coverage report --format=total --precision=1 --include="$$room/*") % of $$room"; \
@@ -109,6 +109,10 @@ $(VENV)/.run: $(VENV)/.here pyproject.toml client/pyproject.toml \
 # Else each process compiles them for itself where PYTHONDONTWRITEBYTECODE is set.
 	$(BIN)/python -m compileall -q cli client db local tasks training web worker
 	@touch $@
+
+# The tests start hundreds of processes.
+compiled: $(VENV)/.dev
+	$(BIN)/python -m compileall -q cli client db local tasks training web worker tests
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	$(LOCKED) -r requirements/dev.txt
