@@ -6,19 +6,23 @@ hidden. Names are keys and never paths, so that none of them leads anywhere.
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from lzma import LZMAError
+from lzma import LZMADecompressor, LZMAError
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from training.errors import DataError
 from twinvec_client.contract.limits import MAX_PICTURE_BYTES
 
 MOST_FILES = 10_000_000
 MOST_HEADER = 2**20  # bytes
+MOST_MEMORY = 256 * 2**20  # bytes to unpack xz in; `xz -9` asks for 65 MiB
 MOST_BYTES = 256 * 2**30  # of all its files, unpacked
 _TARS = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 _EXTENSIONS = (
@@ -34,6 +38,7 @@ _BROKEN = (
     zlib.error,
     LZMAError,
     EOFError,
+    OSError,
     NotImplementedError,  # a way to pack that this Python does not know
     RuntimeError,  # it is encrypted
 )
@@ -80,7 +85,7 @@ def _of_zip(path: Path, file: IO[bytes], say: Say) -> Iterator[File]:
 def tar_files(path: Path, file: IO[bytes], say: Say) -> Iterator[File]:
     """As `files_in`, of a tar archive that is read once, from its beginning, such as standard input."""
     try:
-        with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Entry) as archive:
+        with tarfile.open(fileobj=_unpacked(file), mode="r|", tarinfo=_Entry) as archive:
             known: Any = archive
             count = size = 0
             left_out = _LeftOut(path, say)
@@ -96,6 +101,39 @@ def tar_files(path: Path, file: IO[bytes], say: Say) -> Iterator[File]:
             left_out.tell()
     except _BROKEN as error:
         raise _broken(path, error) from error
+
+
+def _unpacked(file: IO[bytes]) -> IO[bytes]:
+    """What a packed archive holds, a little at a time: `tarfile` unpacks all that a block of it gives, and copies what
+    is left of that for every block that is read."""
+    begins = file.peek(6) if isinstance(file, io.BufferedReader) else b""
+    if begins.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    if begins.startswith(b"BZh"):
+        return cast(IO[bytes], bz2.BZ2File(file))
+    if begins.startswith(b"\xfd7zXZ"):
+        return io.BufferedReader(_Unxz(file))
+    return file
+
+
+class _Unxz(io.RawIOBase):
+    """Unpacks xz in limited memory: its header says how much is to be kept, up to 4 GiB."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._lzma = file, LZMADecompressor(memlimit=MOST_MEMORY)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        while not self._lzma.eof:
+            packed = self._file.read(2**16) if self._lzma.needs_input else b""
+            if self._lzma.needs_input and not packed:
+                raise EOFError("it is cut off")
+            if some := self._lzma.decompress(packed, len(into)):
+                into[: len(some)] = some
+                return len(some)
+        return 0
 
 
 class _Entry(tarfile.TarInfo):

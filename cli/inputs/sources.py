@@ -74,23 +74,39 @@ def pictures(
     for word in map(str, words):
         if is_url(word):
             require_allowed(word, reading.urls)
-        sources += [word] if is_url(word) or word == STDIN else _paths(word)
+        sources += [word] if is_url(word) or word == STDIN else _paths(word, reading)
     return _walk(sources, reading, stdin)
 
 
-def _paths(word: str) -> list[Path]:
+def _paths(word: str, reading: Reading) -> list[Path]:
     """The path, or those that a pattern stands for. Raises CommandError where there is none."""
     try:
         if Path(word).exists():
             return [Path(word)]
-        found = sorted(glob.glob(word, recursive=True)) if glob.has_magic(word) else []
+        found = _matching(Path(word), reading) if glob.has_magic(word) else []
     except OSError as error:
         raise CommandError(f"{word}: {error.strerror}") from error
     except ValueError as error:  # NUL
         raise CommandError(f"{word!r:.200}: {error}") from error
     if not found:
         raise CommandError(f"{word}: no such file or folder")
-    return [Path(each) for each in found]
+    return found
+
+
+def _matching(pattern: Path, reading: Reading) -> list[Path]:
+    """What a pattern stands for, in the folder before its first wildcard: nothing hidden, and as of a folder nothing
+    that links lead to outside of it. `**` follows no links, which may lead in circles."""
+    at = next(at for at, part in enumerate(pattern.parts) if glob.has_magic(part))
+    folder, wanted = Path(*pattern.parts[:at]), pattern.parts[at:]
+    if wanted[-1] == "**":  # a folder is read with all that is in it
+        wanted = wanted[:-1]
+    found = sorted(folder.glob(str(PurePath(*wanted)))) if wanted else [folder]
+    shown = [each for each in found if not any(part.startswith(".") for part in each.parts[at:])]
+    place = os.path.realpath(folder)
+    inside = [each for each in shown if reading.follow_links or Path(os.path.realpath(each)).is_relative_to(place)]
+    if left_out := len(shown) - len(inside):
+        reading.say(f"{left_out:,} of {pattern} left out, which lead out of {folder}: say --follow-links to read them")
+    return inside
 
 
 def _walk(sources: Sequence[Path | str], reading: Reading, stdin: IO[bytes] | None) -> Iterator[Item]:
@@ -114,7 +130,9 @@ def _path(path: Path, reading: Reading, *, alone: bool = False) -> Iterator[Item
             yield from _file(file, reading)
         except Exception as error:  # readers of other people's formats raise anything on a file that is broken
             if alone and path == file:
-                raise
+                if isinstance(error, CommandError | DataError):
+                    raise
+                raise CommandError(f"{file} cannot be read: {error or type(error).__name__}") from error
             yield file.as_posix(), Digit(error)
 
 
@@ -144,7 +162,7 @@ def _stdin(stream: IO[bytes], reading: Reading) -> Iterator[Item]:
         yield "stdin", Digit(file.read(MAX_PICTURE_BYTES + 1))
     else:
         for word in _lines(file):
-            for path in _paths(word):
+            for path in _paths(word, reading):
                 yield from _path(path, reading)
 
 
@@ -166,7 +184,7 @@ def _lines(file: BufferedReader[Any]) -> Iterator[str]:
 
 def _label(file: PurePath, reading: Reading) -> int | None:
     name = file.parent.name if reading.label_from_folder else ""
-    return int(name) if name.isascii() and name.isdecimal() else None
+    return int(name[:20]) if name.isascii() and name.isdecimal() else None  # a longer one is no label either
 
 
 def _arrays(file: Path, reading: Reading) -> Iterator[Item]:

@@ -7,6 +7,8 @@ import os
 import re
 import stat
 import struct
+import tarfile
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -20,6 +22,7 @@ import pytest
 
 from cli.errors import CommandError
 from cli.inputs.sources import Reading, pictures
+from twinvec_client.contract.limits import MAX_PICTURE_BYTES
 from twinvec_client.contract.messages import REFUSED
 from twinvec_client.pictures import encode
 
@@ -111,6 +114,8 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "line.csv.gz": lambda file: file.write_bytes(gzip.compress(b"9," * 5_000_000)),
     "wide.csv": lambda file: file.write_text(",".join(["0"] * 784) + "\n" + ",".join(["0"] * 9999)),
     "corrupt.csv.gz": lambda file: file.write_bytes(gzip.compress(os.urandom(99))[:40] + bytes(60)),
+    "nul.csv": lambda file: file.write_bytes(b"path\na\0b.png\n"),
+    "digits.csv": lambda file: file.write_bytes(b"path,label\na.png," + b"9" * 5000),
     "garbage.parquet": lambda file: file.write_bytes(b"PAR1" + bytes(64) + b"PAR1"),
     "garbage.zip": lambda file: file.write_bytes(b"PK\x05\x06" + bytes(18)[:-1]),
     "garbage.tar.gz": lambda file: file.write_bytes(b"\x1f\x8b" + zlib.compress(b"x")),
@@ -149,6 +154,44 @@ def test_such_a_file_alone_says_what_is_wrong(tmp_path: Path, name: str) -> None
     BROKEN[name](tmp_path / name)
     with pytest.raises(CommandError, match=re.escape(name)):
         list(islice(pictures([tmp_path / name]), 10))
+
+
+def test_links_in_circles_are_not_followed_by_a_pattern_either(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").write_bytes(b"x")
+    (tmp_path / "a" / ".hidden.png").write_bytes(b"x")
+    for name, to in {"one": ".", "two": ".", "etc": "/etc"}.items():
+        (tmp_path / "a" / name).symlink_to(to)
+    said: list[str] = []
+    for pattern in ("**/*.png", "*/x*", "a/**"):
+        keys = [key for key, _ in islice(pictures([f"{tmp_path}/{pattern}"], Reading(say=said.append)), 100)]
+        assert {key.removeprefix(f"{tmp_path}/") for key in keys} == {"a/x.png"}, pattern
+    with pytest.raises(CommandError, match="no such file"):
+        pictures([f"{tmp_path}/*/*/hostname"], Reading(say=said.append))
+    assert said[-1].startswith("1 of ")
+
+
+def test_a_packed_archive_is_unpacked_in_little_time_and_memory(tmp_path: Path) -> None:
+    large, small = tarfile.TarInfo("large.png"), tarfile.TarInfo("small.png")
+    large.size, small.size = 300 * 2**20, 5
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", compresslevel=1) as archive:
+        archive.addfile(large, io.BytesIO(bytes(large.size)))
+        archive.addfile(small, io.BytesIO(b"small"))
+    start = time.process_time()
+    found = [len(digit.picture) for _, digit in pictures([tmp_path / "a.tar.gz"])]
+    assert found == [MAX_PICTURE_BYTES + 1, 5]
+    assert time.process_time() - start < 15  # a second on an idle machine
+
+    with tarfile.open(tmp_path / "b.tar.xz", "w:xz") as archive:
+        archive.addfile(small, io.BytesIO(b"small"))
+    packed = bytearray((tmp_path / "b.tar.xz").read_bytes())
+    end = 12 + 4 * (packed[12] + 1)  # of the header of its first block
+    packed[16] = 40  # a dictionary of 4 GiB
+    packed[end - 4 : end] = struct.pack("<I", zlib.crc32(packed[12 : end - 4]))
+    (tmp_path / "c.tar.xz").write_bytes(packed)
+    assert [digit.picture for _, digit in pictures([tmp_path / "b.tar.xz"])] == [b"small"]
+    with pytest.raises(CommandError, match="Memory usage limit"):
+        list(pictures([tmp_path / "c.tar.xz"]))
 
 
 def test_one_value_of_a_dictionary_in_many_rows_is_not_unpacked_for_all_of_them(tmp_path: Path) -> None:
