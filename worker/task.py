@@ -9,6 +9,7 @@ from typing import Any
 from celery import Task
 
 from twinvec_client.contract.broker import INSTALLATION
+from twinvec_client.contract.messages import BadMessage
 from worker import installation
 from worker.runtime import runtime
 
@@ -20,6 +21,7 @@ class MeantElsewhere(Exception):
 class OwnTask(Task[Any, Any]):
     """Celery's, with its `__call__` replaced. A message that names no installation is for this one."""
 
+    throws = (BadMessage, MeantElsewhere)  # a line of the log, and no traceback: anybody may send such messages
     resultrepr_maxsize = 0  # of what an event says of an answer: it may hold keys, attributes and vectors
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -84,9 +84,10 @@ def fuzz_workers(count: int, seed: int) -> int:
         f"honest calls between: {len(found.waits)}, median {statistics.median(found.waits):.2f} s, "
         f"slowest {max(found.waits):.2f} s; {verdict.embedded} of {found.sent} digits embedded, "
         f"{len(verdict.lost)} lost, {len(verdict.duplicated)} twice, {len(verdict.wrong)} wrong; "
-        f"died: {found.died or 'none'}"
+        f"died: {found.died or 'none'}; raised: {found.raised[:5] or 'nothing'}; "
+        f"logs of {found.logged / 1e6:.1f} MB"
     )
-    return int(bool(found.died)) + int(verdict != Verdict(embedded=found.sent))
+    return int(bool(found.died)) + len(found.raised) + int(verdict != Verdict(embedded=found.sent))
 
 
 def real_pictures(scans: int, *, costly: bool) -> int:

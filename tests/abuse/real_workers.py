@@ -5,6 +5,7 @@ It must not know who asks: tests ask for a little of it, `python -m tests.abuse`
 
 from __future__ import annotations
 
+import json
 import random
 import statistics
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 import redis
 
 from tests.abuse.envelopes import envelope, plain_envelope, spoil
+from tests.abuse.payloads import ASKED, payload
 from tests.abuse.pictures import fax
 from tests.chaos.fleet import Fleet
 from tests.chaos.oracle import Verdict, judge
@@ -42,11 +44,14 @@ PLAIN_TASKS = {
 @dataclass
 class Fuzzed:
     """messages: that were sent, by lane. waits: seconds of the honest calls between. died: members whose processes are
-    not those of before. verdict: on the digits that the honest caller embedded."""
+    not those of before. raised: what tasks raised that they do not answer. verdict: on the digits that the honest
+    caller embedded."""
 
     messages: dict[str, int] = field(default_factory=dict)
     waits: list[float] = field(default_factory=list)
     died: list[str] = field(default_factory=list)
+    raised: list[str] = field(default_factory=list)
+    logged: int = 0  # bytes
     verdict: Verdict = field(default_factory=Verdict)
     sent: int = 0  # digits
 
@@ -54,8 +59,9 @@ class Fuzzed:
 def fuzz(fleet: Fleet, count: int, seed: int, *, say: Callable[[str], None] = lambda line: None) -> Fuzzed:
     """Send `count` spoilt messages on each lane, and as many in plain JSON where that is taken, to a fleet of CREW.
 
-    After each hundred of each kind an honest caller has a small job and a large one embedded, asks for its jobs and
-    looks a digit up. Raises what it raises, if it is not answered within 10 s each time.
+    With each hundred of each kind goes a message for every task that is whole, and at its limits; after them an honest
+    caller has a small job and a large one embedded, asks for its jobs and looks a digit up. Raises what it raises, if
+    it is not answered within 10 s each time.
     """
     found, dice = Fuzzed(), random.Random(seed)
     before, client = processes(fleet), Twinvec(fleet.broker.url, answer_timeout=10)
@@ -71,6 +77,10 @@ def fuzz(fleet: Fleet, count: int, seed: int, *, say: Callable[[str], None] = la
                 plain = [plain_envelope(dice.choice(tasks), lane, {"limit": 3}) for _ in range(number)]
                 broker.lpush(KEY_PREFIX + lane, *(spoil(each, dice) for each in plain))
                 found.messages[lane] += number
+            for kind in ASKED:
+                if (fields := payload(kind, dice)) is not None:
+                    broker.lpush(KEY_PREFIX + kind.lane, json.dumps(envelope(kind.task, kind.lane, fields)))
+                    found.messages[kind.lane] += 1
             pictures |= ask_honestly(client, start, found.waits)
             if (start + number) % 1000 == 0:
                 say(f"{start + number:,} on each lane, the slowest honest call {max(found.waits):.1f} s")
@@ -79,6 +89,9 @@ def fuzz(fleet: Fleet, count: int, seed: int, *, say: Callable[[str], None] = la
         fleet.until(lambda: broker.hlen(f"{KEY_PREFIX}unacked") == 0, "every message acknowledged")
     fleet.ledger.settled()
     after = processes(fleet)
+    logs = [member.log.read_text() for member in fleet.members.values()]
+    found.logged = sum(map(len, logs))
+    found.raised = [line for log in logs for line in log.splitlines() if "raised unexpected" in line]
     found.died = [name for name, pids in before.items() if after[name] != pids]
     found.verdict, found.sent = judge(fleet, digests(pictures)), len(pictures)
     return found

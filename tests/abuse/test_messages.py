@@ -18,7 +18,7 @@ from tests.chaos.pictures import noise
 from twinvec_client import PictureRefused, Twinvec
 from twinvec_client.chunks import JobOptions, chunks
 from twinvec_client.contract.broker import KEY_PREFIX, LANES, SUBSCRIBED
-from twinvec_client.contract.messages import Express, ListJobs, Message, Nearest, Query
+from twinvec_client.contract.messages import BadMessage, EmbedBatch, Express, ListJobs, Message, Nearest, Query
 from twinvec_client.delivery import new_job
 from worker.audience import BACKLOG
 from worker.transport import KEPT, SET_ASIDE
@@ -54,7 +54,8 @@ def honest_caller(fleet: Fleet) -> Twinvec:
 
 def test_thousands_of_spoilt_messages_end_no_process_and_hold_up_nobody(fleet: Fleet, broker: "redis.Redis") -> None:
     found = fuzz(fleet, MANY, seed=7)
-    assert found.died == []
+    assert (found.died, found.raised) == ([], [])
+    assert found.logged < 400 * sum(found.messages.values())
     assert {member.starts for member in fleet.members.values()} == {1}
     assert found.verdict == Verdict(embedded=found.sent)
     assert broker.llen(KEY_PREFIX + SET_ASIDE) == KEPT
@@ -62,6 +63,12 @@ def test_thousands_of_spoilt_messages_end_no_process_and_hold_up_nobody(fleet: F
         kept = json.loads(entry)
         assert kept["reason"]
         assert kept["lane"] in (*LANES, "?")
+
+
+def test_a_field_of_any_name_is_refused_in_a_line() -> None:
+    with pytest.raises(BadMessage, match="unknown field `xxx") as refused:
+        EmbedBatch.read({"batch": 1, "x" * 10**6: 1})
+    assert len(str(refused.value)) < 400
 
 
 def test_what_is_celery_s_own_is_not_done(fleet: Fleet, broker: "redis.Redis") -> None:

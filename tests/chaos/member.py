@@ -117,8 +117,8 @@ class Member:
             return None
 
     def pool(self) -> list[psutil.Process]:
-        """Its living pool processes; not the helper that counts semaphores."""
-        return [each for each in self.family()[1:] if alive(each) and not is_tracker(each)]
+        """Its living pool processes; not those that count semaphores or decode pictures."""
+        return [each for each in self.family()[1:] if alive(each) and not is_helper(each)]
 
     def family(self) -> list[psutil.Process]:
         """Its parent process first, then all below it."""
@@ -157,7 +157,8 @@ def send(processes: Iterable[psutil.Process], what: signal.Signals) -> None:
             process.send_signal(what)
 
 
-def is_tracker(process: psutil.Process) -> bool:
+def is_helper(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
-        return "_tracker import" in " ".join(process.cmdline())
+        command = " ".join(process.cmdline())
+        return "_tracker import" in command or "sandbox_process" in command
     return False

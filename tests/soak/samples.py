@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from local.child import SERVICES
 from local.servers.process import alive, working_in
-from tests.chaos.member import is_tracker
+from tests.chaos.member import is_helper
 from tests.soak.load import Load
 from tests.soak.stack import Stack
 
@@ -59,7 +59,7 @@ def _roles(stack: Stack) -> dict[str, list[psutil.Process]]:
         roles["supervisor"].append(supervisor)
     for name in (*SERVICES, *stack.steady):
         for at, process in enumerate(stack.family(name)):
-            part = "" if at == 0 else ": tracker" if is_tracker(process) else ": pool"
+            part = "" if at == 0 else ": tracker" if is_helper(process) else ": pool"
             roles[name + part].append(process)
     roles["Valkey"] = working_in(stack.home / "valkey", "valkey-server")
     roles["PostgreSQL"] = working_in(stack.home / "postgres", "postgres")

@@ -23,7 +23,7 @@ from local.processes import MARK
 from local.servers.process import alive
 from tests.chaos.injection import Injection
 from tests.chaos.ledger import Ledger
-from tests.chaos.member import Member, is_tracker, strike
+from tests.chaos.member import Member, is_helper, strike
 from tests.chaos.towers import register
 from tests.chaos.waiting import until
 from worker.runfile import RunFile, run_file
@@ -128,7 +128,7 @@ class Stack:
         return []
 
     def pool(self, name: str) -> list[psutil.Process]:
-        return [each for each in self.family(name)[1:] if alive(each) and not is_tracker(each)]
+        return [each for each in self.family(name)[1:] if alive(each) and not is_helper(each)]
 
     def works(self, name: str) -> bool:
         """Whether a worker runs, and has loaded what its work needs."""

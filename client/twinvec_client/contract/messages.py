@@ -51,6 +51,8 @@ from twinvec_client.contract.states import JobKind, JobState, PausableLane, Trai
 
 GLYPH, ENCODED, REFUSED = 0, 1, 2  # the types of an item in a chunk
 
+MAX_REASON = 300  # characters of why a message has not the form of its class
+
 _UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _NO_NUL = r"^[^\x00]*$"
 
@@ -1027,4 +1029,5 @@ MESSAGES: tuple[type[Message], ...] = (
 def sentence(error: str) -> str:
     """msgspec's "Expected `int`, got `str` - at `$.seq`", with the field first."""
     reason, _, place = error.partition(" - at `$.")
-    return f"{place.rstrip('`')}: {reason[:1].lower()}{reason[1:]}" if place else reason[:1].lower() + reason[1:]
+    said = reason[:1].lower() + reason[1:MAX_REASON]  # it may name a field as its sender did
+    return f"{place[:MAX_REASON].rstrip('`')}: {said}" if place else said
