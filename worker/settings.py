@@ -162,6 +162,14 @@ class Settings(BaseSettings):
     )
     intake_processes: int = Field(1, ge=1, description="Processes of one intake worker, which decode pictures")
 
+    niceness: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="How far workers whose answers nobody waits for let others go first where cores are few; "
+        "`0`: not at all",
+    )
+
     http_port: int | None = Field(
         None,
         ge=0,

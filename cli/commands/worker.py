@@ -51,7 +51,7 @@ def worker(
     starting.check_database(database, processes=count)
     starting.check_lanes(broker, settings)
     if not SOMEONE_WAITS & set(wanted):
-        let_others_first()
+        let_others_first(settings.niceness)
     share_gpu()
     quieten_libraries(settings.log_format)
     settle_blas(one_thread="train" not in wanted)

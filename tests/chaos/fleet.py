@@ -178,6 +178,7 @@ class Fleet:
             "TWINVEC_BROKER_URL": self.broker.url,
             "TWINVEC_DATABASE_URL": self.database_url,
             "REMAP_SIGTERM": "SIGQUIT",
+            "TWINVEC_NICENESS": "0",  # beside other tests its workers would be ready, and recover, late
             **self.injection.environment(),
             "CHAOS_TOWER": self._tower or "stand-in",
             **self._of_member.get(name, {}),

@@ -28,7 +28,7 @@ AUTOGROUP = Path("/proc/self/autogroup")
 def stack(costly: None) -> Iterator[Stack]:
     """A home in which nothing runs yet; not pytest's, which another run of pytest closes to root's PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="twinvec-") as folder:
-        stack = make_stack(Path(folder) / "home")
+        stack = make_stack(Path(folder) / "home", TWINVEC_NICENESS="10")
         yield stack
         stack.command("down", "--now")
 

@@ -115,6 +115,7 @@ def make_stack(home: Path, **settings: str) -> Stack:
         "TWINVEC_LEASE": "3",
         "TWINVEC_SWEEP": "1",
         "TWINVEC_REPUBLISH_AFTER": "3",
+        "TWINVEC_NICENESS": "0",  # beside other tests its workers would wait
         "TWINVEC_JUDGE_TOLERANCE": "1",  # towers of few digits differ by more than is accepted
         **settings,
     }
