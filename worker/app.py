@@ -29,6 +29,7 @@ from twinvec_client.contract.application import ExplicitApplication
 from worker import events, logs, metrics, roster, silence, transport
 from worker.heartbeat import Heartbeat
 from worker.held import ReadLanes
+from worker.niceness import have_session_yield
 from worker.runfile import loading_file
 from worker.runtime import runtime, served
 from worker.settings import Settings
@@ -130,6 +131,7 @@ def warm_up(**_: Any) -> None:
         gc.enable()
     if heartbeat is not None:
         heartbeat.warmed_up()
+    have_session_yield()
     if ready is not None:
         Path(ready).touch()
 

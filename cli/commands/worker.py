@@ -16,7 +16,6 @@ from twinvec_client.contract.broker import LANES
 from worker.app import app
 from worker.logs import quieten_libraries
 from worker.monitor import serving
-from worker.niceness import let_others_first
 from worker.preflight import backend_faults
 from worker.settings import Settings
 from worker.turnstile import pass_through
@@ -51,7 +50,7 @@ def worker(
     starting.check_database(database, processes=count)
     starting.check_lanes(broker, settings)
     if not SOMEONE_WAITS & set(wanted):
-        let_others_first(settings.niceness)
+        os.nice(settings.niceness)  # of this process and those it starts
     share_gpu()
     quieten_libraries(settings.log_format)
     settle_blas(one_thread="train" not in wanted)
