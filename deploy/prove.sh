@@ -115,7 +115,7 @@ all_healthy() {
 	local service
 	for service in "${services[@]}"; do is "$service" healthy || return 1; done
 }
-services=(broker database front intake trainer beat embedder web)
+services=(broker database front control intake trainer beat embedder web)
 
 # As an application's user of the broker, from outside the containers.
 twinvec() {

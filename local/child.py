@@ -24,7 +24,8 @@ from worker.turnstile import GO, WAIT
 
 # name -> the arguments of `twinvec` that run it
 SERVICES = {
-    "front": ("worker", "--lanes", "query,control,express", "--name", "front"),
+    "front": ("worker", "--lanes", "query,express", "--name", "front"),
+    "control": ("worker", "--lanes", "control", "--name", "control"),  # a slow look-up holds up no cancellation
     "intake": ("worker", "--lanes", "intake", "--name", "intake"),
     "embedder": ("worker", "--lanes", "embed,backfill", "--name", "embedder"),
     "trainer": ("worker", "--lanes", "train", "--name", "trainer"),

@@ -116,7 +116,7 @@ def test_a_backend_that_ends_its_process_is_told_as_well(twinvec: Twinvec, tmp_p
 def test_what_an_earlier_start_said_is_not_taken_for_this_one_s(twinvec: Twinvec, tmp_path: Path) -> None:
     logs = tmp_path / "home" / "logs"
     logs.mkdir(parents=True)
-    for name in ("up", "front", "intake", "embedder", "trainer", "beat"):
+    for name in ("up", "front", "control", "intake", "embedder", "trainer", "beat"):
         (logs / f"{name}.log").write_text("twinvec: a reason of yesterday\n")
     said = sentence(twinvec("up", "--detach", TWINVEC_DATABASE_URL=NOWHERE), exit_codes.REFUSED)
     assert "Connection refused" in said

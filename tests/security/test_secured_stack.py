@@ -26,7 +26,7 @@ from twinvec_client.contract.broker import KEY_PREFIX, safe_url
 from twinvec_client.contract.messages import ListJobs, StartTraining
 from worker.transport import SET_ASIDE
 
-KINDS = ("front", "intake", "embedder", "trainer", "beat")
+KINDS = ("front", "control", "intake", "embedder", "trainer", "beat")
 
 
 @dataclass
@@ -146,12 +146,12 @@ def test_pickles_json_and_unknown_tasks_are_set_aside_and_not_run(
     sender(secured, serializer="pickle").send_task(ListJobs.task, args=(Bomb(bomb),), queue="control")
     sender(secured, serializer="json").send_task(request.task, kwargs=request.write(), queue="control")
     sender(secured).send_task("os.system", args=("true",), queue="control")
-    until(lambda: "the task os.system is not one of the lane control" in secured.log("front"), "a line on the task")
+    until(lambda: "the task os.system is not one of the lane control" in secured.log("control"), "a line on the task")
 
     assert not bomb.exists()
     assert sum(job.kind == "train" for job in secured.application.jobs()) == trainings
-    assert "its content is of the type application/x-python-serialize, and not msgpack" in secured.log("front")
-    assert f"the task {request.task} is not one that the lane control takes in JSON" in secured.log("front")
+    assert "its content is of the type application/x-python-serialize, and not msgpack" in secured.log("control")
+    assert f"the task {request.task} is not one that the lane control takes in JSON" in secured.log("control")
     assert admin.llen(KEY_PREFIX + SET_ASIDE) == 3
     assert worker_pids(secured) == workers, "a worker was started again"
     until(lambda: admin.hlen(f"{KEY_PREFIX}unacked") == 0, "every message acknowledged")

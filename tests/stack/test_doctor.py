@@ -33,6 +33,7 @@ def test_health_of_lanes_is_that_their_work_gets_done(stack: Stack, tower: dict[
         assert stuck.returncode == 1
         assert "query: a worker listens, and no probe came back within 10 s" in stuck.stderr
         assert "embed" not in stuck.stderr
+        assert stack.client().jobs(), "what holds up look-ups holds up no question"
     finally:
         pool.resume()
     until(lambda: stack.command("health", "--lanes", "query", check=False).returncode == 0, "the lane, at work again")

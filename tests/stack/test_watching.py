@@ -214,7 +214,7 @@ def test_a_reader_of_events_sees_workers_and_tasks_by_their_names_and_no_answer(
         thread = threading.Thread(target=lambda: receiver.capture(limit=None, timeout=60, wakeup=False), daemon=True)
         thread.start()
         tv = stack.client()
-        heartbeats = {("worker-heartbeat", name) for name in ("front", "intake", "embedder", "trainer")}
+        heartbeats = {("worker-heartbeat", name) for name in ("front", "control", "intake", "embedder", "trainer")}
 
         def sees_all() -> bool:
             tv.embed({"evented": images[1], "evented/2": images[2]}, collection="evented")
@@ -236,5 +236,5 @@ def test_a_worker_whose_process_is_frozen_is_neither_live_nor_ready(
     assert "has not run for" in get(f"{url}/live")[1]
     assert get(f"{url}/ready")[0] == 503
     until(lambda: prometheus.query('twinvec_live{worker="trainer"} == 0'), "Prometheus's word for it")
-    for healthy in ("front", "intake", "embedder", "beat"):
+    for healthy in ("front", "control", "intake", "embedder", "beat"):
         assert [get(f"{where(stack, healthy)}{path}")[0] for path in ("/live", "/ready")] == [200, 200]
