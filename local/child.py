@@ -38,7 +38,7 @@ _HEALTHY = 60.0  # seconds of running after which earlier crashes do not count
 def pool_processes(settings: Settings) -> int:
     """How many processes of a stack work on the database: each keeps connections to it."""
     workers = [arguments for arguments in SERVICES.values() if arguments[0] == "worker"]
-    return sum(settings.intake_processes if "intake" in arguments else 1 for arguments in workers)
+    return sum(settings.decoders() if "intake" in arguments else 1 for arguments in workers)
 
 
 class Child:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -160,7 +161,11 @@ class Settings(BaseSettings):
     max_callbacks: int = Field(
         60, ge=1, description="Failed calls of a job's callback after which it is given up: about a day, with pauses"
     )
-    intake_processes: int = Field(1, ge=1, description="Processes of one intake worker, which decode pictures")
+    intake_processes: int | None = Field(
+        None,
+        ge=1,
+        description="Processes of one intake worker, which decode pictures. Unset: one for every two cores, up to 4",
+    )
 
     niceness: int = Field(
         10,
@@ -307,6 +312,10 @@ class Settings(BaseSettings):
             )
         return url
 
+    def decoders(self) -> int:
+        """Processes of one intake worker: those that are set, else one for every two cores, up to 4."""
+        return self.intake_processes or min(max(_cores() // 2, 1), 4)
+
     def allowed_urls(self) -> list[str]:
         """How URLs begin that may be read."""
         return [each.strip() for each in (self.input_urls or "").split(",") if each.strip()]
@@ -328,6 +337,11 @@ class Settings(BaseSettings):
         if url is None:
             raise NoDatabase
         return url
+
+
+def _cores() -> int:
+    """On which this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _require_scheme(url: str, schemes: tuple[str, ...]) -> None:

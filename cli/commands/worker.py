@@ -43,7 +43,7 @@ def worker(
     app.loader.import_default_modules()
     pass_through()
     settings = Settings()
-    count = processes or (settings.intake_processes if "intake" in wanted else 1)
+    count = processes or (settings.decoders() if "intake" in wanted else 1)
     broker, database = settings.guarded_broker(), settings.require_database()
     starting.warn_of(backend_faults())
     starting.check_broker(broker)

@@ -21,8 +21,7 @@ STROKE = 0.2  # beside a frame or a line, a component this share of its side is 
 FEW = 4  # components that are faster compared one by one than looked up
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """Half-open pixel bounds."""
 
     top: int
@@ -69,8 +68,7 @@ class Box:
         )
 
 
-@dataclass(frozen=True)
-class Sheet:
+class Sheet(NamedTuple):
     """A sheet that is lighter or darker than what it lies on. What is written on it is inside the box."""
 
     box: Box
@@ -88,8 +86,7 @@ class DigitMask:
     box: Box | None
 
 
-@dataclass(frozen=True)
-class Component:
+class Component(NamedTuple):
     """One connected component: its label in the map of labels, how many pixels it has, where it lies."""
 
     label: int
@@ -114,13 +111,17 @@ class Components(NamedTuple):
 
     def by_size(self) -> Iterator[Component]:
         """The one with the most pixels first."""
-        for place in np.argsort(-self.stats[:, 4], kind="stable"):
-            left, top, width, height, pixels = self.stats[place].tolist()
-            yield Component(int(place) + 1, pixels, Box(top, left, top + height, left + width))
+        return map(self.component, np.argsort(-self.stats[:, 4], kind="stable").tolist())
 
     def largest(self, most: int) -> list[Component]:
         """At most so many, the one with the most pixels first."""
+        if len(self.stats) == 1:
+            return [self.component(0)]
         return list(islice(self.by_size(), most))
+
+    def component(self, place: int) -> Component:
+        left, top, width, height, pixels = self.stats[place].tolist()
+        return Component(place + 1, pixels, Box(top, left, top + height, left + width))
 
     def mask_of(self, some: list[Component]) -> Bool:
         """(h, w): True in these."""
@@ -137,11 +138,11 @@ class Components(NamedTuple):
 def locate(mask: Bool) -> Sheet | DigitMask:
     """(h, w), True where there is ink, somewhere at least -> the sheet that holds the digit, or the digit itself."""
     components = find_components(mask)
-    sheet = find_sheet(components)
-    if sheet is not None:
-        return Sheet(sheet)
+    (largest,) = components.largest(1)
+    if is_sheet(largest, components.labels):
+        return Sheet(largest.box)
     if len(components.stats) == 1:  # there is nothing that it could be a frame around
-        return DigitMask(mask, 1, components.largest(1)[0].box)
+        return DigitMask(mask, 1, largest.box)
     kept = digit_of(components)
     return DigitMask(components.mask_of(kept), len(kept), around([each.box for each in kept]) if kept else None)
 
@@ -179,19 +180,18 @@ def find_components(mask: Bool) -> Components:
     return Components(labels, stats)
 
 
-def find_sheet(components: Components) -> Box | None:
-    """Where a sheet with holes lies: light paper on a dark table, or the paper inside a thick border.
+def is_sheet(component: Component, labels: AnyArray) -> bool:
+    """Whether it is a sheet with holes: light paper on a dark table, or the paper inside a thick border.
 
     What is written on it are its holes; a digit never fills its box's corners and edges like that.
     """
-    (largest,) = components.largest(1)
-    box = largest.box
-    fill = largest.pixels / (box.height * box.width)
-    if not 0.62 <= fill <= 0.97 or (box.height, box.width) == components.labels.shape:
-        return None
-    inside = components.labels[box.slices] == largest.label
-    is_sheet = box.longer <= 2.5 * min(box.height, box.width) and share_of_edges(inside.view(np.uint8)) >= 0.9
-    return box if is_sheet else None
+    box = component.box
+    fill = component.pixels / (box.height * box.width)
+    if not 0.62 <= fill <= 0.97 or (box.height, box.width) == labels.shape:
+        return False
+    return (
+        box.longer <= 2.5 * min(box.height, box.width) and share_of_edges(labels[box.slices] == component.label) >= 0.9
+    )
 
 
 def digit_of(components: Components) -> list[Component]:
@@ -241,5 +241,6 @@ def hugs(labels: AnyArray, component: Component, box: Box) -> bool:
 
 def share_of_edges(mask: AnyArray) -> float:
     """(h, w), bool or uint8: of the outermost ring of pixels, how many are set."""
-    edges = [mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]]
-    return float(sum(np.count_nonzero(edge) for edge in edges) / sum(edge.size for edge in edges))
+    inner = mask[1:-1, 1:-1]
+    edges = np.count_nonzero(mask) - np.count_nonzero(inner)
+    return edges / (mask.size - inner.size)

@@ -48,6 +48,11 @@ def touches(box: Box, shape: tuple[int, ...]) -> bool:
 
 def is_foreign(mask: Bool, box: Box) -> bool:
     """Whether it is no digit: a block, or cut off by the picture's edges as a shadow or a desk is."""
+    return (touches(box, mask.shape) and is_cut_off(mask, box)) or is_block(mask[box.slices])
+
+
+def is_cut_off(mask: Bool, box: Box) -> bool:
+    """Whether it lies along the picture's edges."""
     height, width = mask.shape
     top = share_of(mask[0]) if box.top <= 0 else 0.0
     bottom = share_of(mask[-1]) if box.bottom >= height else 0.0
@@ -56,9 +61,7 @@ def is_foreign(mask: Bool, box: Box) -> bool:
     corner = min(max(top, bottom), max(left, right))
     tight = is_tight(box, mask.shape)
     is_cut = top + bottom + left + right > CUT or (corner > CORNER and not tight)
-    if is_cut and not (tight and width < SLIM * height):
-        return True
-    return is_block(mask[box.slices])
+    return is_cut and not (tight and width < SLIM * height)
 
 
 def share_of(line: Bool) -> float:
@@ -80,9 +83,11 @@ def crosses(box: Box, shape: tuple[int, ...]) -> bool:
 def is_block(mask: Bool) -> bool:
     """Whether a mask is a solid block, as a card or a shadow is, and no stroke."""
     hull = cv2.convexHull(outline_of(mask))
-    _, sides, _ = cv2.minAreaRect(hull)
     whole = cv2.contourArea(hull) + cv2.arcLength(hull, closed=True) / 2 + 1
-    return min(sides) > max(sides) / 2 and int(np.count_nonzero(mask)) > SOLID * whole
+    if int(np.count_nonzero(mask)) <= SOLID * whole:
+        return False
+    _, sides, _ = cv2.minAreaRect(hull)
+    return min(sides) > max(sides) / 2
 
 
 def thickness(mask: Bool) -> float:

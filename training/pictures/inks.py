@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from training.arrays import AnyArray, Bool, Uint8
-from training.pictures.levels import FULL, LEVELS, counted, otsu, percentile, rounded, share_of_stroke
+from training.pictures.levels import FULL, LEVELS, Counts, counted, otsu, scaled, share_of_stroke
 from training.pictures.normalise import FAINT
 
 DIM = np.uint8(32)  # grey levels of paper, below which a stroke's share of the light is not told
@@ -49,13 +49,12 @@ def local_ink(grey: Uint8, window: int, *, dark: bool, least: float) -> Uint8 | 
         taken, whole = cast(Uint8, cv2.divide(taken, np.maximum(around, DIM), scale=255)), 255
     counts = counted(taken)
     threshold, _ = otsu(counts)
-    strokes = counts[threshold + 1 :]
-    if not strokes.any():
+    if not counts.share_above(threshold):
         return None
-    stroke = threshold + 1 + percentile(strokes, FULL)
+    stroke = counts.percentile(FULL, above=threshold)
     if stroke <= least * whole:
         return None
-    return cast(Uint8, cv2.LUT(taken, share_of_stroke(LEVELS, counts, threshold, stroke)))
+    return share_of_stroke(taken, 0.0, counts, threshold, stroke)
 
 
 def darkest_ink(grey: Uint8, *, dark: bool) -> Uint8 | None:
@@ -65,16 +64,17 @@ def darkest_ink(grey: Uint8, *, dark: bool) -> Uint8 | None:
     """
     level = grey if dark else ~grey
     counts = counted(level)
-    half, _ = otsu(counts)
-    counts[half + 1 :] = 0
-    split, _ = otsu(counts)
-    lighter = counts[split + 1 :]
+    darker = counts.of_each[: otsu(counts)[0] + 1]
+    split, _ = otsu(Counts.of(np.pad(darker, (0, 256 - len(darker)))))
+    lighter, darkest = darker[split + 1 :], np.pad(darker[: split + 1], (0, 255 - split))
     if not lighter.any():
         return None
-    paper, pen = float(lighter @ LEVELS[split + 1 :] / lighter.sum()), percentile(counts[: split + 1], 0.5)
+    paper = float(lighter @ LEVELS[split + 1 : len(darker)] / lighter.sum())
+    pen = Counts.of(darkest).percentile(0.5)
     if paper - pen < STEP:
         return None
-    return cast(Uint8, cv2.LUT(level, rounded((255 / (paper - pen)) * (paper - LEVELS))))
+    factor = 255 / (paper - pen)
+    return scaled(level, -factor, factor * paper)
 
 
 def without_lines(ink: Uint8) -> Uint8 | None:

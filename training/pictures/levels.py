@@ -20,9 +20,9 @@ CLEAR = 0.85  # if paper and ink divide this well, the light need not be searche
 FULL = 0.7  # of the ink's pixels are fainter than a whole stroke
 LEAST_RISE = 0.02  # of the contrast that light falls off over the picture before that is taken off
 ROOM = 32  # grey levels below those of the paper, for its noise
-SAMPLE = 32  # pixels of the side of what is searched for a slope
+SAMPLE = 64  # pixels of the side of what a plane is laid through
+FEW = 32  # the same where it is laid through several times
 LEVELS = np.arange(256, dtype=np.float64)
-SQUARES = LEVELS * LEVELS
 
 
 class Light(NamedTuple):
@@ -56,9 +56,38 @@ def from_middle(length: int) -> Float32:
     return np.arange(length, dtype=np.float32) - np.float32((length - 1) / 2)
 
 
+class Counts(NamedTuple):
+    """of_each: (256,), how often each level occurs. up_to: (256,), it and all below."""
+
+    of_each: Float64
+    up_to: Float64
+
+    @classmethod
+    def of(cls, of_each: Float64) -> "Counts":
+        return cls(of_each, of_each.cumsum())
+
+    @property
+    def total(self) -> float:
+        return float(self.up_to[-1])
+
+    def turned_around(self) -> "Counts":
+        """Of the negative."""
+        return self.of(self.of_each[::-1])
+
+    def percentile(self, share: float, *, above: int = -1) -> float:
+        """NumPy's percentile of the levels above one."""
+        least = float(self.up_to[above]) if above >= 0 else 0.0
+        place = least + share * (self.total - least - 1)
+        low, high = self.up_to.searchsorted([floor(place), ceil(place)], side="right").tolist()
+        return float(low + (high - low) * (place - floor(place)))
+
+    def share_above(self, level: int) -> float:
+        return 1 - float(self.up_to[level]) / self.total
+
+
 class Evened(NamedTuple):
-    """level: (h, w), its paper darker than its ink, and of the level `base` all over. counts: how often each level
-    occurs. threshold: the highest of the paper's. clearness: how well that divides.
+    """level: (h, w), its paper darker than its ink, and of the level `base` all over. threshold: the highest of the
+    paper's. clearness: how well that divides.
 
     is_negative: whether the picture's levels were turned around for it. plane: what was then taken off; None where the
     light is even.
@@ -66,7 +95,7 @@ class Evened(NamedTuple):
 
     level: Uint8
     base: float
-    counts: Float64
+    counts: Counts
     threshold: int
     clearness: float
     is_negative: bool
@@ -74,7 +103,16 @@ class Evened(NamedTuple):
 
     def ink(self) -> Uint8:
         """(h, w): how much ink is at each pixel, 0 on the paper, 255 in a stroke. PictureError `blank` without ink."""
-        return cast(Uint8, cv2.LUT(self.level, table_of(LEVELS - self.base, self.counts, self.threshold)))
+        stroke = 0.0
+        if self.counts.share_above(self.threshold):
+            stroke = self.counts.percentile(FULL, above=self.threshold) - self.base
+        if stroke < MIN_CONTRAST:
+            raise PictureError(
+                "blank",
+                f"No ink was found: paper and ink differ by {max(stroke, 0):.0f} of 255 grey levels. "
+                "Send a picture in which the digit stands out.",
+            )
+        return share_of_stroke(self.level, self.base, self.counts, self.threshold, stroke)
 
     def part(self, grey: Uint8, box: Box, factor: float) -> "Evened":
         """The same of a part of the picture. grey: that part, `factor` times as large. box: where it is in `level`."""
@@ -83,42 +121,35 @@ class Evened(NamedTuple):
             level = levelled(level, self.plane.seen_in(box, self.level.shape, factor), self.base)
         return self._replace(level=level, counts=counted(level))
 
-    def counted_in(self, grey: Uint8) -> "Evened":
-        """The same with the counts and the base of the whole picture in its own size, if its light is even."""
-        if self.plane is not None:
-            return self
-        counts = counted(grey)[::-1] if self.is_negative else counted(grey)
-        paper = counts[: self.threshold + 1]
-        base = float(paper @ LEVELS[: self.threshold + 1]) / max(float(paper.sum()), 1.0)
-        return self._replace(counts=counts, base=base)
-
 
 def even_light(grey: Uint8) -> Evened:
     """(h, w) uint8 of either polarity -> the same under even light."""
     counts = counted(grey)
     threshold, clearness = otsu(counts)
-    found = evened(grey, above(grey, threshold), counts, threshold, clearness)
-    if clearness < CLEAR:
-        even = levelled(grey, slope(grey), 128)
-        light = above(even, otsu(counted(even))[0])
-        found = max(found, evened(grey, light, counts, threshold, clearness), key=distance)
-    return found
+    if clearness >= CLEAR:
+        return evened(grey, above(grey, threshold), counts, threshold, clearness)
+    even = levelled(grey, slope(grey), 128)
+    light = above(even, otsu(counted(even))[0])
+    found = evened(grey, light, counts, threshold, clearness)
+    if found.clearness >= CLEAR:
+        return found
+    return max(evened(grey, above(grey, threshold), counts, threshold, clearness), found, key=distance)
 
 
-def evened(grey: Uint8, light: Uint8, counts: Float64, threshold: int, clearness: float) -> Evened:
+def evened(grey: Uint8, light: Uint8, counts: Counts, threshold: int, clearness: float) -> Evened:
     """The picture by one division into light and dark, its light evened out by the part that is paper.
 
     counts, threshold, clearness: of `grey`.
     """
     # The edge may be a frame, and a bold digit may cover most of the picture: the whole counts twice, the edge once.
-    share = cv2.countNonZero(light) / light.size
-    is_negative = 2 * share + share_of_edges(light) > 1.5
+    is_negative = 2 * cv2.countNonZero(light) / light.size + share_of_edges(light) > 1.5
+    level, paper = grey, light
     if is_negative:
-        paper, level, counts, threshold = light, ~grey, counts[::-1], 254 - threshold
+        level, counts, threshold = ~grey, counts.turned_around(), 254 - threshold
     else:
-        paper, level = ~light, grey
-    plane = fit_plane(level, paper)
-    contrast = threshold + 1 + percentile(counts[threshold + 1 :], 0.5) - plane.level
+        paper = ~light
+    plane = plane_of(level, paper)
+    contrast = counts.percentile(0.5, above=threshold) - plane.level
     if plane.rise(level.shape) < LEAST_RISE * contrast:
         return Evened(level, plane.level, counts, threshold, clearness, is_negative, None)
     level = levelled(level, plane, ROOM)
@@ -128,60 +159,43 @@ def evened(grey: Uint8, light: Uint8, counts: Float64, threshold: int, clearness
 
 def distance(found: Evened) -> float:
     """How many of their standard deviations paper and ink are apart, squared: 7 in noise that is cut in its middle."""
-    ink = float(found.counts[found.threshold + 1 :].sum() / found.counts.sum())
+    ink = found.counts.share_above(found.threshold)
     return found.clearness / max((1 - found.clearness) * ink * (1 - ink), 1e-9)
 
 
-def table_of(drop: Float64, counts: Float64, threshold: int) -> Uint8:
-    """(256,): the ink of each level. drop: how much it takes of the light. PictureError `blank` without ink."""
-    strokes = counts[threshold + 1 :]
-    stroke = float(drop[0] + threshold + 1 + percentile(strokes, FULL)) if strokes.any() else 0.0
-    if stroke < MIN_CONTRAST:
-        raise PictureError(
-            "blank",
-            f"No ink was found: paper and ink differ by {max(stroke, 0):.0f} of 255 grey levels. "
-            "Send a picture in which the digit stands out.",
-        )
-    return share_of_stroke(drop, counts, threshold, stroke)
-
-
-def share_of_stroke(drop: Float64, counts: Float64, threshold: int, stroke: float) -> Uint8:
-    """(256,) of any unit -> (256,): 0 up to the noise of the paper, 255 in a whole stroke.
+def share_of_stroke(level: Uint8, base: float, counts: Counts, threshold: int, stroke: float) -> Uint8:
+    """(h, w) levels -> (h, w): 0 up to the noise of the paper, 255 where they are a whole `stroke` above the `base`.
 
     counts: how often each level occurs; those up to the threshold are paper.
     """
-    away = np.abs(drop[: threshold + 1])
+    away = np.abs(LEVELS[: threshold + 1] - base)
     order = away.argsort()
-    below = counts[order].cumsum()
+    below = counts.of_each[order].cumsum()
     noise = 1.5 * float(away[order[below.searchsorted(below[-1] / 2)]])  # a standard deviation, by the median
     least = min(3 * noise, stroke / 4)
-    return rounded((255 / (stroke - least)) * (drop - least))
+    factor = 255 / (stroke - least)
+    return scaled(level, factor, -factor * (base + least))
 
 
-def counted(grey: Uint8) -> Float64:
-    """(256,): how often each level occurs."""
+def counted(grey: Uint8) -> Counts:
+    """How often each level occurs."""
     counts = cv2.calcHist([grey], [0], None, [256], [0, 256])
-    return cast(Float64, counts.reshape(-1).astype(np.float64))
+    return Counts.of(counts.reshape(-1).astype(np.float64))
 
 
-def percentile(counts: Float64, share: float) -> float:
-    """NumPy's percentile of the levels that are counted: (n,), how often each occurs."""
-    sums = counts.cumsum()
-    place = share * (float(sums[-1]) - 1)
-    below, above = sums.searchsorted([floor(place), ceil(place)], side="right").tolist()
-    return float(below + (above - below) * (place - floor(place)))
-
-
-def otsu(counts: Float64) -> tuple[int, float]:
+def otsu(counts: Counts) -> tuple[int, float]:
     """Otsu's threshold (1979): the highest level of the darker pixels, and how well it separates them.
 
     The second is the variance between the two classes as a share of all variance: near 1 for two plain greys.
     """
-    below, sums = counts.cumsum(), (counts * LEVELS).cumsum()
-    total, mass = float(below[-1]), float(sums[-1])
-    between = np.square(sums * total - mass * below) / np.maximum(below * (total - below), 1)
+    below, total = counts.up_to, counts.total
+    weights = counts.of_each * LEVELS
+    sums = weights.cumsum()
+    mass = float(sums[-1])
+    off = sums * total - below * mass
+    between = off * off / np.maximum(below * (total - below), 1)
     best = int(between.argmax())
-    spread = total * float(counts @ SQUARES) - mass * mass  # `total` squared times the variance
+    spread = total * float(weights @ LEVELS) - mass * mass  # `total` squared times the variance
     return best, float(between[best]) / max(spread, 1e-6 * total * total)
 
 
@@ -190,18 +204,49 @@ def above(grey: Uint8, threshold: float) -> Uint8:
     return cast(Uint8, cv2.threshold(grey, threshold, 255, cv2.THRESH_BINARY)[1])
 
 
+def scaled(level: Uint8, factor: float, offset: float) -> Uint8:
+    """(h, w) -> the same times `factor`, and `offset`; what is then below 0 or above 255 becomes that."""
+    table = cv2.addWeighted(LEVELS, factor, LEVELS, 0, offset, dtype=cv2.CV_8U)
+    return cast(Uint8, cv2.LUT(level, table))
+
+
+def plane_of(level: Uint8, paper: Uint8) -> Light:
+    """The plane through the paper, which is where that is 255."""
+    step = step_of(level.shape, SAMPLE)
+    few = sample(paper, step)
+    if not cv2.countNonZero(few):
+        return fit_plane(level, paper)
+    return through(level.shape, fit_plane(sample(level, step), few), step)
+
+
 def slope(grey: Uint8) -> Light:
     """The plane through most of the pixels, which are paper lit from one side."""
-    step = -(-max(grey.shape) // SAMPLE)
-    few = np.ascontiguousarray(grey[::step, ::step])
-    most = np.full(few.shape, 255, np.uint8)
+    step = step_of(grey.shape, FEW)
+    few = sample(grey, step)
+    levels, most = few.astype(np.float32), np.full(few.shape, 255, np.uint8)
     plane = fit_plane(few, most)
     for _ in range(2):
-        off = cv2.absdiff(few.astype(np.float32), plane.over(few.shape))
+        off = cv2.absdiff(levels, plane.over(few.shape))
         far = np.partition(off, int(0.7 * off.size), axis=None)[int(0.7 * off.size)]  # ink is a minority
-        most = (off <= far).view(np.uint8) * np.uint8(255)
-        plane = fit_plane(few, most)
-    return Light(plane.level, plane.down / step, plane.across / step)
+        plane = fit_plane(few, (off <= far).view(np.uint8) * np.uint8(255))
+    return through(grey.shape, plane, step)
+
+
+def step_of(shape: tuple[int, ...], side: int) -> int:
+    """How many pixels a sample goes on at a time. It is odd, so that it keeps no time with a dithered picture."""
+    return -(-max(shape) // side) | 1
+
+
+def sample(grey: Uint8, step: int) -> Uint8:
+    """Every few pixels of every few rows."""
+    return np.ascontiguousarray(grey[::step, ::step])
+
+
+def through(shape: tuple[int, ...], plane: Light, step: int) -> Light:
+    """The plane over a picture of that shape. plane: over a sample of it, whose middle is not quite the picture's."""
+    off_down, off_across = ((length - 1) % step / 2 for length in shape)
+    down, across = plane.down / step, plane.across / step
+    return Light(plane.level + down * off_down + across * off_across, down, across)
 
 
 def fit_plane(level: Uint8, where: Uint8) -> Light:
@@ -224,8 +269,3 @@ def levelled(grey: Uint8, plane: Light, base: float) -> Uint8:
     """The picture as if its paper had the level `base` everywhere."""
     under = plane._replace(level=plane.level - base)
     return cast(Uint8, cv2.subtract(grey, under.over(grey.shape), dtype=cv2.CV_8U))
-
-
-def rounded(levels: Float64 | Float32) -> Uint8:
-    """Levels -> uint8; what is below 0 or above 255 becomes that."""
-    return np.rint(np.minimum(np.maximum(levels, 0), 255)).astype(np.uint8)

@@ -58,20 +58,51 @@ def classes() -> Classes:
         return Classes(stored["means"].astype(np.float32) / np.float32(255), axes, stored["variances"], stored["rest"])
 
 
+class Folded(NamedTuple):
+    """The same classes for one glyph in a few steps. onto: (c * AXES + c, 196), the axes and the means. at: (c, AXES),
+    the means along the axes. weights: (c, AXES), what a square along an axis counts more than beside. squares: (c,), of
+    the means."""
+
+    onto: Float32
+    at: Float32
+    weights: Float32
+    squares: Float32
+    rest: Float32
+
+    @classmethod
+    def of(cls, classes: Classes) -> Folded:
+        axes, means = classes.axes, classes.means
+        at = np.einsum("cad,cd->ca", axes, means)
+        weights = np.reciprocal(classes.variances) - np.reciprocal(classes.rest)[:, None]
+        onto = np.concatenate([axes.reshape(-1, axes.shape[-1]), means])
+        return cls(onto, at, weights, np.square(means).sum(axis=1), classes.rest)
+
+    def unlikeness(self, levels: Float32) -> float:
+        """(196,) -> of the nearest class."""
+        found = self.onto @ levels
+        along = found[: self.at.size].reshape(self.at.shape) - self.at
+        apart = float(levels @ levels) - 2 * found[self.at.size :] + self.squares
+        return float(((along * along * self.weights).sum(axis=1) + apart / self.rest).min()) / len(levels)
+
+
+@cache
+def folded() -> Folded:
+    return Folded.of(classes())
+
+
 def unlikeness(glyphs: Uint8) -> Float32:
     """(n, 28, 28) uint8 -> (n,): the squared distance from the nearest class in its own deviations, a dimension.
 
     Half of MNIST's test digits have less than 0.84, 95 % less than 1.8.
     """
-    return cast(Float32, classes().unlikeness(features(glyphs)).min(axis=1))
+    return np.array([folded().unlikeness(each) for each in features(glyphs)], np.float32)
 
 
 def features(glyphs: Uint8) -> Float32:
     """(n, 784) uint8 in any form -> (n, 196) in 0..1: the square roots of means of 2x2 pixels, whose noise is even."""
-    quarters = glyphs.reshape(-1, HALF, 2, HALF, 2)
-    sums = quarters[:, :, 0, :, 0].astype(np.float32)
-    for down, across in ((0, 1), (1, 0), (1, 1)):
-        sums += quarters[:, :, down, :, across]
+    pairs = glyphs.reshape(-1, 2, SIDE)
+    lines = np.add(pairs[:, 0], pairs[:, 1], dtype=np.uint16)
+    sums = lines[:, ::2] + lines[:, 1::2]
     roots: Float32 = np.sqrt(sums / np.float32(4 * 255)).reshape(-1, HALF * HALF)
     return roots
 

@@ -28,7 +28,6 @@ WORK_SIDE = 256  # pixels; a larger picture is searched reduced
 DETAIL = 64  # pixels of ink that are enough to draw it in 20; less is cut out of the larger picture
 TINY = 20  # pixels; a picture of fewer is searched enlarged
 SMALL_SIDE, SMALL_DETAIL = 128, 12  # the same of a picture that has nothing but a digit in it
-EXACT = 2  # times as large as what is searched; the paper of larger pictures is known well enough from that
 FAINT = 76  # of 255; ink that is no more joins no two strokes
 HALF = 127  # of 255; more is a stroke's
 EDGE = 25  # of 255; ink that is no more is outside the crop
@@ -114,8 +113,6 @@ def in_full(grey: Uint8, even: Evened, digit: DigitMask, factor: int) -> Uint8:
     part = reduced(part, less)
     mask = cv2.resize(digit.mask[near.slices].view(np.uint8), part.shape[::-1], interpolation=cv2.INTER_NEAREST)
     found = even.part(part, near, factor / less)
-    if factor <= EXACT:
-        found = found.counted_in(grey)
     ink, drawn = found.ink(), mask.view(np.bool_)
     return cut_out(ink, drawn, bounds(drawn), 1 + factor // less)
 
@@ -124,8 +121,8 @@ def cut_out(ink: Uint8, mask: Bool, box: Box, reach: int | None = None) -> Uint8
     """The ink of what a mask holds, and of the soft edge around it, cropped. box: where the mask is set."""
     reach = 1 + max(mask.shape) // 64 if reach is None else reach
     near = box.grown(reach, mask.shape).slices
-    kept = np.where(widened(mask[near], reach), ink[near], np.uint8(0))
-    return kept[bounds(kept > EDGE).slices]
+    kept = cv2.copyTo(ink[near], widened(mask[near], reach).view(np.uint8))
+    return cast(Uint8, kept[bounds(kept > EDGE).slices])
 
 
 def factor_of(shape: tuple[int, ...], side: int = WORK_SIDE) -> int:
@@ -154,17 +151,21 @@ def thickened(ink: Uint8) -> Uint8:
     missing = STROKE_WIDTH * max(ink.shape) / BOX - stroke_width(ink > HALF)
     if missing < 1.5:
         return ink
-    size = 1 + 2 * round(missing / 2)
-    return cast(Uint8, cv2.dilate(np.pad(ink, size // 2), np.ones((size, size), np.uint8)))
+    by = round(missing / 2)
+    return cast(Uint8, cv2.dilate(with_margin(ink, by), np.ones((1 + 2 * by, 1 + 2 * by), np.uint8)))
 
 
 def stroke_width(drawn: Bool) -> float:
     """Pixels: a line has two long edges."""
-    outline = sum(
-        np.count_nonzero(lines[1:] != lines[:-1]) + np.count_nonzero(lines[0]) + np.count_nonzero(lines[-1])
-        for lines in (drawn, drawn.T)
-    )
-    return 2 * np.count_nonzero(drawn) / max(outline, 1)
+    around = with_margin(drawn.view(np.uint8), 1)
+    across, down = around[:, 1:] != around[:, :-1], around[1:] != around[:-1]
+    outline = int(np.count_nonzero(across)) + int(np.count_nonzero(down))
+    return 2 * int(np.count_nonzero(drawn)) / max(outline, 1)
+
+
+def with_margin(ink: Uint8, by: int) -> Uint8:
+    """So many pixels of 0 around it."""
+    return cast(Uint8, cv2.copyMakeBorder(ink, by, by, by, by, cv2.BORDER_CONSTANT, value=0))
 
 
 def fitted(ink: Uint8) -> Uint8:

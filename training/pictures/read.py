@@ -133,7 +133,8 @@ def decode_as_it_is(data: bytes, max_pixels: int) -> Uint8:
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """The picture in the bytes, of which only the header is decoded; its limits and depth are checked."""
-    image = Image.open(BytesIO(data), formats=(*FORMATS, *also_read(other_format(data))))
+    formats = FORMATS if data.startswith(SIGNATURES) else (*FORMATS, *also_read(other_format(data)))
+    image = Image.open(BytesIO(data), formats=formats)
     width, height = image.size
     if width * height > max_pixels:
         raise too_many_pixels(f"{width:,} x {height:,} pixels", max_pixels)
@@ -192,8 +193,8 @@ def to_grey(image: Image.Image) -> Uint8:
     if image.has_transparency_data:
         return filled(np.asarray(image.convert("RGBA").convert("LA")))
     if image.mode == "LAB":
-        return np.array(image.getchannel("L"))
-    return np.array(image if image.mode == "L" else image.convert("L"))
+        return np.asarray(image.getchannel("L"))
+    return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
 def upright(image: Image.Image) -> Image.Image:
