@@ -6,6 +6,7 @@ fsspec opens them: the package of each kind of storage stands beside it, with it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any
@@ -40,15 +41,19 @@ def files_at(url: str) -> Iterator[tuple[PurePosixPath, str, bytes]]:
         raise CommandError(f"{url}: URLs are opened by fsspec: `pip install fsspec`") from None
     try:
         system, path = fsspec.core.url_to_fs(url)
-        names = [path] if system.isfile(path) else sorted(system.find(path))
+        names = [path] if system.isfile(path) else sorted(filter(partial(_is_shown_in, path), system.find(path)))
         for name in names:
-            inside = PurePosixPath(name).relative_to(path) if name.startswith(f"{path.rstrip('/')}/") else None
-            if inside is None or not any(part.startswith(".") for part in inside.parts):
-                with system.open(name, "rb") as file:
-                    yield PurePosixPath(name), system.unstrip_protocol(name), file.read(MAX_PICTURE_BYTES + 1)
+            with system.open(name, "rb") as file:
+                yield PurePosixPath(name), system.unstrip_protocol(name), file.read(MAX_PICTURE_BYTES + 1)
     except CommandError:
         raise
     except Exception as error:  # every kind of storage raises errors of its own
         raise CommandError(f"{url} cannot be read: {error or type(error).__name__}") from error
     if not names:
         raise CommandError(f"{url}: nothing is there")
+
+
+def _is_shown_in(folder: str, name: str) -> bool:
+    """Whether a file lies in a folder, and is not hidden: a server may list what lies elsewhere."""
+    start = f"{folder.rstrip('/')}/"
+    return name.startswith(start) and not any(part.startswith(".") for part in name.removeprefix(start).split("/"))

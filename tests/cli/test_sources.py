@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from cli.errors import CommandError
@@ -311,6 +312,16 @@ def test_urls_are_read_where_the_settings_allow_how_they_begin(tmp_path: Path) -
 def test_no_other_url_is_opened(url: str) -> None:
     with pytest.raises(CommandError, match="TWINVEC_INPUT_URLS allows"):
         pictures([url], Reading(urls=["s3://scans/2026"]))
+
+
+def test_what_a_server_lists_of_elsewhere_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("in/a.png", "secret.png", "in-private/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    names = [f"{tmp_path}/{name}" for name in ("in/a.png", "secret.png", "in-private/b.png", "in/../secret.png")]
+    monkeypatch.setattr(LocalFileSystem, "find", lambda *_, **__: names)
+    url = f"file://{tmp_path}/in"
+    assert list(read(url, reading=Reading(urls=[url]))) == [f"{url}/a.png"]
 
 
 def test_settings_allow_urls_by_commas() -> None:
