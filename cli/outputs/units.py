@@ -15,7 +15,7 @@ SAVE = "/var/lib/twinvec"
 PORT = 9464  # of the first service's /metrics, /live and /ready, on 127.0.0.1; the others' come after it
 STOP = 60  # seconds a worker has to finish or give back what it does; more than its grace time
 MEMORY = {"beat": "512M", "control": "1G", "trainer": "4G"}  # of a service; what the image of a container gets as well
-YIELDING = ("intake", "embedder", "trainer")  # services for whose answers nobody waits
+YIELDING = ("intake", "embedder")  # services that let those go first for whose answers somebody waits
 CPU_WEIGHT = 11  # of each of them, as its niceness weighs among processes; of the others 100
 
 _HARDENING = """\
