@@ -45,6 +45,14 @@ def test_what_is_written_is_there_at_the_next_start(home: Path) -> None:
         assert read(servers) == ("kept", ["kept"])
 
 
+def test_the_socket_of_the_database_is_its_owner_s_alone(home: Path) -> None:
+    with Servers(home, broker=False) as servers:
+        with psycopg.connect(servers.database_url) as connection:
+            folder = Path(connection.info.host)
+        assert list(folder.glob(".s.PGSQL.*"))
+        assert folder.stat().st_mode & 0o077 == 0
+
+
 def test_vectors_can_be_stored(home: Path) -> None:
     with Servers(home) as servers, psycopg.connect(servers.database_url) as connection:
         connection.execute("CREATE EXTENSION vector")

@@ -24,6 +24,7 @@ NOBODYS: dict[str, Deed] = {
     "read the configuration": lambda broker: broker.config_get("*"),
     "change the configuration": lambda broker: broker.config_set("maxmemory-policy", "allkeys-lru"),
     "list keys": lambda broker: broker.keys("*"),
+    "list channels": lambda broker: broker.pubsub_channels(),
     "scan keys": lambda broker: broker.scan(),
     "run a script": lambda broker: broker.eval("return 1", 0),
     "watch others' commands": lambda broker: broker.execute_command("MONITOR"),

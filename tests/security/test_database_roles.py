@@ -4,14 +4,16 @@ import re
 import uuid
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from cli.commands.export import write
 from cli.demo import strokes
 from db import judgements
-from db.engine import connect, transact
+from db.engine import connect, transact, transact_once
 from db.grants import grant
 from db.judgements import Said
 from db.preflight import RIGHTS, STEERED, WATCHED, table_faults
@@ -219,6 +221,13 @@ def test_a_reader_cannot(reader: Engine, statement: str) -> None:
 def test_a_reader_reads(reader: Engine, table: str) -> None:
     with reader.connect() as connection:
         assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() >= 0
+
+
+def test_a_reader_exports(ledger: Ledger, reader: Engine, tmp_path: Path) -> None:
+    makers.register(ledger, "exported")
+    tower = makers.trained("exported").fingerprint
+    done = transact_once(reader, write, tmp_path / "vectors.npz", None, tower, progress=False)
+    assert (done["tower"], done["file"].exists()) == (tower, True)
 
 
 def test_the_functions_that_run_as_the_owner_touch_the_ledger_alone(worker: Engine, roles: URL) -> None:
