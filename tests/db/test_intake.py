@@ -37,6 +37,16 @@ def test_another_chunk_under_an_accepted_number_changes_nothing(ledger: Ledger, 
     assert stored(ledger) == {"a": glyph(1), "b": glyph(2), "c": glyph(3)}
 
 
+def test_a_chunk_of_another_collection_does_not_enter_a_job_that_is_half_sent(ledger: Ledger, tower: int) -> None:
+    """As of a second application, whose client makes ids of keys alone."""
+    job = uuid.uuid4()
+    embed(ledger, send(ledger, item("a", 1), job=job, open=True))
+    assert send(ledger, item("z", 9), job=job, seq=1, total=2, collection="theirs") is None
+    assert stored(ledger, "theirs") == {}
+    embed(ledger, send(ledger, item("b", 2), job=job, seq=1, total=2))
+    assert counts(ledger, job) == {"accepted": 2, "succeeded": 2}
+
+
 def test_a_chunk_past_the_end_of_its_job_is_not_stored(ledger: Ledger, tower: int) -> None:
     job = uuid.uuid4()
     embed(ledger, send(ledger, item("a", 1), job=job))
