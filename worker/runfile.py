@@ -67,7 +67,7 @@ class RunFile:
                 return cls(**json.loads(file.read()))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise RunFileError(path, error) from None
 
     def write(self, path: Path) -> None:

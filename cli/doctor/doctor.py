@@ -9,13 +9,14 @@ import redis
 import typer
 from pydantic import ValidationError
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from cli import exit_codes, surroundings
 from cli.display.console import err, foreign, out, show, table
 from cli.doctor import beat, broker, database, lanes, machine, storage, towers
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding, findings
 from cli.doctor.installation import installation
-from cli.errors import wrong_settings
+from cli.errors import explain, wrong_settings
 from cli.options import Json
 from local.child import pool_processes
 from worker.preflight import backend_faults
@@ -84,6 +85,8 @@ def examine(settings: Settings, wrong: ValidationError | None = None) -> Iterato
             yield from _lanes(settings, None)
     except RunFileError as error:
         yield Finding("home", PROBLEM, str(error))
+    except SQLAlchemyError as error:  # it was reached, and is no longer
+        yield Finding("database", PROBLEM, explain(error)[0])
     yield from findings("backend", faults) if backend is None else backend.findings()
 
 
@@ -97,6 +100,8 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 
 def _lanes(settings: Settings, connection: Connection | None) -> Iterator[Finding]:
     """Workers and schedulers; none are looked for on another installation's lanes."""
+    if connection is not None:
+        connection.rollback()  # a broker may be silent for longer than the server lets a transaction idle
     whose = [] if connection is None else list(installation(settings))
     yield from whose
     if any(finding.level == PROBLEM for finding in whose):

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine, func, insert, text, update
+from sqlalchemy import Connection, Engine, func, insert, text, update
 
-from cli.doctor import database, lanes, machine, storage
+from cli.doctor import beat, database, doctor, lanes, machine, storage, towers
 from cli.doctor.broker import broker as check_broker
 from cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from db.queue import callbacks, inbox
@@ -269,6 +269,32 @@ def test_what_is_stored_and_for_how_long_is_told(ledger: Ledger, database_url: s
 
 def test_without_a_database_storage_says_nothing(empty_database_url: str) -> None:
     assert of_storage(empty_database_url, Settings()) == of_storage(None, Settings()) == []
+
+
+def test_no_transaction_idles_while_a_broker_is_waited_for_and_a_database_that_dies_meanwhile_is_told(
+    engine: Engine, database_url: str, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Connection] = []
+    idle: list[bool] = []
+
+    def look(connection: Connection, _: Settings) -> Iterator[Finding]:
+        used.append(connection)
+        yield Finding("towers", OK, f"seen by {connection.execute(text('SELECT pg_backend_pid()')).scalar()}")
+
+    def wait(*_: Any) -> Iterator[Finding]:
+        idle.append(not used[0].in_transaction())
+        process = used[0].execute(text("SELECT pg_backend_pid()")).scalar()
+        with engine.connect() as other:
+            other.execute(text("SELECT pg_terminate_backend(:process)"), {"process": process})
+        yield Finding("beat", OK, "one runs")
+
+    monkeypatch.setattr(towers, "towers", look)
+    monkeypatch.setattr(beat, "beat", wait)
+    found = list(doctor.examine(Settings(database_url=database_url, broker_url=broker_url, home=tmp_path)))
+    assert idle == [True]
+    assert [each.part for each in found if each.level == PROBLEM and "terminating connection" in each.found] == [
+        "database"
+    ]
 
 
 def test_packages_below_their_floors_are_named() -> None:

@@ -210,6 +210,8 @@ def test_a_note_of_a_stack_that_cannot_be_read_is_told_of(tmp_path: Path) -> Non
         settings.database()
     assert settings.broker() == "redis://127.0.0.1:1/0", "who is told needs no note"
     assert RunFile.read(tmp_path / "run.json") is None
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    assert RunFile.read(tmp_path / "run.json") is None
     (tmp_path / "run.json").unlink()
     (tmp_path / "run.json").mkdir()
     with pytest.raises(RunFileError, match="Is a directory"):
