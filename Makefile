@@ -12,8 +12,7 @@ INSTALL := $(PIP) install --no-input
 LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 PINS := $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --custom-compile-command "make pins" \
 	--generate-hashes --only-binary :all: --no-annotate --no-emit-package twinvec-client
-# Tests mostly wait: more processes than cores. The order is ours (tests/conftest.py): what takes minutes begins first.
-PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadgroup # tests mostly wait: more processes than cores
 EVERYWHERE := --universal --python-version 3.11 --fork-strategy fewest
 
 help: ## Print this list

@@ -22,7 +22,6 @@ from worker.runtime import Runtime
 from worker.settings import Settings
 
 COPY = "ledger_copy"  # the database of the test that runs
-LONGEST = ("chaos-0", "chaos-1", "chaos-2", "stack-1", "stack-2", "test_short_hosts")  # groups of minutes
 FIRST_STACK = {"test_main_job", "test_faults", "test_operator", "test_doctor"}  # take as long as all others together
 UNHARMED = {  # of a server that is not killed, and on which hundreds of databases are made
     "fsync": "off",
@@ -52,17 +51,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Share the tests out: those that take longest first, those that share a costly fixture to one process.
-
-    The order counts with xdist's `--no-loadscope-reorder` alone: by itself it begins with the groups of most tests.
-    """
+    """Share the tests out: those that take longest first, those that share a costly fixture to one process."""
     if config.getoption("quick"):
         config.hook.pytest_deselected(items=[item for item in items if _is_costly(item)])
         items[:] = [item for item in items if not _is_costly(item)]
     for item in items:
         if shared := _shared(item):
             item.add_marker(pytest.mark.xdist_group(shared))
-    items.sort(key=lambda item: (_turn(item), not _is_costly(item), "servers" in _fixtures(item)))
+    items.sort(key=lambda item: (not _is_costly(item), "servers" in _fixtures(item)))
 
 
 def _fixtures(item: pytest.Item) -> dict[str, Sequence[pytest.FixtureDef[Any]]]:
@@ -81,12 +77,6 @@ def _shared(item: pytest.Item) -> str | None:
     if "stack" in fixtures and fixtures["stack"][-1].scope == "session":
         return "stack-1" if item.path.stem in FIRST_STACK else "stack-2"
     return item.path.stem if any(each[-1].scope == "module" for each in fixtures.values()) else None
-
-
-def _turn(item: pytest.Item) -> int:
-    """Its group's place among the longest; behind them for any other."""
-    groups = [mark.args[0] for mark in item.iter_markers("xdist_group")]
-    return min((LONGEST.index(group) for group in groups if group in LONGEST), default=len(LONGEST))
 
 
 @pytest.fixture(scope="session")
