@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from db.vectors import watch
 from db.vectors.watch import NewDigits
+from local.child import SERVICES
 from local.ports import free_port
 from tests.lacking import lacking
 from tests.stack.conftest import Stack, until
@@ -145,7 +146,7 @@ def test_prometheus_answers_every_query_of_the_dashboard_and_the_alerts(
     stack: Stack, prometheus: Prometheus, work: None
 ) -> None:
     until(prometheus.scrapes_all, "a scrape of every worker and of beat")
-    assert len(prometheus.ask("targets")["activeTargets"]) == 5
+    assert len(prometheus.ask("targets")["activeTargets"]) == len(SERVICES)
 
     def answered(queries: list[str], what: str) -> None:
         left = list(queries)
