@@ -31,6 +31,7 @@ KEPT = 100  # messages in it
 SHOWN = 1000  # characters of each that are kept
 # Their callers ask again by themselves, and what ended one process would end the next.
 DROPPED_WHERE_REPEATED = ("query", "express")
+MOMENT = 0.1  # seconds for which a short lane counts as short
 
 
 class Withheld:
@@ -56,6 +57,7 @@ class _Checked:
     _q_for_pri: Any
     _create_client: Any
     _delivering = False
+    _few_until = 0.0  # by `time.monotonic()`
     _left = 0  # messages in a row that were left undone
     _queue_cycle: Any
     _heeded = 0.0  # what of `silence.Noted.at`
@@ -146,10 +148,15 @@ class _Checked:
         return admitted
 
     def _is_unheard(self, headers: dict[str, Any], lane: str) -> bool:
-        """Whether nobody waits for the answer any more, and others wait behind it."""
+        """Whether nobody waits for the answer any more, and others wait behind it. Where few waited a moment ago, the
+        broker is not asked."""
+        if time.monotonic() < self._few_until:
+            return False
         try:
-            unheard = audience.unheard(self._asking, [headers], self.global_keyprefix)
-            return bool(unheard) and self._asking.llen(lane) >= audience.BACKLOG
+            if self._asking.llen(lane) < audience.BACKLOG:
+                self._few_until = time.monotonic() + MOMENT
+                return False
+            return bool(audience.unheard(self._asking, [headers], self.global_keyprefix))
         except RedisError:  # the consumer will find out
             return False
 

@@ -29,7 +29,8 @@ from worker.transport import Withheld
 log = logging.getLogger(__name__)
 
 EVERY = 2.0  # seconds between two checks
-LOOKS = 4  # checks in a row that find messages waiting and the worker idle
+LOOKS = 8  # checks in a row that find messages waiting and the worker idle; fewer pass while, on a busy machine, silent
+# connections are found and opened anew, and a new process takes longer than that
 STALLED = 75  # exit status
 LISTENING = "listening:"  # + a lane, after the prefix: a key that exists while a worker consumes it
 
