@@ -1,5 +1,6 @@
 """A training learns, reports how far it is, and gives the same tower for the same seed."""
 
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -46,6 +47,19 @@ def test_a_short_training_learns_what_a_digit_is(sample: Dataset) -> None:
     gallery, queries = embedder(sample.train_images), embedder(sample.test_images)
     nearest = np.linalg.norm(queries[:, None] - gallery[None], axis=2).argmin(axis=1)
     assert np.mean(sample.train_labels[nearest] == sample.test_labels) > 0.8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there memory is kept")
+def test_the_steps_of_a_training_take_no_new_memory_of_the_system(sample: Dataset) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def note(progress: Progress) -> None:
+        done = (progress.epoch - 1) * progress.steps + progress.step
+        seen.append((done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt))
+
+    train(replace(NOTEBOOK, epochs=4), sample, seed=0, on_progress=note)
+    (earlier, faults_then), (last, faults) = seen[len(seen) // 2], seen[-1]
+    assert faults - faults_then < 1000 * (last - earlier)
 
 
 def test_what_is_known_of_a_training_is_its_own(sample: Dataset) -> None:

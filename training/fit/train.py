@@ -25,6 +25,7 @@ from training.fit.callbacks import Best, Reporter
 from training.fit.checkpoints import Checkpoint, Checkpoints, restore
 from training.fit.evaluation import Evaluation, evaluate, neighbours
 from training.fit.gate import Gate
+from training.fit.memory import keep_memory
 from training.fit.pairs import draw_pairs, with_judged
 from training.fit.progress import Progress
 from training.fit.vote import VOTERS
@@ -94,6 +95,7 @@ def train(
     NaN.
     """
     checked(data)
+    keep_memory()
     start, cpu_start = time.perf_counter(), time.process_time()
     network = build_network(recipe, seed=seed)
     plan = PLANS[recipe.pairs](recipe, network, data, np.random.default_rng(seed))
