@@ -73,6 +73,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "worker_soft_shutdown_timeout": 2,  # always slept through; a batch takes less, and a training is given back
         "worker_enable_remote_control": False,
         "worker_send_task_events": True,  # three to a batch, sent together; nobody need read them
+        "worker_consumer": "worker.consumer:Consumer",
         "worker_hijack_root_logger": True,
         "worker_log_format": "%(asctime)s %(levelname)s %(message)s",
         "worker_task_log_format": "%(asctime)s %(levelname)s %(message)s",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from functools import cached_property
 from typing import Any
 
 import kombu.transport
@@ -55,11 +54,12 @@ class _Checked:
     global_keyprefix: Any
     priority_steps: Any
     _q_for_pri: Any
-    _create_client: Any
+    pool: Any
     _delivering = False
     _few_until = 0.0  # by `time.monotonic()`
     _left = 0  # messages in a row that were left undone
     _queue_cycle: Any
+    _sends: Any = None  # the client that messages are sent through
     _heeded = 0.0  # what of `silence.Noted.at`
     backfill_share = 0.125  # a transport option: of an embedding process's time
     owner_key: str | None = None  # a transport option: where the broker says whose its lanes are; None: nobody asks
@@ -153,17 +153,21 @@ class _Checked:
         if time.monotonic() < self._few_until:
             return False
         try:
-            if self._asking.llen(lane) < audience.BACKLOG:
+            if self._create_client().llen(lane) < audience.BACKLOG:
                 self._few_until = time.monotonic() + MOMENT
                 return False
-            return bool(audience.unheard(self._asking, [headers], self.global_keyprefix))
+            return bool(audience.unheard(self._create_client(), [headers], self.global_keyprefix))
         except RedisError:  # the consumer will find out
             return False
 
-    @cached_property
-    def _asking(self) -> Any:
-        """A client of the broker, made once: to make one takes as long as to ask it."""
-        return self._create_client()
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """One for each pool of connections: to make one takes as long as to ask the broker, and kombu makes one for
+        each message that it sends or acknowledges."""
+        if asynchronous:
+            return super()._create_client(asynchronous)  # type: ignore[misc]  # of the channel
+        if self._sends is None or self._sends.connection_pool is not self.pool:
+            self._sends = super()._create_client()  # type: ignore[misc]  # of the channel
+        return self._sends
 
     def _set_aside(self, lane: str, message: str, reason: str) -> None:
         metrics.SET_ASIDE.labels(lane if lane in LANES else "?").inc()
