@@ -47,10 +47,7 @@ class Proxy:
         with contextlib.suppress(OSError):  # closed
             while True:
                 client, _ = self._listener.accept()
-                pair = _Pair(client, self._connected())
-                with self._lock:
-                    self._open.add(pair)
-                threading.Thread(target=self._forward, args=(pair,), daemon=True).start()
+                threading.Thread(target=self._forward, args=(client,), daemon=True).start()
 
     def _connected(self) -> socket.socket:
         if isinstance(self._server, int):
@@ -59,7 +56,14 @@ class Proxy:
         server.connect(str(self._server))
         return server
 
-    def _forward(self, pair: "_Pair") -> None:
+    def _forward(self, client: socket.socket) -> None:
+        try:
+            pair = _Pair(client, self._connected())
+        except OSError:  # the server is away
+            client.close()
+            return
+        with self._lock:
+            self._open.add(pair)
         with contextlib.suppress(OSError):
             for receiver, data in pair.read():
                 receiver.sendall(data)

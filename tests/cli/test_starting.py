@@ -102,7 +102,7 @@ def test_more_processes_than_connections_are_refused_with_the_numbers(
     settings = {"TWINVEC_DATABASE_URL": database_url, "TWINVEC_BROKER_URL": broker_url}
     refused = twinvec("worker", "--lanes", "intake", "--processes", "25", **settings)
     assert "admits 97 connections, and 25 processes need 100 (4 each)" in sentence(refused, exit_codes.REFUSED)
-    findings = found(twinvec, "database", **settings, TWINVEC_INTAKE_PROCESSES="22")
+    findings = found(twinvec, "database", **settings, TWINVEC_INTAKE_PROCESSES="21")
     assert any(level == PROBLEM and "and 25 processes need 100" in said for level, said in findings)
 
 

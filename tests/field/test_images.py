@@ -99,8 +99,8 @@ def test_every_mode_gives_the_same_glyph_by_bytes_and_as_an_image(digits: Uint8,
         by_bytes = sent(data)
         assert likeness(by_bytes, digit) > 0.85
         assert np.array_equal(sent(Image.open(BytesIO(data))), by_bytes)
-        if mode == "large":  # by bytes, its decoder reduces it
-            assert likeness(sent(loaded), by_bytes) > 0.99
+        if mode == "large":  # by bytes, its decoder reduces it: the 20 pixels may be rounded to one more or one less
+            assert likeness(sent(loaded), by_bytes) > 0.9
         else:
             assert np.array_equal(sent(loaded), by_bytes)
 

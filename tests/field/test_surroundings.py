@@ -111,7 +111,7 @@ def test_workers_and_the_scheduler_take_their_broker_from_our_settings_alone(
             _await(running, lambda: bool(broker.llen(f"{KEY_PREFIX}control")), tmp_path / "log")
     finally:
         running.terminate()
-        running.wait(30)
+        running.wait(120)
 
 
 def _await(running: "subprocess.Popen[bytes]", condition: Callable[[], bool], log: Path) -> None:

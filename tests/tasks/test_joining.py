@@ -140,7 +140,9 @@ def test_nothing_is_lost_while_many_ask(stored: int, broker: Redis, broker_url: 
         ThreadPoolExecutor(12) as threads,
     ):
         asking = [threads.submit(ask, seed) for seed in range(12)]
-        eventually(lambda: taken_along.call_count > 100, "a hundred are taken along")
-        stop.set()
+        try:
+            eventually(lambda: taken_along.call_count > 100, "a hundred are taken along", seconds=60)
+        finally:
+            stop.set()
         assert all(each.result(timeout=60) for each in asking)
     assert broker.llen("twinvec:query") == 0

@@ -10,7 +10,6 @@ from redis.retry import Retry
 from sqlalchemy import Engine, text
 
 import worker.app  # noqa: F401  # which has each connection watched
-from db import engine as engines
 from tests.silence import Proxy, before, url_through
 from worker.broker import connect_broker
 from worker.runtime import Runtime
@@ -38,7 +37,7 @@ def client(proxy: Proxy, patience: float) -> redis.Redis:
 
 
 def test_after_one_to_the_broker_the_others_are_opened_anew(to_broker: Proxy, patient: redis.Redis) -> None:
-    hasty = client(to_broker, 0.3)
+    hasty = client(to_broker, 3.0)  # longer than a busy machine needs
     assert to_broker.swallow() == 2
     with pytest.raises(redis.TimeoutError):
         hasty.ping()
@@ -48,9 +47,8 @@ def test_after_one_to_the_broker_the_others_are_opened_anew(to_broker: Proxy, pa
 
 
 def test_after_one_to_the_database_those_to_the_broker_are_opened_anew(
-    to_broker: Proxy, patient: redis.Redis, engine: Engine, broker_url: str, monkeypatch: pytest.MonkeyPatch
+    to_broker: Proxy, patient: redis.Redis, engine: Engine, broker_url: str
 ) -> None:
-    monkeypatch.setattr(engines, "PING_LIMIT", 0.3)
     with before(engine) as to_database:
         runtime = Runtime(Settings(broker_url=broker_url, database_url=url_through(to_database, engine)))
         for _ in range(2):
