@@ -31,13 +31,10 @@ def main() -> None:
         print(f"small jobs, {name}: done", flush=True)
     with everything() as place:
         beside = alone("beside", place=asdict(place), count=wanted.singles, bulk=wanted.bulk)
-    with everything() as place:
-        undisturbed = alone("twinvec", place=asdict(place), count=wanted.bulk, warm=1, png=False)["seconds"]
     print("one picture beside a bulk job: done", flush=True)
     with everything("default") as place:  # an untrained tower's space is not flat, and search could leave nothing out
         asked = alone("lookups", place=asdict(place), stored=wanted.stored, bulk=wanted.bulk)
-    pictures = one_beside(beside, wanted.bulk, wanted.bulk / undisturbed)
-    parts = [singles(single), small_jobs(small), pictures, lookups(asked), circumstances(load)]
+    parts = [singles(single), small_jobs(small), one_beside(beside, wanted.bulk), lookups(asked), circumstances(load)]
     publish("latency", "\n\n".join(parts), write=wanted.write)
 
 
@@ -78,14 +75,16 @@ def small_jobs(runs: dict[str, dict[str, Any]]) -> str:
     return table(["jobs of 1 to 10 pictures, 4 threads", "seconds", "jobs/s", "pictures/s"], rows)
 
 
-def one_beside(run: dict[str, Any], bulk: int, undisturbed: float) -> str:
-    """One picture after the other beside a bulk job, whose rate without them is `undisturbed` images a second."""
+def one_beside(run: dict[str, Any], bulk: int) -> str:
+    """One picture after the other beside a bulk job, and what the job loses by them."""
     idle = statistics.median(run["before"])
     rows = [
         [title, f"{len(run[when])}", *_milliseconds(run[when]), f"{statistics.median(run[when]) / idle:.2f}"]
         for when, title in (("before", "idle, before"), ("during", "while the job runs"))
     ]
-    rates = f"{run['rate']:,.0f} images/s, {undisturbed:,.0f} without them"
+    before, after = run["undisturbed"]
+    share = run["rate"] / statistics.mean(run["undisturbed"])
+    rates = f"{run['rate']:,.0f} images/s; {before:,.0f} and {after:,.0f} without them, before and after: {share:.2f}"
     head = f"one picture beside a job of {bulk:,} ({rates}), until `wait` returns"
     return table([head, "pictures", "median ms", "95th percentile", "longest", "of idle"], rows)
 

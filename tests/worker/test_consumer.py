@@ -7,16 +7,18 @@ from worker.consumer import Consumer
 
 
 def test_events_are_gathered_and_sent_once_each_moment() -> None:
-    consumer, sent = Consumer.__new__(Consumer), []
+    consumer = Consumer.__new__(Consumer)
+    sent: list[int] = []
     consumer.hub = Hub()
     consumer._flush_events = lambda: sent.append(len(sent))
 
-    def turn() -> bool:
+    def are_sent() -> bool:
+        before = len(sent)
         consumer.hub.run_once()
-        return bool(sent)
+        return len(sent) > before
 
-    for round_ in (1, 2):
+    for times in (1, 2):
         for _ in range(50):
             consumer.on_send_event_buffered()
-        eventually(lambda at=round_: turn() and len(sent) >= at, "events are sent")
-        assert len(sent) == round_
+        eventually(are_sent, "events are sent")
+        assert len(sent) == times
