@@ -65,7 +65,7 @@ class Stack:
         )
         self._children: list[Child] = []
         self._started = False
-        self._noted = True  # whether `run.json` says what runs
+        self._noted = True  # whether `run.json` was written as it is now
         self._ending = threading.Event()
         self._watch: threading.Thread | None = None
 
@@ -138,12 +138,16 @@ class Stack:
             lines += [line for child in self._children if (line := child.restart_if_dead()) is not None]
             for line in lines:
                 self._tell(line)
-            if lines or (not self._noted and polls % _SERVERS_EVERY == 0):
+            if lines or (polls % _SERVERS_EVERY == 0 and not self._is_noted()):
                 self._note_while_running()
 
     def _tell(self, line: str) -> None:
         with suppress(OSError):  # what it is written to may be full, or gone
             self._say(line)
+
+    def _is_noted(self) -> bool:
+        """Whether `run.json` says what runs; somebody may have deleted it."""
+        return self._noted and self._run_file.exists()
 
     def _note_while_running(self) -> None:
         """Commands need `run.json`, the stack does not: where there is no room for a new one, the old one stays."""

@@ -12,6 +12,7 @@ from cli.display import console
 from cli.display.console import err, foreign, out, print_json, table
 from cli.display.terminal_digits import Captioned, sheet
 from cli.errors import explain
+from tests.abuse.strings import OBEYED
 from twinvec_client import Failure
 from twinvec_client.errors import TwinvecError
 
@@ -32,7 +33,6 @@ SHOWN = {
     "caf\udce9": r"caf\udce9",  # a file's name that is not UTF-8
     "数字/七": "数字/七",
 }
-OBEYED = ["\x1b", "\x9b", "\x07", "\r", "\x7f", "\0", "\u202e", "\u2028"]
 
 
 @pytest.fixture
