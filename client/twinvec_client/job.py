@@ -23,7 +23,7 @@ from twinvec_client.vectors import Vectors
 from twinvec_client.watch import SUBSCRIBING, Ended, Watch
 
 _PAGE = 500  # failures a request
-_PICTURES_A_PAGE = 20
+_PICTURES_A_PAGE = 4  # of up to 10 MiB each
 _GAVE_WAY = ("superseded", "duplicate_key")
 
 
