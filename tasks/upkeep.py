@@ -34,6 +34,7 @@ from worker.runtime import Runtime, runtime
 log = logging.getLogger(__name__)
 
 PLACING = 0.5  # seconds of a sweep
+DROP_AGAIN = 60.0  # seconds after vectors could not be dropped
 BACKFILLS_AT_ONCE = 8  # batches of a backfill published for each of another kind
 INBOX_DEPTH = 200  # messages on the lane `intake`, with which no more are sent to open the inbox
 P = ParamSpec("P")
@@ -211,8 +212,17 @@ def run_exclusively(
     return runtime.transact_long(exclusive)
 
 
+class Dropping:
+    """When vectors may be dropped again, by `time.monotonic()`. Each try makes others wait for half a second, and
+    whatever holds the table may hold it for hours."""
+
+    not_before = 0.0
+
+
 def drop_partitions(runtime: Runtime) -> None:
     """Drop the vectors of retired and rejected towers, unless a query or a write holds the table."""
+    if time.monotonic() < Dropping.not_before:
+        return
 
     def close(session: Session) -> None:
         locks.hold_towers(session)  # the same weights may be registered again, with a new partition
@@ -223,7 +233,8 @@ def drop_partitions(runtime: Runtime) -> None:
 
     try:
         transact_once(runtime.engine, close)  # waiting to drop a table makes others wait: no second try
-    except OperationalError as error:  # it is being read or written; the next sweep tries again
+    except OperationalError as error:  # it is being read or written
+        Dropping.not_before = time.monotonic() + DROP_AGAIN
         log.info("vectors of old towers are still in use: %s", str(error.orig).strip().splitlines()[0])
 
 

@@ -147,7 +147,10 @@ def test_a_tower_is_filled_promoted_and_its_grandparent_dropped(runtime: Runtime
     assert runtime.transact(partitions.partitions_to_drop) == []
 
 
-def test_vectors_in_use_are_dropped_by_a_later_sweep(runtime: Runtime, tower: int) -> None:
+def test_vectors_in_use_are_dropped_by_a_later_sweep_and_not_tried_by_each(
+    runtime: Runtime, tower: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep.Dropping, "not_before", 0.0)
     embed(batch_of(runtime.transact, item("a", 1)), runtime)
     register(runtime.transact, "second")
     register(runtime.transact, "third")
@@ -156,6 +159,9 @@ def test_vectors_in_use_are_dropped_by_a_later_sweep(runtime: Runtime, tower: in
         reader.execute(text("SELECT count(*) FROM embeddings"))
         sweep(runtime)
         assert runtime.transact(partitions.partitions_to_drop) != []
+    sweep(runtime)
+    assert runtime.transact(partitions.partitions_to_drop) != [], "each try makes others wait"
+    monkeypatch.setattr(upkeep.Dropping, "not_before", 0.0)
     sweep(runtime)
     assert runtime.transact(partitions.partitions_to_drop) == []
 
