@@ -13,7 +13,6 @@ LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 PINS := $(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --custom-compile-command "make pins" \
 	--generate-hashes --only-binary :all: --no-annotate --no-emit-package twinvec-client
 PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup # tests wait as well: more processes than cores
-AGAIN := $(PYTEST) --numprocesses 1 --maxfail 5 --last-failed --last-failed-no-failures none
 EVERYWHERE := --universal --python-version 3.11 --fork-strategy fewest
 
 help: ## Print this list
@@ -29,7 +28,8 @@ check: lint ## While you write: linters, types, and every test that starts no se
 	$(BIN)/python -m pytest --numprocesses 2 --quick $(ARGS)
 
 test: lint compiled ## Before a change lands: linters, types, and every test; ARGS="-k pairs" goes to pytest
-	@$(PYTEST) $(ARGS) || { echo "Again by themselves, those that failed beside others:"; $(AGAIN) $(ARGS); }
+	@rm -f .pytest_cache/v/cache/lastfailed
+	@$(PYTEST) $(ARGS) || { [ $$? -eq 1 ] && $(BIN)/python -m tests.again; }
 
 coverage: compiled ## Run every test, a fifth slower, and print the share of lines and branches that ran, room by room
 	$(PYTEST) --cov --cov-report= $(ARGS)

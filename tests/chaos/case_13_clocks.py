@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from tests.chaos.case_04_database import Share
 from tests.chaos.fleet import SETTINGS, Fleet
 from tests.chaos.oracle import extra_work, judge, recoveries
 from tests.chaos.pictures import digests, noise
@@ -31,8 +32,10 @@ def run(*, digits: int, kills: int) -> Result:
         apart = clock(fleet, "embedder-1") - clock(fleet, "embedder-2")
         result.require(abs(apart - 2 * HOUR) < 600, f"the clocks are {apart:.0f} s apart")
         fleet.injection.slow_down(0.5)
-        sending = fleet.application.embedding(more)
+        sent = Share(digits)  # a part for each kill: a process starts for as long as the others work
+        sending = fleet.application.embedding(more, pace=sent.wait)
         for at in range(kills):
+            sent.grow((at + 1) / kills)
             name = f"embedder-{1 + at % 2}"
             fleet.until(partial(holds, fleet, name), f"{name} with a batch")
             fault = fleet.faults.kill(name)
