@@ -1,6 +1,7 @@
 """Run again, one after the other, what failed in the last run of the tests, beside others.
 
 Limits in seconds are the product's, and not those of a machine on which other tests run. What fails again fails this.
+pytest's own `--last-failed` does not find tests to whose ids xdist has added a group.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class _Checked:
     _q_for_pri: Any
     pool: Any
     _delivering = False
-    _few_until = 0.0  # by `time.monotonic()`
+    _few_until: dict[str, float]  # by lane, and by `time.monotonic()`
     _left = 0  # messages in a row that were left undone
     _queue_cycle: Any
     _sends: Any = None  # the client that messages are sent through
@@ -67,6 +67,7 @@ class _Checked:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._queue_cycle = SharedCycle(self.backfill_share)
+        self._few_until = {}
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # of the channel
@@ -150,11 +151,11 @@ class _Checked:
     def _is_unheard(self, headers: dict[str, Any], lane: str) -> bool:
         """Whether nobody waits for the answer any more, and others wait behind it. Where few waited a moment ago, the
         broker is not asked."""
-        if time.monotonic() < self._few_until:
+        if time.monotonic() < self._few_until.get(lane, 0.0):
             return False
         try:
             if self._create_client().llen(lane) < audience.BACKLOG:
-                self._few_until = time.monotonic() + MOMENT
+                self._few_until[lane] = time.monotonic() + MOMENT
                 return False
             return bool(audience.unheard(self._create_client(), [headers], self.global_keyprefix))
         except RedisError:  # the consumer will find out

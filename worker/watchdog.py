@@ -29,8 +29,9 @@ from worker.transport import Withheld
 log = logging.getLogger(__name__)
 
 EVERY = 2.0  # seconds between two checks
-LOOKS = 8  # checks in a row that find messages waiting and the worker idle; fewer pass while, on a busy machine, silent
-# connections are found and opened anew, and a new process takes longer than that
+# Checks in a row that find messages waiting and the worker idle. On a busy machine fewer pass while silent connections
+# are found and opened anew, and a process that is started instead takes longer than that.
+LOOKS = 8
 STALLED = 75  # exit status
 LISTENING = "listening:"  # + a lane, after the prefix: a key that exists while a worker consumes it
 

@@ -49,7 +49,6 @@ def test_a_short_training_learns_what_a_digit_is(sample: Dataset) -> None:
     assert np.mean(sample.train_labels[nearest] == sample.test_labels) > 0.8
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there memory is kept")
 def test_the_steps_of_a_training_take_no_new_memory_of_the_system(sample: Dataset) -> None:
     seen: list[tuple[int, int]] = []
 

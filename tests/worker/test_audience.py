@@ -16,7 +16,7 @@ from tests.makers import eventually
 from tests.serving import serving
 from twinvec_client import NoAnswer, Twinvec
 from twinvec_client.contract.broker import KEY_PREFIX, SUBSCRIBED, answer_channel
-from twinvec_client.contract.messages import Cancel, ListJobs, ListTowers
+from twinvec_client.contract.messages import Cancel, ListCollections, ListJobs, ListTowers
 from worker.audience import BACKLOG
 from worker.metrics import MAIN
 from worker.watchdog import taken
@@ -32,9 +32,9 @@ def of_ledger(database_url: str, engine: Engine, broker: "redis.Redis", monkeypa
     monkeypatch.setenv("TWINVEC_DATABASE_URL", database_url)
 
 
-def gone(task: str = ListJobs.task, fields: dict[str, Any] | None = None) -> dict[str, Any]:
+def gone(task: str = ListJobs.task, fields: dict[str, Any] | None = None, *, lane: str = "control") -> dict[str, Any]:
     """A message of a client's that has listened for the answer, and has gone."""
-    message = envelope(task, "control", {"limit": 1} if fields is None else fields)
+    message = envelope(task, lane, {"limit": 1} if fields is None else fields)
     message["headers"] |= {SUBSCRIBED: True, "ignore_result": False}
     return message
 
@@ -74,6 +74,19 @@ def test_those_that_have_gone_are_left_undone_and_all_others_answered(of_ledger:
     assert answered(broker, short) == [True] * len(short)
     assert left() - before == len(stale)
     assert taken() - taken_before == len(stale + others + short), "a worker that leaves many undone has not stalled"
+
+
+def test_beside_a_short_lane_those_on_a_long_one_are_left_undone_as_well(
+    of_ledger: None, broker: "redis.Redis"
+) -> None:
+    """The worker takes from both in turn."""
+    stale = put(broker, *(gone() for _ in range(2 * BACKLOG)))
+    put(broker, *(gone(ListTowers.task, {}) for _ in range(BACKLOG)))
+    looked_up = [gone(ListCollections.task, {}, lane="query") for _ in range(BACKLOG // 2)]
+    broker.lpush(f"{KEY_PREFIX}query", *(json.dumps(each) for each in looked_up))
+    with serving("query", "control"):
+        all_read(broker)
+    assert answered(broker, stale) == [False] * len(stale)
 
 
 def test_a_client_whose_connections_are_cut_while_it_waits_is_answered(
