@@ -16,9 +16,9 @@ MAPPED = 2**30  # bytes, from which on memory is asked of the system for one use
 def keep_memory() -> None:
     """Change that for this process, where its C library is glibc; elsewhere nothing is changed.
 
-    TensorFlow's input pipeline sets `M_TRIM_THRESHOLD` to 128 kB, so that what a step frees is given back, and the kernel
-    clears it page by page for the next one. An epoch of 8,000 images by the recipe `notebook` took 2.8 million page
-    faults and 22.8 s, and takes 0.6 million and 12.5 s (two cores). See `mallopt(3)`.
+    TensorFlow's input pipeline sets `M_TRIM_THRESHOLD` to 128 kB, so that what a step frees is given back, and the
+    kernel clears it page by page for the next one. An epoch of 8,000 images by the recipe `notebook` took 2.8 million
+    page faults and 22.8 s, and takes 0.6 million and 12.5 s (two cores). See `mallopt(3)`.
     """
     if sys.platform != "linux":
         return
