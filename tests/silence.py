@@ -17,7 +17,7 @@ class Proxy:
 
     def __init__(self, server: int | Path) -> None:
         self._server = server
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = _patient(socket.create_server(("127.0.0.1", 0)))
         self.port: int = self._listener.getsockname()[1]
         self._open: set[_Pair] = set()
         self._lock = threading.Lock()
@@ -58,7 +58,7 @@ class Proxy:
 
     def _forward(self, client: socket.socket) -> None:
         try:
-            pair = _Pair(client, self._connected())
+            pair = _Pair(_patient(client), _patient(self._connected()))
         except OSError:  # the server is away
             client.close()
             return
@@ -82,6 +82,14 @@ def url_through(proxy: Proxy, engine: Engine) -> str:
     """Of an engine's database, behind a proxy."""
     url = engine.url.set(host="127.0.0.1", port=proxy.port, query={"connect_timeout": "30"})  # a busy machine
     return url.render_as_string(hide_password=False)
+
+
+def _patient(end: socket.socket) -> socket.socket:
+    """The same without a time limit. Celery, when it shuts down, and kombu set one for all sockets of the process and
+    take it back; where two threads do so at once it stays, and a listener would give up after 5 s.
+    """
+    end.settimeout(None)
+    return end
 
 
 class _Pair:
