@@ -9,7 +9,7 @@ from celery import Celery
 from redis.exceptions import NoPermissionError
 
 from tests.makers import eventually
-from tests.security.conftest import Users
+from tests.security.conftest import UNKNOWN, Users, is_redis_7_0
 from twinvec_client.contract.broker import KEY_PREFIX, LANES, SUBSCRIBED
 from worker.audience import unheard
 from worker.beats import leave, name, running, take_place
@@ -63,6 +63,13 @@ NO_WATCHERS: dict[str, Deed] = {
     "make the lanes another installation's": lambda broker: broker.set(f"{KEY_PREFIX}installation", "x"),
 }
 WORKERS_LANES = sorted(set(LANES) - {"query", "control", "express", "intake"})
+
+
+@pytest.fixture(scope="module", params=["embedded_users", "redis_users"])
+def users(request: pytest.FixtureRequest) -> Users:
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Users)
+    return found
 
 
 @pytest.fixture(scope="module", params=["twinvec-worker", "twinvec-producer", "twinvec-watcher"])
@@ -142,3 +149,12 @@ def test_nobody_comes_in_with_a_wrong_password(users: Users) -> None:
     broker = redis.Redis.from_url(users.url, username="twinvec-worker", password="wrong")
     with broker, pytest.raises(redis.AuthenticationError):
         broker.ping()
+
+
+def test_redis_7_0_refuses_the_word_that_is_to_be_left_out_there(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as broker:
+        if is_redis_7_0(broker):
+            with pytest.raises(redis.ResponseError, match="Error in ACL SETUSER modifier"):
+                broker.execute_command("ACL", "SETUSER", "somebody", UNKNOWN)
+        else:
+            assert broker.execute_command("ACL", "SETUSER", "somebody", UNKNOWN)

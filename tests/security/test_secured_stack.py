@@ -1,5 +1,5 @@
-"""The whole product over TLS, with the documented users and roles: it works, it refuses what it should, and it keeps
-its passwords to itself whatever happens."""
+"""The whole product over TLS, with the documented users and roles, on Redis: it works, it refuses what it should, and
+it keeps its passwords to itself whatever happens."""
 
 import json
 import tempfile
@@ -47,6 +47,12 @@ class Secured:
 
     def logged(self, kind: str, line: str) -> bool:
         return line in self.log(kind)
+
+
+@pytest.fixture(scope="module")
+def users(redis_users: Users) -> Users:
+    """On Redis: Valkey is what every other stack has."""
+    return redis_users
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,13 @@ def test_a_certificate_is_checked_where_the_url_says_nothing_of_it(broker_tls: T
     assert ways_in(tls_broker_url(broker_tls, "default", ssl_cert_reqs="none")) == EVERYBODY
 
 
+def test_the_machine_s_own_authorities_are_trusted_where_the_url_names_none(
+    broker_tls: Terminator, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))  # where OpenSSL has them
+    assert ways_in(tls_broker_url(broker_tls, "default")) == EVERYBODY
+
+
 def test_the_certificate_of_another_host_is_refused(misnamed: Terminator, authority: Authority) -> None:
     assert ways_in(tls_broker_url(misnamed, "default", authority)) == []
 
@@ -122,3 +129,14 @@ def test_a_database_with_the_certificate_of_another_host_is_refused(
 
 def test_a_plain_connection_to_a_database_with_tls_is_refused(database_tls: Terminator) -> None:
     assert not reaches(tls_database_url(database_tls, "twinvec_worker", sslmode="disable"))
+
+
+def test_without_a_mode_a_database_without_tls_is_talked_to_in_plain_text_and_with_one_it_is_refused(
+    roles: URL,
+) -> None:
+    plain = Terminator(None, to_database(roles), postgres=True)
+    try:
+        assert reaches(tls_database_url(plain, "twinvec_worker"))
+        assert not reaches(tls_database_url(plain, "twinvec_worker", sslmode="require"))
+    finally:
+        plain.close()

@@ -45,9 +45,11 @@ NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"
 
 
 class Terminator:
-    """Listens on `port` of 127.0.0.1, and hands what comes in over TLS to a server that has none."""
+    """Listens on `port` of 127.0.0.1, and hands what comes in over TLS to a server that has none. Without a context it
+    says that it has no TLS, as PostgreSQL does, and hands plain text on.
+    """
 
-    def __init__(self, context: ssl.SSLContext, upstream: Upstream, *, postgres: bool = False) -> None:
+    def __init__(self, context: ssl.SSLContext | None, upstream: Upstream, *, postgres: bool = False) -> None:
         self._context, self._upstream, self._postgres = context, upstream, postgres
         self._loop = asyncio.new_event_loop()
         self._connections: set[asyncio.Task[None]] = set()
@@ -84,9 +86,10 @@ class Terminator:
             if self._postgres:
                 if await reader.readexactly(len(PG_WANTS_TLS)) != PG_WANTS_TLS:
                     return
-                writer.write(b"S")
+                writer.write(b"N" if self._context is None else b"S")
                 await writer.drain()
-                await writer.start_tls(self._context)
+                if self._context is not None:
+                    await writer.start_tls(self._context)
             answers, there = await self._upstream()
             await asyncio.wait(
                 [asyncio.create_task(_pump(reader, there)), asyncio.create_task(_pump(answers, writer))],
