@@ -84,7 +84,7 @@ from twinvec_client.results import (
 from twinvec_client.vectors import Vectors
 
 _QUERIES_A_REQUEST = 100
-_NEIGHBOURS_A_REQUEST = 20_000  # some 100 bytes each; with attributes up to 4 kB more
+_NEIGHBOURS_A_REQUEST = 5_000  # some 100 bytes each, with attributes up to 4 kB more; others wait for them meanwhile
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
