@@ -171,8 +171,8 @@ class Settings(BaseSettings):
         10,
         ge=0,
         le=19,
-        description="How far workers whose answers nobody waits for let others go first where cores are few; "
-        "`0`: not at all",
+        description="How far workers whose answers nobody waits for let others go first where cores are few, and "
+        "intake by 2 more; `0`: not at all",
     )
 
     http_port: int | None = Field(

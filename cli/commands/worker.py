@@ -21,6 +21,7 @@ from worker.settings import Settings
 from worker.turnstile import pass_through
 
 SOMEONE_WAITS = {"query", "control", "express"}  # lanes whose answers a caller waits for
+BEHIND = 2  # so much nicer takes pictures in no faster than they are embedded: else intake ends first, and cores idle
 TASKS = 20  # after which a process that trains is replaced: TensorFlow keeps some 20 MB of each training for good
 
 
@@ -50,7 +51,7 @@ def worker(
     starting.check_database(database, processes=count)
     starting.check_lanes(broker, settings)
     if not SOMEONE_WAITS & set(wanted):
-        os.nice(settings.niceness)  # of this process and those it starts
+        os.nice(settings.niceness + (BEHIND if settings.niceness and wanted == ["intake"] else 0))  # and of its pool
     share_gpu()
     quieten_libraries(settings.log_format)
     settle_blas(one_thread="train" not in wanted)

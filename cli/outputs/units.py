@@ -15,8 +15,7 @@ SAVE = "/var/lib/twinvec"
 PORT = 9464  # of the first service's /metrics, /live and /ready, on 127.0.0.1; the others' come after it
 STOP = 60  # seconds a worker has to finish or give back what it does; more than its grace time
 MEMORY = {"beat": "512M", "control": "1G", "trainer": "4G"}  # of a service; what the image of a container gets as well
-YIELDING = ("intake", "embedder")  # services that let those go first for whose answers somebody waits
-CPU_WEIGHT = 11  # of each of them, as its niceness weighs among processes; of the others 100
+CPU_WEIGHT = {"embedder": 11, "intake": 7}  # as their niceness weighs among processes; of the others 100
 
 _HARDENING = """\
 NoNewPrivileges=yes
@@ -134,7 +133,7 @@ RestartSec=2
 KillMode=mixed
 TimeoutStopSec={STOP}
 MemoryMax={MEMORY.get(name, "2G")}
-CPUWeight={CPU_WEIGHT if name in YIELDING else 100}
+CPUWeight={CPU_WEIGHT.get(name, 100)}
 TasksMax=512
 {_confined(place, devices=place.gpu and name == "embedder")}
 [Install]

@@ -17,6 +17,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,13 +74,14 @@ class Frame:
         directions = np.ascontiguousarray(directions[:, : min(needed, MOST_DIRECTIONS)])
         small, rng = _small(points, directions), np.random.default_rng(seed)
         regions = _centroids(small, min(REGIONS, len(small) // (CELLS * SAMPLES)), rng)
-        used, of = np.unique(_nearest(small, regions), return_inverse=True)
+        used, of = np.unique(_nearest(small, Scores.of(regions)), return_inverse=True)
         regions = regions[used]
         groups = [small[of == region] for region in range(len(regions))]
         cells = [_centroids(group, min(CELLS, len(group) // SAMPLES), rng) for group in groups]
         starts = np.cumsum([0, *map(len, cells)], dtype=np.int32)
         sizes = [
-            np.bincount(_nearest(group, own), minlength=len(own)) for group, own in zip(groups, cells, strict=True)
+            np.bincount(_nearest(group, Scores.of(own)), minlength=len(own))
+            for group, own in zip(groups, cells, strict=True)
         ]
         shares = (np.concatenate(sizes) / len(small)).astype(np.float32)
         return cls(mean, directions, regions, np.concatenate(cells), starts, shares)
@@ -90,24 +92,26 @@ class Frame:
         The cell is UNPLACED, and the small vector zero, where its numbers are too large to be squared.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            small = _small(vectors - self.mean, self.directions)
-        placed = (np.abs(small) < LARGE).all(axis=1)
-        small[~placed] = 0
-        of = _nearest(small, self.regions)
+            small = _small(vectors, self.directions, mean=self.mean)
+        unplaced = ~(np.abs(small) < LARGE).all(axis=1)
+        if unplaced.any():
+            small[unplaced] = 0
+        of = _nearest(small, self.wide_scores)
         order = np.argsort(of.astype(np.uint8), kind="stable")
-        ends = np.cumsum(np.bincount(of, minlength=len(self.regions)))
+        by_region, found = small[order], np.empty(len(vectors), np.intp)
+        ends = np.cumsum(np.bincount(of, minlength=len(self.regions))).tolist()
+        for start, end, first, scores in zip([0, *ends], ends, self.starts.tolist(), self.narrow_scores, strict=False):
+            if end > start:
+                found[start:end] = first + _nearest(by_region[start:end], scores)
         cells = np.empty(len(vectors), np.int16)
-        for region in np.unique(of):
-            rows = order[ends[region - 1] if region else 0 : ends[region]]
-            start, stop = self.starts[region : region + 2]
-            cells[rows] = start + _nearest(small[rows], self.cells[start:stop])
-        cells[~placed] = UNPLACED
+        cells[order] = found
+        cells[unplaced] = UNPLACED
         return cells, small
 
     def view(self, query: Array) -> View:
         """How a query (d,) lies in the frame, float32 or float64."""
         exact = query.astype(np.float64)
-        small = _small(exact[None] - self.mean, self.directions, np.float64)[0]
+        small = _small(exact[None], self.directions, np.float64, mean=self.mean)[0]
         return View(self, small, float(np.linalg.norm(exact) + np.linalg.norm(self.mean)))
 
     def pruning(self, vectors: Array, *, neighbours: int = 10, queries: int = 100) -> Pruning:
@@ -162,6 +166,16 @@ class Frame:
     def radius(self) -> float:
         """The largest length of a centroid."""
         return float(max(np.linalg.norm(each.astype(np.float64), axis=1).max() for each in (self.regions, self.cells)))
+
+    @cached_property
+    def wide_scores(self) -> Scores:
+        """Of the regions."""
+        return Scores.of(self.regions)
+
+    @cached_property
+    def narrow_scores(self) -> list[Scores]:
+        """Of each region's cells."""
+        return [Scores.of(self.cells[start:stop]) for start, stop in pairwise(self.starts.tolist())]
 
     @cached_property
     def wide(self) -> Partition:
@@ -266,29 +280,45 @@ class View:
         return farthest + _U * (self._length + farthest) * (1 + 1e-6) + 1e-12 * (self.away + farthest) + _TINY
 
 
-def _small(moved: Array, directions: Array, kind: type[np.floating[Any]] = np.float32) -> Array:
-    """(n, d) float64, less the mean -> (n, r + 1) of a kind.
+def _small(
+    vectors: Array, directions: Array, kind: type[np.floating[Any]] = np.float32, *, mean: Array | float = 0.0
+) -> Array:
+    """(n, d), of which the mean is subtracted in float64 -> (n, r + 1) of a kind.
 
     The rest is subtracted first and measured then: as a difference of squares, |x|^2 - |A'x|^2, rounding swallows it.
     """
-    small = np.empty((len(moved), directions.shape[1] + 1), kind)
-    for start in range(0, len(moved), BLOCK):
-        rows = moved[start : start + BLOCK]
+    small = np.empty((len(vectors), directions.shape[1] + 1), kind)
+    for start in range(0, len(vectors), BLOCK):
+        rows = vectors[start : start + BLOCK] - mean
         along = rows @ directions
-        rest = rows - along @ directions.T
+        rows -= along @ directions.T
         small[start : start + BLOCK, :-1] = along
-        small[start : start + BLOCK, -1] = np.sqrt(np.einsum("ij,ij->i", rest, rest))
+        small[start : start + BLOCK, -1] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     return small
 
 
-def _nearest(small: Array, centroids: Array) -> Array:
-    """(n,): the centroid nearest to each, (c, r + 1), by the least |c|^2 / 2 - c.x, in float32."""
-    halves = (np.square(centroids.astype(np.float64)).sum(axis=1) / 2).astype(np.float32)
-    nearest, against = np.empty(len(small), np.intp), -centroids.T
+class Scores(NamedTuple):
+    """Of centroids c of (n, r + 1): |c|^2 / 2 - c.x, the least for the one that is nearest to x.
+
+    against: (r + 1, n) float32, -c. halves: (n,) float32, |c|^2 / 2.
+    """
+
+    against: Array
+    halves: Array
+
+    @classmethod
+    def of(cls, centroids: Array) -> Scores:
+        halves = np.square(centroids.astype(np.float64)).sum(axis=1) / 2
+        return cls(np.ascontiguousarray(-centroids.T), halves.astype(np.float32))
+
+
+def _nearest(small: Array, scores: Scores) -> Array:
+    """(n,): the centroid nearest to each, by the least score, in float32."""
+    nearest = np.empty(len(small), np.intp)
     for start in range(0, len(small), BLOCK):
-        scores = small[start : start + BLOCK] @ against
-        scores += halves
-        scores.argmin(axis=1, out=nearest[start : start + BLOCK])
+        found = small[start : start + BLOCK] @ scores.against
+        found += scores.halves
+        found.argmin(axis=1, out=nearest[start : start + BLOCK])
     return nearest
 
 
@@ -296,7 +326,7 @@ def _centroids(small: Array, count: int, rng: np.random.Generator) -> Array:
     """At most so many centroids, and at least one, (c, r + 1) float32, by Lloyd's k-means."""
     centroids = small[rng.choice(len(small), max(count, 1), replace=False)]
     for _ in range(ROUNDS):
-        of = _nearest(small, centroids)
+        of = _nearest(small, Scores.of(centroids))
         sizes = np.bincount(of, minlength=len(centroids))
         sums = np.column_stack([np.bincount(of, column, len(centroids)) for column in small.T])
         centroids = (sums[sizes > 0] / sizes[sizes > 0, None]).astype(np.float32)
