@@ -23,7 +23,7 @@ from typing import BinaryIO
 from PIL import AvifImagePlugin
 
 from training.errors import PictureError
-from training.pictures.deadline import SECONDS, Budget
+from training.pictures.deadline import SECONDS, Budget, ticking
 from training.pictures.read import read_picture
 
 REQUEST = struct.Struct(">?dI")  # normalise; seconds of the processor for all; how many pictures
@@ -46,19 +46,20 @@ def main() -> None:
     limit_memory()
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    with ticking():
+        serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until they end, or pictures have left too much behind."""
-    most = resident() + KEPT
+    most, limit = resident() + KEPT, 0
     while resident() <= most and (header := requests.read(REQUEST.size)):
         normalise, seconds, count = REQUEST.unpack(header)
         budget = Budget(seconds)
         for _ in range(count):
             (length,) = LENGTH.unpack(requests.read(LENGTH.size))
             picture = requests.read(length)
-            limit_processor(min(SECONDS, budget.left))
+            limit = limit_processor(min(SECONDS, budget.left), limit)
             kind, answer = answer_to(picture, budget, normalise=normalise)
             answers.write(ANSWER.pack(kind, budget.left, len(answer)) + answer)
             answers.flush()
@@ -72,10 +73,13 @@ def answer_to(picture: bytes, budget: Budget, *, normalise: bool) -> tuple[int, 
         return REFUSAL, f"{error.reason}\0{error}".encode()
 
 
-def limit_processor(seconds: float) -> None:
-    """Have the system end this process where a picture takes so long that the deadline was not kept."""
+def limit_processor(seconds: float, limit: int) -> int:
+    """Have the system end this process where a picture takes so long that the deadline was not kept; the limit, in
+    whole seconds of this process, which was another one so far."""
     most = int(time.process_time() + seconds + GRACE) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+    if most != limit:
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+    return most
 
 
 def limit_memory() -> None:
