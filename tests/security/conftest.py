@@ -103,7 +103,7 @@ def make_users(url: str) -> None:
 
 def is_redis_7_0(broker: "redis.Redis") -> bool:
     said = broker.info("server")
-    return said.get("server_name", "redis") == "redis" and said["redis_version"].startswith("7.0.")
+    return said.get("server_name", "redis") == "redis" and str(said["redis_version"]).startswith("7.0.")
 
 
 def _with_password(word: str, *, of: str) -> str:
