@@ -32,7 +32,6 @@ from worker.outbox import publish
 from worker.runtime import Runtime, runtime
 
 PAGE = 1000
-PICTURES_A_PAGE = 20  # of up to 10 MiB each
 
 
 @app.task(name=StatusOf.task, ignore_result=False)
@@ -82,7 +81,7 @@ def failed(**payload: Any) -> dict[str, Any]:
 
 def failures_of(request: FailuresOf, runtime: Runtime) -> dict[str, Any]:
     """One page of a job's failures. Raises UnknownJob."""
-    job, limit = UUID(request.job), min(request.limit, PICTURES_A_PAGE if request.pictures else PAGE)
+    job, limit = UUID(request.job), min(request.limit, PAGE)
 
     def page(session: Any) -> list[dict[str, Any]]:
         jobs.status(session, job)

@@ -17,7 +17,7 @@ from db.queue import actions, inbox, jobs, retrying, steering
 from db.queue.pauses import Pause
 from tasks import broker
 from tasks.answering import InvalidRequest, answering
-from tasks.jobs import PAGE, PICTURES_A_PAGE
+from tasks.jobs import PAGE
 from tasks.upkeep import repeat, tell_paused
 from twinvec_client.contract.broker import key_prefix
 from twinvec_client.contract.messages import FailuresToRetry, ListActions, PauseWork, ResumeWork, UnfinishedJobs
@@ -135,8 +135,7 @@ def to_retry(request: FailuresToRetry, runtime: Runtime) -> dict[str, Any]:
             asked = {"reason": reason, "since": since}
             named = {name: value for name, value in asked.items() if value is not None}
             actions.record(session, request.by, "retry", f"collection {collection}", named or None)
-        after, limit = request.after, PICTURES_A_PAGE
-        return retrying.page(session, collection, reason=reason, since=since, after=after, limit=limit)
+        return retrying.page(session, collection, reason=reason, since=since, after=request.after, limit=PAGE)
 
     try:
         found = runtime.transact_long(page)

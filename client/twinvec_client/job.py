@@ -23,7 +23,6 @@ from twinvec_client.vectors import Vectors
 from twinvec_client.watch import SUBSCRIBING, Ended, Watch
 
 _PAGE = 500  # failures a request
-_PICTURE_BYTES = 8 << 20  # a page, about: an answer is in memory eleven times over while it is read
 _GAVE_WAY = ("superseded", "duplicate_key")
 
 
@@ -111,16 +110,13 @@ class EmbedJob(_Job):
 
         after: those after this key.
         """
-        limit = 1 if pictures else _PAGE
         while True:
-            request = FailuresOf(job=self.id, after=after, limit=limit, pictures=pictures)
+            request = FailuresOf(job=self.id, after=after, limit=_PAGE, pictures=pictures)
             page = self._connection.ask(request)["failures"]
             yield from map(Failure.read, page)
-            if len(page) < limit:
+            if not page or (len(page) < _PAGE and not pictures):  # with pictures, a page is cut by its bytes as well
                 return
             after = page[-1]["key"]
-            if pictures:
-                limit = _as_many_as_fit(page)
 
     def failures_of(self, key: str) -> list[Failure]:
         """The failures of one key, one for each reason, with what was sent. Raises UnknownKey where it did not fail."""
@@ -220,12 +216,6 @@ def training_outcome(status: JobStatus) -> TrainingOutcome:
     if status.outcome is None:
         raise TrainingFailed(f"training {status.id} {status.state}: {status.message or 'no reason was recorded'}")
     return TrainingOutcome(**status.outcome, seconds=status.seconds)
-
-
-def _as_many_as_fit(page: list[dict[str, Any]]) -> int:
-    """How many failures the next page should have: at most twice as many, and fewer where they are large."""
-    size = sum(len(failure["picture"] or b"") for failure in page)
-    return max(1, min(2 * len(page), _PAGE, len(page) * _PICTURE_BYTES // max(size, 1)))
 
 
 def _sent(failure: Failure) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import func, select
@@ -18,6 +20,7 @@ from db.tables import Batch, Digit, Failure, Job
 # Codes of failures after intake.
 LedgerReason = Literal["duplicate_key", "superseded", "deleted", "poison", "not_finite", "error"]
 OF_DEAD: tuple[LedgerReason, ...] = ("poison", "not_finite", "error")  # of the digits of dead batches
+PAGE_BYTES = 8 * 2**20  # of the pictures of a page, or it is one: whoever asks has it in memory some ten times over
 KEPT_BYTES = 256 * 2**20  # of the pictures that a job's failures keep, where the caller names no other number
 
 
@@ -82,13 +85,27 @@ def _keep_at_most(session: Session, job: uuid.UUID, rows: list[dict[str, Any]], 
 def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: bool = False) -> list[Failure]:
     """The next `limit` failures of a job, by key, after the key `after`; with the bytes that were sent, if asked for.
 
-    Of the last key all are among them, however many.
+    Of the last key all are among them, however many. With bytes there are fewer where they are large: there is a next
+    page until one is empty.
     """
-    query = select(Failure).where(Failure.job == job, Failure.key > after)
-    query = query.order_by(Failure.key).fetch(limit, with_ties=True)
+    query = select(Failure).where(Failure.job == job, Failure.key > after).order_by(Failure.key)
     if pictures:
-        query = query.options(undefer(Failure.picture))
+        sizes = select(Failure.key, func.coalesce(func.octet_length(Failure.picture), 0))  # the length alone is read
+        sizes = sizes.where(Failure.job == job, Failure.key > after).order_by(Failure.key)
+        found = session.execute(sizes.fetch(limit, with_ties=True)).all()
+        if not found:
+            return []
+        last = found[fitting([size for _, size in found]) - 1].key
+        query = query.where(Failure.key <= last).options(undefer(Failure.picture))
+    else:
+        query = query.fetch(limit, with_ties=True)
     return list(session.execute(query).scalars())
+
+
+def fitting(sizes: Sequence[int]) -> int:
+    """How many of these, of at least one, a page has room for: one at least."""
+    ends = list(accumulate(sizes))
+    return max(1, bisect_right(ends, PAGE_BYTES))
 
 
 def of_key(session: Session, job: uuid.UUID, key: str) -> list[Failure]:

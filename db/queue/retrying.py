@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Interval, cast, exists, func, select, tuple_
 from sqlalchemy.orm import Session
 
+from db.queue.failures import fitting
 from db.tables import Digit, Failure, Job
 
 GAVE_WAY = ("superseded", "duplicate_key", "deleted")  # the key is another picture's now, or was to go
@@ -48,20 +50,25 @@ def page(
 ) -> Page:
     """Failures of a collection that a filter passes, oldest first.
 
-    since: seconds. after: of a page before. Raises ValueError, TypeError where that is none.
+    limit: how many at most; fewer where their pictures are large. since: seconds. after: of a page before. Raises
+    ValueError, TypeError where that is none.
     """
     place = (Failure.created_at, Failure.job, Failure.key, Failure.reason)
-    query = (
-        select(*place, Job.collection, Failure.is_glyph, Failure.label, Failure.attributes, Failure.picture)
-        .join(Job, Job.id == Failure.job)
-        .where(Job.collection == collection, *_passes(reason, since))
-        .order_by(*place)
-        .limit(limit)
-    )
+    passes = [Job.collection == collection, *_passes(reason, since)]
     if after is not None:
-        query = query.where(tuple_(*place) > tuple_(*_place(after)))
-    found = [Retriable(*row) for row in session.execute(query)]
-    return Page(found, _cursor(found[-1]) if len(found) == limit else None)
+        passes.append(tuple_(*place) > tuple_(*_place(after)))
+
+    def first(count: int, *columns: Any) -> Sequence[Any]:
+        query = select(*columns).join(Job, Job.id == Failure.job).where(*passes).order_by(*place).limit(count)
+        return session.execute(query).all()
+
+    sizes = [size for (size,) in first(limit, func.octet_length(Failure.picture))]  # the length alone is read
+    if not sizes:
+        return Page([], None)
+    fit = fitting(sizes)
+    described = (Job.collection, Failure.is_glyph, Failure.label, Failure.attributes, Failure.picture)
+    found = [Retriable(*row) for row in first(fit, *place, *described)]
+    return Page(found, _cursor(found[-1]) if found and (fit < len(sizes) or len(sizes) == limit) else None)
 
 
 def _passes(reason: str | None, since: float | None) -> list[ColumnElement[bool]]:

@@ -661,7 +661,8 @@ class ShowOverview(Message, frozen=True, kw_only=True):
 class FailuresOf(Message, frozen=True, kw_only=True):
     """One page of a job's failures, by key, after the key `after`; with what was sent, if `pictures`.
 
-    A key may have failed for several reasons; all of those of the page's last key are on it, though it be longer.
+    A key may have failed for several reasons; all of those of the page's last key are on it, though it be longer. With
+    `pictures` it is shorter than `limit` where they are large: the last page is an empty one.
     """
 
     task = "twinvec.failures"
