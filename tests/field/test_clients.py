@@ -235,7 +235,7 @@ def test_requests_are_cut_by_bytes(broker: "redis.Redis", broker_url: str) -> No
     broker.flushdb()
     with pytest.raises(NoAnswer):
         tv.nearest_many([b"x"] * 150, k=1000)
-    assert [len(asked["queries"]) for asked in _asked(broker, "query")] == [20, 20], "a thousand neighbours of each"
+    assert [len(asked["queries"]) for asked in _asked(broker, "query")] == [5, 5], "a thousand neighbours of each"
 
 
 def _asked(broker: "redis.Redis", lane: str) -> list[dict[str, Any]]:
