@@ -32,7 +32,11 @@ def alone(run: str, *, before: Sequence[str] = (), **told: Any) -> dict[str, Any
         command, env=quiet(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     ) as process:
         threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True).start()
-        said = process.stdout.read() if process.stdout else ""
+        try:
+            said = process.stdout.read() if process.stdout else ""
+        except BaseException:  # a request to end: it would work on
+            process.kill()
+            raise
     if process.returncode:
         sys.exit(f"{run} failed with status {process.returncode}")
     answer: dict[str, Any] = json.loads(said.splitlines()[-1])

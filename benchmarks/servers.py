@@ -38,6 +38,7 @@ def ledger(recipe: str | None = None, *, framed: bool = True) -> Iterator[Place]
     frame, and its vectors are placed.
     """
     with (
+        Interrupts(),  # a request to end stops the servers, too
         tempfile.TemporaryDirectory(prefix="twinvec-bench-") as folder,
         Servers(Path(folder) / "servers", broker_port=0) as servers,
     ):

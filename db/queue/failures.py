@@ -88,22 +88,18 @@ def page(session: Session, job: uuid.UUID, *, after: str, limit: int, pictures: 
     Of the last key all are among them, however many. With bytes there are fewer where they are large: there is a next
     page until one is empty.
     """
-    query = select(Failure).where(Failure.job == job, Failure.key > after).order_by(Failure.key)
+    ahead = (Failure.job == job, Failure.key > after)
+    query = select(Failure).where(*ahead).order_by(Failure.key)
     if pictures:
-        sizes = select(Failure.key, func.coalesce(func.octet_length(Failure.picture), 0))  # the length alone is read
-        sizes = sizes.where(Failure.job == job, Failure.key > after).order_by(Failure.key)
-        found = session.execute(sizes.fetch(limit, with_ties=True)).all()
-        if not found:
-            return []
-        last = found[fitting([size for _, size in found]) - 1].key
-        query = query.where(Failure.key <= last).options(undefer(Failure.picture))
-    else:
-        query = query.fetch(limit, with_ties=True)
-    return list(session.execute(query).scalars())
+        size = func.coalesce(func.octet_length(Failure.picture), 0)  # the length alone is read
+        sizes = session.execute(select(size).where(*ahead).order_by(Failure.key).limit(limit)).scalars().all()
+        limit = fitting(sizes)
+        query = query.options(undefer(Failure.picture))
+    return list(session.execute(query.fetch(limit, with_ties=True)).scalars())
 
 
 def fitting(sizes: Sequence[int]) -> int:
-    """How many of these, of at least one, a page has room for: one at least."""
+    """How many of these a page has room for; one at least."""
     ends = list(accumulate(sizes))
     return max(1, bisect_right(ends, PAGE_BYTES))
 

@@ -63,8 +63,6 @@ def page(
         return session.execute(query).all()
 
     sizes = [size for (size,) in first(limit, func.octet_length(Failure.picture))]  # the length alone is read
-    if not sizes:
-        return Page([], None)
     fit = fitting(sizes)
     described = (Job.collection, Failure.is_glyph, Failure.label, Failure.attributes, Failure.picture)
     found = [Retriable(*row) for row in first(fit, *place, *described)]

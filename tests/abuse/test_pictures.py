@@ -16,7 +16,7 @@ from tests.makers import peak
 from training.arrays import Bool
 from training.errors import PictureError
 from training.pictures.components import STROKE, Box, find_components, hugs, is_frame
-from training.pictures.deadline import Budget, deadline
+from training.pictures.deadline import Budget, deadline, ticking
 from training.pictures.read import MAX_SCANS, read_picture
 from training.pictures.sandbox import sandbox
 from training.pictures.sandbox_process import MEMORY
@@ -99,6 +99,15 @@ def test_a_deadline_that_is_kept_leaves_nothing_behind() -> None:
     start = time.process_time()
     while time.process_time() - start < 0.6:
         pass
+
+
+def test_of_many_deadlines_by_one_timer_one_that_is_missed_costs_the_next_nothing() -> None:
+    with ticking():
+        for seconds in (0.05, 0.1):
+            with pytest.raises(PictureError, match=f"more than {seconds:g} s"), deadline(seconds):
+                while True:
+                    pass
+            test_a_deadline_that_is_kept_leaves_nothing_behind()
 
 
 def test_one_costly_picture_uses_up_the_time_of_those_sent_with_it_and_the_rest_is_told() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -74,7 +75,10 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if shutil.which("redis-server") is None:
         lacking("Redis (Debian: apt install redis-server)")
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
-    words = ["redis-server", "--bind", HOST, "--port", str(port), "--save", "", "--dir", str(folder)]
+    ended = (
+        ["setpriv", "--pdeathsig", "KILL"] if sys.platform == "linux" else []
+    )  # with this process, however that ends
+    words = [*ended, "redis-server", "--bind", HOST, "--port", str(port), "--save", "", "--dir", str(folder)]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     url = f"redis://{HOST}:{port}/0"
     try:

@@ -74,8 +74,10 @@ def answer_to(picture: bytes, budget: Budget, *, normalise: bool) -> tuple[int, 
 
 
 def limit_processor(seconds: float, limit: int) -> int:
-    """Have the system end this process where a picture takes so long that the deadline was not kept; the limit, in
-    whole seconds of this process, which was another one so far."""
+    """Have the system end this process where a picture takes so long that the deadline was not kept.
+
+    limit: the one so far, in whole seconds of this process; mostly the new one, which is returned, is the same.
+    """
     most = int(time.process_time() + seconds + GRACE) + 1
     if most != limit:
         resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
