@@ -75,10 +75,9 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if shutil.which("redis-server") is None:
         lacking("Redis (Debian: apt install redis-server)")
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
-    ended = (
-        ["setpriv", "--pdeathsig", "KILL"] if sys.platform == "linux" else []
-    )  # with this process, however that ends
-    words = [*ended, "redis-server", "--bind", HOST, "--port", str(port), "--save", "", "--dir", str(folder)]
+    # So that it ends with this process, however that ends.
+    tied = ["setpriv", "--pdeathsig", "KILL"] if sys.platform == "linux" else []
+    words = [*tied, "redis-server", "--bind", HOST, "--port", str(port), "--save", "", "--dir", str(folder)]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     url = f"redis://{HOST}:{port}/0"
     try:
