@@ -19,8 +19,10 @@ from benchmarks.pages import circumstances, publish, table
 from benchmarks.place import Place
 from benchmarks.processes import alone
 from benchmarks.servers import everything
+from worker.forkserver import FORK_SERVER, POOL
 
 MB = 2**20
+TITLES = {POOL: "pool", FORK_SERVER: "fork server"}
 MARKS = (0.1, 0.25, 0.5, 1)  # of the way, where sizes are shown
 
 
@@ -62,8 +64,8 @@ def resting(place: Place) -> dict[str, tuple[float, float]]:
     found = {}
     for name, pid in place.workers.items():
         main = psutil.Process(pid)
-        pool = [each for each in main.children() if "spawn_main" in " ".join(each.cmdline())]
-        for title, process in ((name, main), *((f"{name}, pool", each) for each in pool)):
+        below = [each for each in main.children() if each.name() in TITLES]
+        for title, process in ((name, main), *((f"{name}, {TITLES[each.name()]}", each) for each in below)):
             size = process.memory_full_info()
             found[title] = size.rss / MB, getattr(size, "pss", size.uss) / MB
     return found

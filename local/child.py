@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
 from local.ports import free_port, is_free
+from local.processes import MARK
 from local.servers.logs import rotate_if_large
 from local.servers.process import last_lines
+from worker.forkserver import ForkServer, Start
 from worker.runfile import loading_file
 from worker.settings import Settings
 from worker.turnstile import GO, WAIT
@@ -31,6 +35,9 @@ SERVICES = {
     "trainer": ("worker", "--lanes", "train", "--name", "trainer"),
     "beat": ("beat",),
 }
+LOADS_ALONE = {"trainer"}  # services that set libraries up otherwise when they are loaded: this one has all cores
+_FROM_SIGTERM = {"REMAP_SIGTERM": "SIGQUIT"}  # Celery then has a grace time, after which work is given back
+_MAIN = "from cli.main import main; main()"
 _LONGEST_PAUSE = 30.0  # seconds before a process that keeps crashing is restarted
 _HEALTHY = 60.0  # seconds of running after which earlier crashes do not count
 
@@ -41,15 +48,51 @@ def pool_processes(settings: Settings) -> int:
     return sum(settings.decoders() if "intake" in arguments else 1 for arguments in workers)
 
 
+class Forks:
+    """The fork server of a stack, which loads the code of the services, but of those that load their own."""
+
+    def __init__(self, home: Path, environment: dict[str, str]) -> None:
+        ours, theirs = socket.socketpair()
+        log = home / "logs" / "forks.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with theirs, rotate_if_large(log).open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "cli.forks", str(theirs.fileno()), "-" * 100],
+                env=os.environ | environment | _FROM_SIGTERM,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[theirs.fileno()],
+            )
+        self.server = ForkServer(ours)
+
+    def end(self) -> None:
+        """End the server; its forks go on."""
+        self._process.kill()
+        self._process.wait()
+        self.server.close()
+
+
 class Child:
     """One process of the stack, restarted when it dies.
 
     It has a session of its own: a Ctrl-C reaches the supervisor alone, which ends everything in order. http_port: on
-    which it serves its figures and health; 0: any that is free.
+    which it serves its figures and health; 0: any that is free. forks: what it is a fork
+    of, as long as that answers.
     """
 
-    def __init__(self, name: str, home: Path, environment: dict[str, str], *, http_port: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        home: Path,
+        environment: dict[str, str],
+        *,
+        http_port: int = 0,
+        forks: ForkServer | None = None,
+    ) -> None:
         self.name = name
+        self._forks = forks
         self.http_port, self._any_port = http_port or free_port(), not http_port
         self.log = home / "logs" / f"{name}.log"
         self._ready = home / "run" / f"{name}.ready"
@@ -57,9 +100,9 @@ class Child:
         self._environment = environment | {
             "TWINVEC_READY_FILE": str(self._ready),
             "TMPDIR": str(self._temporary),
-            "REMAP_SIGTERM": "SIGQUIT",  # Celery then has a grace time, after which work is given back
+            **_FROM_SIGTERM,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._started = 0.0
         self._pause = 1.0
         self._again_at: float | None = None
@@ -79,26 +122,40 @@ class Child:
         self._temporary.mkdir(parents=True)
         if self._any_port and not is_free(self.http_port):
             self.http_port = free_port()
-        # -P: a folder or file called `worker` or `tasks` where the user stands is not ours
-        command = [sys.executable, "-P", "-m", "cli", *SERVICES[self.name]]
+        environment = os.environ | self._environment | {"TWINVEC_HTTP_PORT": str(self.http_port)}
         with rotate_if_large(self.log).open("ab") as output:
             self._said_before = output.tell()
-            self._process = subprocess.Popen(
-                command,
-                env=os.environ
-                | self._environment
-                | {"TWINVEC_HTTP_PORT": str(self.http_port)}
-                | ({WAIT: "1"} if wait else {}),
-                stdin=subprocess.PIPE if wait else subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self._process = self._fork(environment, output) or self._execute(environment, output, wait=wait)
         self._started, self._again_at = time.monotonic(), None
+
+    def _fork(self, environment: dict[str, str], output: BinaryIO) -> Forked | None:
+        """None where that cannot be."""
+        if self._forks is None:
+            return None
+        arguments = list(SERVICES[self.name])
+        title = " ".join([sys.executable, "-P", "-m", "cli", *arguments])
+        start = Start(_MAIN, ["twinvec", *arguments], environment, os.nice(0), self.name, title, session=True)
+        with open(os.devnull, "rb") as nothing:
+            try:
+                return Forked(self._forks.fork(start, {0: nothing.fileno(), 1: output.fileno(), 2: output.fileno()}))
+            except (OSError, EOFError):  # a new interpreter does as well
+                self._forks = None
+                return None
+
+    def _execute(self, environment: dict[str, str], output: BinaryIO, *, wait: bool) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            # -P: a folder or file called `worker` or `tasks` where the user stands is not ours
+            [sys.executable, "-P", "-m", "cli", *SERVICES[self.name]],
+            env=environment | ({WAIT: "1"} if wait else {}),
+            stdin=subprocess.PIPE if wait else subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def proceed(self) -> None:
         """Let a process that waits go on to work."""
-        pipe = None if self._process is None else self._process.stdin
+        pipe = self._process.stdin if isinstance(self._process, subprocess.Popen) else None
         if pipe is not None:
             with suppress(BrokenPipeError):  # it has ended: that is noticed elsewhere
                 pipe.write(GO)
@@ -165,10 +222,23 @@ class Child:
         for process in psutil.process_iter():
             try:
                 own = os.getsid(process.pid) == self.pid and process.pid != self.pid
-                if own and process.environ().get("TWINVEC_READY_FILE") == str(self._ready):
+                if own and process.environ().get(MARK) == self._environment.get(MARK):
                     process.kill()
             except (psutil.Error, OSError):
                 continue
+
+
+class Forked:
+    """A child that a fork server has made for this process, as `subprocess.Popen` has it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
 
 
 def _is_over(pid: int) -> bool:

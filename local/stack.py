@@ -22,7 +22,7 @@ from db.engine import connect
 from db.faults import Fault
 from db.preflight import look, server_faults, table_faults, version_faults
 from db.schema import migrate
-from local.child import SERVICES, Child, pool_processes
+from local.child import LOADS_ALONE, SERVICES, Child, Forks, pool_processes
 from local.errors import GRACE, READY_WITHIN, StackError
 from local.ports import HOST
 from local.processes import MARK, end, find_marked
@@ -31,6 +31,7 @@ from local.servers.logs import rotate_if_large
 from local.signals import Interrupts
 from twinvec_client.contract.broker import PREFIX
 from worker import installation
+from worker.forkserver import AVAILABLE
 from worker.preflight import backend_faults, broker_faults, home_faults, insist
 from worker.runfile import RunFile
 from worker.settings import Settings
@@ -64,6 +65,7 @@ class Stack:
             prefix=self._prefix,
         )
         self._children: list[Child] = []
+        self._forks: Forks | None = None
         self._started = False
         self._noted = True  # whether `run.json` was written as it is now
         self._ending = threading.Event()
@@ -111,7 +113,10 @@ class Stack:
             self._prepare(engine)
         self._take_lanes()
         for child in self._children:
-            child.proceed()
+            if child.name in LOADS_ALONE:
+                child.proceed()
+            else:
+                child.start()
         self._write_run_file(ready=False)
         self._await_ready()
         self._write_run_file(ready=True)
@@ -122,12 +127,21 @@ class Stack:
             return
         self._started = True
         first = self._settings.http_port
+        environment = self._environment()
+        self._forks = Forks(self.home, environment) if AVAILABLE else None
         self._children = [
-            Child(name, self.home, self._environment(), http_port=first + at if first else 0)
+            Child(
+                name,
+                self.home,
+                environment,
+                http_port=first + at if first else 0,
+                forks=None if self._forks is None or name in LOADS_ALONE else self._forks.server,
+            )
             for at, name in enumerate(SERVICES)
         ]
         for child in self._children:
-            child.start(wait=True)
+            if child.name in LOADS_ALONE:
+                child.start(wait=True)
 
     def supervise(self) -> None:
         """Restart what dies, until `stop`. A signal's KeyboardInterrupt ends it too."""
@@ -176,6 +190,8 @@ class Stack:
         self._ending.set()
         if self._watch is not None:
             self._watch.join()
+        if self._forks is not None:
+            self._forks.end()
         end(find_marked(self.home), grace=grace, immediate=lambda: interrupts.immediate)
         for child in self._children:
             child.reap()
@@ -256,7 +272,7 @@ class Stack:
             supervisor=os.getpid(),
             created=psutil.Process().create_time(),
             ready=ready,
-            workers={child.name: child.pid for child in self._children},
+            workers={child.name: child.pid for child in self._children if child.pid},
             http={child.name: f"http://{self._http_place(child)}" for child in self._children},
             prefix=self._prefix,
         ).write(self._run_file)

@@ -38,7 +38,20 @@ from worker.watchdog import watch_consumer
 
 transport.install()
 silence.install()
-app = ExplicitApplication(
+
+
+class Application(ExplicitApplication):
+    """Is pickled by name: a pool process works by the application that its tasks are registered with."""
+
+    def __reduce__(self) -> Any:
+        return _this, ()
+
+
+def _this() -> Application:
+    return app
+
+
+app = Application(
     "twinvec",
     task_cls=OwnTask,
     include=[

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterable, Sequence
+from importlib import reload
 from importlib.metadata import version
 from typing import Any
 
@@ -22,12 +24,16 @@ from twinvec_client.contract.reasons import REASONS
 
 MARK = "TWINVEC_METRICS"  # the variable that names the folder, set for pool processes by their main process
 
-# The package decides when it is imported where values are kept, by a variable that may be another application's.
-for _name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
-    os.environ.pop(_name, None)
-if MARK in os.environ:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[MARK]
 
+def _settle() -> None:
+    """The package decides when it is imported where values are kept, by a variable that may be another program's."""
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        os.environ.pop(name, None)
+    if MARK in os.environ:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[MARK]
+
+
+_settle()
 from prometheus_client import (  # noqa: E402  # after that
     CollectorRegistry,
     Counter,
@@ -35,6 +41,7 @@ from prometheus_client import (  # noqa: E402  # after that
     Histogram,
     Summary,
     disable_created_metrics,
+    values,
 )
 from prometheus_client.metrics_core import GaugeMetricFamily  # noqa: E402
 
@@ -146,6 +153,13 @@ SENT = Counter(
     ["task", "outcome"],
     registry=MAIN,
 )
+
+
+def decide_again() -> None:
+    """Count where `MARK` says now, in a fork of a process in which it said something else."""
+    _settle()
+    for module in (values, sys.modules[__name__]):
+        reload(module)
 
 
 def count_taken_in(accepted: int, unchanged: int, failed: Iterable[str], *, decode: float, store: float) -> None:

@@ -7,7 +7,6 @@ from worker.app import app
 from worker.beats import announcing
 from worker.scheduler import serving_beat
 from worker.settings import Settings
-from worker.turnstile import pass_through
 
 
 def beat() -> None:
@@ -20,7 +19,6 @@ def beat() -> None:
     Example:
       TWINVEC_TRAIN_CRON="0 3 * * *" twinvec beat
     """
-    pass_through()
     settings = Settings()
     url = settings.guarded_broker()
     starting.check_broker(url)

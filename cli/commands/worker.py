@@ -13,9 +13,7 @@ from cli import starting
 from cli.options import lane_names
 from training.model.devices import settle_blas, share_gpu
 from twinvec_client.contract.broker import LANES
-from worker.app import app
 from worker.logs import quieten_libraries
-from worker.monitor import serving
 from worker.preflight import backend_faults
 from worker.settings import Settings
 from worker.turnstile import pass_through
@@ -41,7 +39,13 @@ def worker(
       twinvec worker --lanes embed,backfill
     """
     wanted = lane_names(lanes)
+    settle_blas(one_thread="train" not in wanted)  # before NumPy is loaded
+    from worker import forkserver, metrics  # noqa: PLC0415
+    from worker.app import app  # noqa: PLC0415
+    from worker.monitor import serving  # noqa: PLC0415
+
     app.loader.import_default_modules()
+    forkserver.serve_pool(metrics.decide_again, f"pool of {name or '-'.join(wanted)}")
     pass_through()
     settings = Settings()
     count = processes or (settings.decoders() if "intake" in wanted else 1)
@@ -54,7 +58,6 @@ def worker(
         os.nice(settings.niceness + (BEHIND if settings.niceness and wanted == ["intake"] else 0))  # and of its pool
     share_gpu()
     quieten_libraries(settings.log_format)
-    settle_blas(one_thread="train" not in wanted)
     os.environ["TWINVEC_LANES"] = ",".join(wanted)  # pool processes load what these need before their first task
     name = name or "-".join(wanted)
     with serving(settings, name, wanted, count):

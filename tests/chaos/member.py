@@ -14,6 +14,7 @@ import psutil
 
 from local.servers.process import alive, wait_for_end
 from tests.chaos.injected.sitecustomize import REFUSED
+from worker.forkserver import FORK_SERVER
 
 ROOT = Path(__file__).parents[2]
 AGAIN_AFTER = 0.1  # seconds from a death to the next start, as systemd's default
@@ -160,5 +161,5 @@ def send(processes: Iterable[psutil.Process], what: signal.Signals) -> None:
 def is_helper(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         command = " ".join(process.cmdline())
-        return "_tracker import" in command or "sandbox_process" in command
+        return process.name() == FORK_SERVER or "_tracker import" in command or "sandbox_process" in command
     return False

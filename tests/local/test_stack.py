@@ -19,6 +19,7 @@ from local.ports import HOST
 from local.servers.process import alive
 from local.signals import Interrupts
 from tests.stack.conftest import SAMPLE, Stack, make_stack, until
+from worker.forkserver import FORK_SERVER
 from worker.settings import Settings
 
 AUTOGROUP = Path("/proc/self/autogroup")
@@ -75,9 +76,9 @@ def test_what_was_stored_is_there_after_the_next_up_and_down_works_without_a_sup
 
 
 def niceness(worker: str, family: Sequence[psutil.Process]) -> set[int]:
-    """Of the processes of one worker."""
+    """Of the processes of one worker that work."""
     parent = first(worker, family)
-    return {process.nice() for process in (parent, *parent.children(recursive=True))}
+    return {each.nice() for each in (parent, *parent.children(recursive=True)) if each.name() != FORK_SERVER}
 
 
 def niceness_of_session(worker: str, family: Sequence[psutil.Process]) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import psutil
 
 from tests.stack.conftest import Stack, until
+from worker.forkserver import POOL
 
 
 def test_doctor_finds_a_running_stack_well(stack: Stack, tower: dict[str, Any]) -> None:
@@ -25,7 +26,7 @@ def test_health_of_lanes_is_that_their_work_gets_done(stack: Stack, tower: dict[
     assert (refused.returncode, "no lane queries" in refused.stderr) == (2, True)
 
     children = psutil.Process(stack.noted["workers"]["front"]).children()
-    (pool,) = (child for child in children if "--billiard-fork" in child.cmdline())
+    (pool,) = (child for child in children if child.name() == POOL)
     pool.suspend()
     try:
         assert stack.command("health", check=False).returncode == 0, "broker and database are as they were"

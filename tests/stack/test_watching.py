@@ -29,6 +29,7 @@ from local.child import SERVICES
 from local.ports import free_port
 from tests.lacking import lacking
 from tests.stack.conftest import Stack, until
+from worker.forkserver import POOL
 from worker.monitor import FROZEN
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -99,7 +100,7 @@ class Prometheus:
 def frozen(stack: Stack, tower: Any) -> Iterator[float]:
     """The pool process of the trainer is stopped by a signal; since when."""
     (trainer,) = (each for each in stack.processes() if each.cmdline()[-2:] == ["--name", "trainer"])
-    pool = [child for child in trainer.children() if "spawn_main" in " ".join(child.cmdline())]
+    pool = [child for child in trainer.children() if child.name() == POOL]
     url = where(stack, "trainer")
     until(lambda: get(f"{url}/ready")[0] == 200, "a trainer that is ready")
     for process in pool:

@@ -29,7 +29,8 @@ def share_gpu() -> None:
 
 
 def settle_blas(*, one_thread: bool) -> None:
-    """Have NumPy in the processes that this one starts multiply as fast as it can, unless the environment says how.
+    """Have NumPy multiply as fast as it can, unless the environment says how: in this process, where it is not loaded
+    yet, and in those that it starts.
 
     one_thread: whether it leaves other cores to others. Its threads wait for the next product by spinning: a product of
     a few rows costs up to 60 ms of a core.
