@@ -16,6 +16,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from db.bulk import Reals, RealsDumper
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -164,6 +166,7 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
     @event.listens_for(engine, "do_connect")
     def limited(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:
         connection = LimitedConnection.connect(*arguments, **options)
+        connection.adapters.register_dumper(Reals, RealsDumper)
         if not pooled:
             connection.another = partial(LimitedConnection.connect, *arguments, **options, autocommit=True)
         return connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from twinvec_client.contract.messages import BadMessage, Express
 from worker import callbacks, metrics
 from worker.app import app
 from worker.logs import about
-from worker.notices import notify
+from worker.notices import notify_later, notify_now
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,12 @@ TIME_LIMIT = 120  # seconds, after which its process is ended
 PICTURES_SECONDS = 10.0  # of the processor, for the pictures of one job: others wait meanwhile
 
 
-@app.task(name=Express.task, ignore_result=False, time_limit=TIME_LIMIT)
+def announce(*_: Any) -> None:
+    """Tell those who follow the jobs; the answer is sent by then."""
+    notify_now()
+
+
+@app.task(name=Express.task, ignore_result=False, time_limit=TIME_LIMIT, after_return=announce)
 def express(**payload: Any) -> Reply:
     try:
         job = Express.read(payload)
@@ -48,8 +53,7 @@ def express(**payload: Any) -> Reply:
 def take_together(first: Express, others: Sequence[joining.Waiting[Express]], runtime: Runtime) -> Reply:
     """Store the jobs and embed them, together where that can be, and answer the others; what to answer to the first."""
     reply, *replies = replies_to([first, *(other.request for other in others)], runtime)
-    for other, theirs in zip(others, replies, strict=True):
-        joining.answer(other, theirs, runtime)
+    joining.answer(list(zip(others, replies, strict=True)), runtime)
     return reply
 
 
@@ -88,7 +92,7 @@ def take_whole(jobs: Sequence[Express], runtime: Runtime) -> list[Reply] | None:
         stored - read,
         extra=about(job=chunks[0].job) if len(chunks) == 1 else about(jobs=[str(chunk.job) for chunk in chunks]),
     )
-    notify(chunk.job for chunk in chunks)
+    notify_later(chunk.job for chunk in chunks)
     for chunk in chunks:
         if chunk.callback is not None:
             announce_job(runtime, chunk.job)
@@ -103,11 +107,13 @@ def whole_chunk(job: Express, runtime: Runtime) -> Submission:
 
 
 def embed_whole(
-    runtime: Runtime, session: Session, towers: Sequence[int], pixels: Any, made: Any
+    runtime: Runtime, session: Session, towers: Mapping[int, str], pixels: Any, made: Any
 ) -> tuple[dict[int, Any], Any] | None:
     """As `whole.Embed`. None where a tower has to be loaded first: that is done aside meanwhile."""
     if not all([runtime.towers.prepare(tower) for tower in towers]):
         return None
+    for tower, fingerprint in towers.items():
+        runtime.towers.note(tower, fingerprint)
     vectors = {tower: runtime.towers[tower](pixels) for tower in towers}
     doubtful = np.zeros(len(pixels), np.bool_)
     if made.any() and (live := of_live(session)) is not None and live[0] in vectors:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
+from celery import current_task
+from redis import Redis
 from redis.exceptions import RedisError
 
 from tasks.broker import connected
@@ -21,6 +23,7 @@ from worker import audience, installation
 from worker.admission import NotAdmitted, admit, keywords_of
 from worker.app import app
 from worker.runtime import Runtime
+from worker.transport import ALONE
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +46,23 @@ def take_along(kind: type[M], fits: Callable[[M], bool], runtime: Runtime) -> li
     """The next messages of a kind on its lane, as far as they fit. Those that nobody waits for any more stay there, and
     are left undone when they are read.
 
-    None where the broker has become another installation's since the one was taken that takes them along.
+    None where none waited behind the one that takes them along, or the broker has become another installation's since.
     """
-    taken: list[Waiting[M]] = []
+    if current_task and current_task.request.get(ALONE):
+        return []
     keys, mine = key_prefix(runtime.settings.lane_prefix()), installation.own(runtime.settings)
     lane = keys + kind.lane
     broker = connected()
+    taken: list[Waiting[M]] = []
     try:
-        if installation.is_other(broker, runtime.settings):
-            return []
-        while len(taken) < MOST and (message := cast("bytes | None", broker.rpop(lane))):
+        messages = _pop(broker, lane, keys + installation.KEY, mine)
+        for message in messages:
             waiting = _read(message, kind, mine)
             if waiting is None or not fits(waiting.request):
-                broker.rpush(lane, message)  # where it stood: it is the next to be taken
                 break
             taken.append(waiting)
+        if left := messages[len(taken) :]:
+            broker.rpush(lane, *reversed(left))  # where they stood: they are the next to be taken
         if unheard := audience.unheard(broker, (each.headers for each in taken), keys):
             broker.rpush(lane, *(each.message for each in reversed(taken) if each.id in unheard))
             taken = [each for each in taken if each.id not in unheard]
@@ -66,10 +71,27 @@ def take_along(kind: type[M], fits: Callable[[M], bool], runtime: Runtime) -> li
     return taken
 
 
-def answer(waiting: Waiting[Any], reply: dict[str, Any], runtime: Runtime) -> None:
-    """Answer one that was taken along."""
-    mine = installation.own(runtime.settings)
-    app.backend.store_result(waiting.id, reply if mine is None else {**reply, INSTALLATION: mine}, "SUCCESS")
+def answer(answered: Sequence[tuple[Waiting[Any], dict[str, Any]]], runtime: Runtime) -> None:
+    """Answer those that were taken along."""
+    if answered:
+        mine = installation.own(runtime.settings)
+        said = {} if mine is None else {INSTALLATION: mine}
+        backend: Any = app.backend
+        backend.store_together([(waiting.id, reply | said) for waiting, reply in answered])
+
+
+def _pop(broker: Redis, lane: str, owner: str, mine: str | None) -> list[bytes]:
+    """The next messages of a lane; none where it is another installation's."""
+    with broker.pipeline(transaction=False) as pipe:
+        pipe.get(owner)
+        pipe.llen(lane)
+        said, waiting = pipe.execute(raise_on_error=False)  # for the user may not ask for the first
+    theirs = installation.read(said)
+    if isinstance(waiting, RedisError):
+        raise waiting
+    if not waiting or (theirs is not None and mine not in (None, theirs)):
+        return []
+    return cast("list[bytes]", broker.rpop(lane, min(waiting, MOST)) or [])
 
 
 def _read(message: bytes, kind: type[M], mine: str | None) -> Waiting[M] | None:

@@ -81,13 +81,14 @@ def look_up_together(request: Nearest, others: Sequence[joining.Waiting[Nearest]
     except Exception as error:
         log.info("look-ups are answered one by one: %s", first_line(error))
         for other in others:
-            joining.answer(other, answering(look_up)(other.request, runtime), runtime)
+            joining.answer([(other, answering(look_up)(other.request, runtime))], runtime)
         return look_up(request, runtime)
-    start = len(request.queries)
+    answered, start = [], len(request.queries)
     for other in others:
         stop = start + len(other.request.queries)
-        joining.answer(other, {"answers": answers[start:stop]}, runtime)
+        answered.append((other, {"answers": answers[start:stop]}))
         start = stop
+    joining.answer(answered, runtime)
     return {"answers": answers[: len(request.queries)]}
 
 

@@ -76,6 +76,9 @@ class PickedPixels:
     def __getitem__(self, tower: int) -> Callable[[Array], Array]:
         return lambda pixels: picked(tower, pixels)
 
+    def note(self, tower: int, fingerprint: str) -> None:
+        """Nothing to remember."""
+
     def warm_up(self) -> None:
         """Nothing to load."""
 

@@ -26,7 +26,7 @@ from celery.utils.log import get_multiprocessing_logger
 from db.errors import first_line
 from training.model import devices
 from twinvec_client.contract.application import ExplicitApplication
-from worker import events, logs, metrics, roster, silence, transport
+from worker import answers, events, logs, metrics, roster, silence, transport
 from worker.heartbeat import Heartbeat
 from worker.held import ReadLanes
 from worker.niceness import have_session_yield
@@ -37,6 +37,7 @@ from worker.task import OwnTask
 from worker.watchdog import watch_consumer
 
 transport.install()
+answers.install()
 silence.install()
 
 

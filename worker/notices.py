@@ -27,7 +27,23 @@ PAUSE = 10.0  # seconds without notices after the broker did not take one, so th
 
 def notify(jobs: Iterable[uuid.UUID]) -> None:
     """Announce that something has become of these jobs, once each; after the commit. It never raises."""
-    _notifier().notify(set(jobs))
+    if jobs := set(jobs):
+        _notifier().notify(jobs)
+
+
+def notify_later(jobs: Iterable[uuid.UUID]) -> None:
+    """As `notify`, when `notify_now` is called: those who wait for an answer do not wait for this as well."""
+    _later.update(jobs)
+
+
+def notify_now() -> None:
+    """Announce what was left for later."""
+    jobs = set(_later)
+    _later.clear()
+    notify(jobs)
+
+
+_later: set[uuid.UUID] = set()
 
 
 class Notifier:
@@ -38,7 +54,7 @@ class Notifier:
         self._silent_until = 0.0  # by time.monotonic()
 
     def notify(self, jobs: set[uuid.UUID]) -> None:
-        if not jobs or time.monotonic() < self._silent_until:
+        if time.monotonic() < self._silent_until:
             return
         try:
             with self._broker.pipeline(transaction=False) as pipe:

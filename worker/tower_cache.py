@@ -74,6 +74,10 @@ class TowerCache:
             self._known[id] = found, now
         return found
 
+    def note(self, id: int, fingerprint: str) -> None:
+        """Note what an id means, as the ledger has just said."""
+        self._known[id] = fingerprint, self._clock()
+
     def warm_up(self) -> None:
         """Load every tower that is embedded under now, and the backend where it is needed, tower or none: that it does
         not load is told when the worker starts."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import kombu.transport
 from kombu.transport import redis as over_redis
+from kombu.transport import virtual
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError, ResponseError
 
@@ -30,7 +31,28 @@ KEPT = 100  # messages in it
 SHOWN = 1000  # characters of each that are kept
 # Their callers ask again by themselves, and what ended one process would end the next.
 DROPPED_WHERE_REPEATED = ("query", "express")
+ALONE = "alone"  # the header, of ours alone, that says that none waited behind a message
 MOMENT = 0.1  # seconds for which a short lane counts as short
+
+
+class QoS(over_redis.QoS):
+    """Which messages this process works on. The broker keeps a copy of each until it is acknowledged, to give it back
+    to the lane if the process dies: not of those that would be dropped there."""
+
+    _delivered: Any
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        if message.delivery_info["routing_key"] in DROPPED_WHERE_REPEATED:
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        held = self._delivered.get(delivery_tag)
+        if held is not None and held.delivery_info["routing_key"] in DROPPED_WHERE_REPEATED:
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().ack(delivery_tag)
 
 
 class Withheld:
@@ -46,6 +68,7 @@ class _Checked:
     """Mixed into a channel: it delivers what is admitted, sets the rest aside, and mends a lane that is no list. Its
     lanes take turns by `SharedCycle`."""
 
+    QoS: Any = QoS
     client: Any
     connection: Any
     conn_or_acquire: Any
@@ -139,26 +162,37 @@ class _Checked:
         if lane in DROPPED_WHERE_REPEATED and "redelivered" in admitted["headers"]:
             log.warning("dropped the message %s on %s: taken before, not answered", admitted["headers"]["id"], lane)
             return None
-        if self._is_unheard(admitted["headers"], lane):
+        waiting = self._waiting(lane)
+        if waiting is not None and self._is_unheard(admitted["headers"], waiting):
             self._left += 1
             metrics.UNHEARD.labels(lane).inc()
             return None
         if self._left:
             log.warning("left %d messages undone: nobody waits for their answers any more", self._left)
             self._left = 0
+        if waiting == 0:
+            admitted["headers"][ALONE] = True
         return admitted
 
-    def _is_unheard(self, headers: dict[str, Any], lane: str) -> bool:
-        """Whether nobody waits for the answer any more, and others wait behind it. Where few waited a moment ago, the
-        broker is not asked."""
+    def _waiting(self, lane: str) -> int | None:
+        """How many messages wait on it; None where the broker is not asked, for few did a moment ago."""
         if time.monotonic() < self._few_until.get(lane, 0.0):
+            return None
+        try:
+            waiting: int = self._create_client().llen(lane)
+        except RedisError:  # the consumer will find out
+            return None
+        if waiting < audience.BACKLOG:
+            self._few_until[lane] = time.monotonic() + MOMENT
+        return waiting
+
+    def _is_unheard(self, headers: dict[str, Any], waiting: int) -> bool:
+        """Whether nobody waits for the answer any more, and others wait behind it."""
+        if waiting < audience.BACKLOG:
             return False
         try:
-            if self._create_client().llen(lane) < audience.BACKLOG:
-                self._few_until[lane] = time.monotonic() + MOMENT
-                return False
             return bool(audience.unheard(self._create_client(), [headers], self.global_keyprefix))
-        except RedisError:  # the consumer will find out
+        except RedisError:
             return False
 
     def _create_client(self, asynchronous: bool = False) -> Any:

@@ -33,6 +33,7 @@ from twinvec_client.contract.broker import (
     transport,
 )
 from twinvec_client.contract.messages import Message
+from twinvec_client.envelope import envelope
 from twinvec_client.errors import BrokerUnavailable, InvalidRequest, NoAnswer, revive
 from twinvec_client.notices import Follower, Notices
 
@@ -44,7 +45,6 @@ _DOWN = (
     RuntimeError,  # how Celery's result backend says that it gave up
 )
 IDLE_LIMIT = 30.0  # seconds; networks forget connections that were idle for longer
-POOL_LIMIT = 10  # connections of one client that send at the same time
 SOCKET_TIMEOUT = 5.0  # seconds for the broker to answer
 _RETRY_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}  # with a broker
 
@@ -147,7 +147,7 @@ class Connection:
     def send(self, message: Message) -> str:
         """Send a message that is not answered; its id. Raises BrokerUnavailable."""
         id = str(uuid.uuid4())
-        self._use(lambda line: line.post(message, id, message.lane, self.installation, ignore_result=True))
+        self._use(lambda line: line.post(message, id, message.lane, self.installation, answered=False))
         return id
 
     def failure_of(self, id: str) -> str | None:
@@ -165,7 +165,8 @@ class Connection:
         def ask(line: _Line) -> Any:
             # Before it is sent, also in a task of the caller's, where Celery would subscribe after it.
             line.listen(id)
-            result = line.post(message, id, lane, self.installation, subscribed=True)
+            line.post(message, id, lane, self.installation, subscribed=True)
+            result: Any = line.app.AsyncResult(id)
             try:
                 # In a task of the caller's this waits for a worker of ours, never for one of the caller's own.
                 return result.get(
@@ -267,10 +268,9 @@ class _Line:
     """
 
     def __init__(self, url: str, keys: str) -> None:
-        self.app = _application(url, keys)
+        self.app, self._keys = _application(url, keys), keys
         self.used_at = time.monotonic()
         self._process = os.getpid()
-        self._connections = self.app.connection_for_write().Pool(limit=POOL_LIMIT)
         self._backends: dict[threading.Thread, Any] = {}  # Celery has one for each thread
         self._lock = threading.Lock()
         self._users = 0
@@ -311,8 +311,7 @@ class _Line:
 
     def listen(self, id: str) -> None:
         """Subscribe to the answer to a message."""
-        backend: Any = self.app.backend
-        backend.result_consumer.consume_from(id)
+        self._backend.result_consumer.consume_from(id)
 
     def post(
         self,
@@ -321,26 +320,21 @@ class _Line:
         lane: str,
         installation: str | None,
         *,
+        answered: bool = True,
         subscribed: bool = False,
-        **options: Any,
-    ) -> Any:
+    ) -> None:
+        """Put a message on its lane."""
         said = {INSTALLATION: installation, SUBSCRIBED: subscribed or None}
-        options["headers"] = {name: value for name, value in said.items() if value is not None}
-        with self._connections.acquire(block=True) as connection:
-            return self.app.send_task(
-                message.task,
-                kwargs=message.write(),
-                queue=lane,
-                task_id=id,
-                root_id=id,
-                connection=connection,
-                add_to_parent=False,  # no child of a task of the caller's that may be running here
-                **options,
-            )
+        headers = {name: value for name, value in said.items() if value is not None}
+        client: redis.Redis = self._backend.client
+        client.lpush(self._keys + lane, envelope(message, id, lane, answered=answered, said=headers))
+
+    @property
+    def _backend(self) -> Any:
+        """Celery's result backend; for each thread another."""
+        return self.app.backend
 
     def _close(self) -> None:
-        with suppress(Exception):  # that it is lost is no news
-            self._connections.force_close_all()
         _close_all(self._backends.values())
 
 

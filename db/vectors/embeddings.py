@@ -9,12 +9,12 @@ import numpy as np
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
-from db.bulk import Places, copy_embeddings, fetch, sent_vectors, within
+from db.bulk import Places, Reals, as_array, copy_embeddings, fetch, sent_vectors, within
 from db.errors import BadVectors, NotEmbedded
 from db.states import TowerStatus
 from db.tables import DIMENSIONS, Embedding, Tower
 from db.vectors.filters import NO_LABEL, Described
-from db.vectors.frame import Frame
+from db.vectors.frame import UNPLACED, Frame
 from db.vectors.frames import FRAMES
 
 
@@ -61,6 +61,27 @@ def append(
     order = np.argsort(cells, kind="stable")  # neighbours in the index are written one after the other
     places = Places(cells[order], small[order], stored.labels[order], stored.collections[order])
     copy_embeddings(session, tower, stored.digits[order], vectors[order], places)
+
+
+_APPEND = f"""
+    INSERT INTO embeddings (tower, digit, vector, cell, small, label, collection_hash)
+    SELECT %s, digit, vectors[{DIMENSIONS} * (n - 1) + 1 : {DIMENSIONS} * n]::vector,
+           cell, CASE WHEN size > 0 THEN smalls[size * (n - 1) + 1 : size * n]::vector END, label, hash
+    FROM (SELECT %b::real[] AS vectors, %b::real[] AS smalls, %s::integer AS size) AS given,
+         unnest(%s::bigint[], %s::smallint[], %s::integer[], %s::integer[])
+             WITH ORDINALITY AS new (digit, cell, label, hash, n)
+"""
+
+
+def appending(
+    tower: int, frame: Frame | None, stored: Described, vectors: np.ndarray[Any, Any]
+) -> tuple[str, Sequence[Any]]:
+    """The statement that stores vectors of a few digits, which have none, with its parameters; as `append` does."""
+    cells, small = np.full(len(vectors), UNPLACED, np.int16), np.empty((len(vectors), 0), np.float32)
+    if frame is not None:
+        cells, small = frame.place(vectors)
+    columns = (as_array(column.tolist()) for column in (stored.digits, cells, stored.labels, stored.collections))
+    return _APPEND, (tower, Reals.of(vectors.ravel()), Reals.of(small.ravel()), small.shape[1], *columns)
 
 
 def relabel(session: Session, labels: dict[int, int | None]) -> None:

@@ -74,6 +74,17 @@ def test_those_that_wait_are_answered_in_one_go(stored: int, broker: Redis, brok
     assert looked_up.call_count == 1
 
 
+def test_where_none_waits_behind_one_the_lane_is_not_read(
+    stored: int, broker: Redis, broker_url: str, serve: Any
+) -> None:
+    with patch.object(joining, "_pop", wraps=joining._pop) as read:
+        alone = asked_at_once(broker_url, broker, serve, [lambda tv: tv.nearest(key=KEYS[0], k=3)])
+        assert read.call_count == 0
+        asked_at_once(broker_url, broker, serve, [lambda tv: tv.nearest(key=KEYS[0], k=3)] * 2)
+        assert read.call_count == 1
+    assert len(alone) == 1
+
+
 def test_one_that_is_refused_costs_only_itself(stored: int, broker: Redis, broker_url: str, serve: Any) -> None:
     calls: list[Any] = [lambda tv, key=key: tv.nearest(key=key, k=3) for key in [*KEYS[:3], "unknown", *KEYS[3:6]]]
     found = asked_at_once(broker_url, broker, serve, calls)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from db.tables import Tower
+from db.vectors.towers import fingerprint_of
 from tests.makers import Ledger, eventually, register
 from training.model.dense import DenseTower
 from training.model.embedder import Embedder
@@ -62,6 +63,25 @@ def test_a_tower_is_loaded_ahead_once(ledger: Ledger) -> None:
     eventually(lambda: towers._loaded.cache_info().currsize == 1, "it is loaded")
     towers[tower]
     assert loads == [tower]
+
+
+def test_what_the_ledger_has_just_said_is_not_asked_again(ledger: Ledger) -> None:
+    tower, asked, now = registered(ledger, 0), list[Any](), 0.0
+
+    def transact(work: Any, *args: Any) -> Any:
+        asked.append(work)
+        return ledger(work, *args)
+
+    towers = TowerCache(transact, clock=lambda: now)
+    first, found = towers[tower], ledger(fingerprint_of, tower)
+    now += 10
+    asked.clear()
+    towers.note(tower, found)
+    assert towers[tower] is first
+    assert asked == []
+    now += 10
+    assert towers[tower] is first
+    assert asked == [fingerprint_of]
 
 
 def test_a_tower_that_cannot_be_loaded_ahead_costs_nobody_anything(

@@ -17,6 +17,9 @@ class TowerCache:
     def __getitem__(self, id: int) -> Any:
         return partial(embed, id)
 
+    def note(self, id: int, fingerprint: str) -> None:
+        """Nothing to remember."""
+
     def warm_up(self) -> None:
         """Nothing to load."""
 
