@@ -108,7 +108,7 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
     )
 
     def find(session: Session) -> list[_Answered]:
-        search.begin(session)
+        search.begin(session, wanted.filters)
         answered: dict[int, _Answered] = {}
         for space, places in by_space(session, request.queries):
             queries = [request.queries[at] for at in places]

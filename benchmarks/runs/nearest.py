@@ -48,7 +48,7 @@ class Store:
     def find(self, vectors: Float32, wanted: Wanted) -> list[Found]:
         """As `tasks.query` does."""
         with Session(self.engine) as session, session.begin():
-            search.begin(session)
+            search.begin(session, wanted.filters)
             return search.nearest(session, self.tower, self.frame, [Query(each) for each in vectors], wanted)
 
     def asked(self, kind: str, count: int) -> Float32:

@@ -31,6 +31,7 @@ from db.vectors.frame import LARGE, UNPLACED, Frame, View
 
 Array = np.ndarray[Any, Any]
 
+_UNLIMITED = Filters()
 FEW = 20_000  # digits that a filter lets through: so many are compared faster than found by cells
 NEAREST_CELLS = 64  # that a bound is looked for in, at first
 LOOKED_AT = 800  # small vectors that a bound is looked for among, and 20 for each neighbour asked for
@@ -60,6 +61,7 @@ SET LOCAL enable_memoize = off;
 _INDEX_ONLY = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
 _ANY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on; SET LOCAL effective_io_concurrency = 0"
 _ANY_SCAN = "SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on"
+_SCANS = "scans"  # where a session notes which of these it has
 
 
 class Way(StrEnum):
@@ -114,9 +116,14 @@ class Found(NamedTuple):
     way: Way
 
 
-def begin(session: Session) -> None:
-    """Prepare a transaction for `nearest`, before its first statement: all of it sees the store at one moment."""
-    _run(session, _SETTINGS + _INDEX_ONLY)
+def begin(session: Session, filters: Filters = _UNLIMITED) -> None:
+    """Prepare a transaction for `nearest`, before its first statement: all of it sees the store at one moment.
+
+    filters: those that it will have, if they are known; it then begins a little sooner.
+    """
+    scans = _ANY_INDEX if _may_let_few_through(filters) else _INDEX_ONLY
+    _run(session, _SETTINGS + scans)
+    session.info[_SCANS] = scans
 
 
 def nearest(
@@ -146,8 +153,6 @@ def nearest(
                 answer(session, searches[::every])
                 for share in shares:
                     share.result()
-    if few:
-        _run(session, _INDEX_ONLY)
     return _described(session, searches, wanted)
 
 
@@ -188,7 +193,7 @@ def _in_snapshot(engine: Engine, snapshot: str, *, few: bool) -> Iterator[Sessio
         begin(session)
         _run(session, f"SET TRANSACTION SNAPSHOT '{snapshot}'")
         if few:
-            _run(session, _ANY_INDEX)
+            _allow(session, _ANY_INDEX)
         driver.limit = usual
         yield session
 
@@ -255,16 +260,18 @@ def _are_few(session: Session, tower: int, filters: Filters) -> bool:
         return False
     unplaced = f"SELECT FROM embeddings AS e WHERE e.tower = {tower} AND e.cell = {UNPLACED}"
     counts = [f"(SELECT count(*) FROM ({rows} LIMIT {FEW + 1}) AS counted)" for rows in (matching, unplaced)]
-    _run(session, _ANY_INDEX)
+    _allow(session, _ANY_INDEX)
     ((matches, others),) = fetch(session, f"SELECT {', '.join(counts)}", parameters, prepare=True)
-    few = bool(matches <= FEW and others <= FEW)
-    if not few:
-        _run(session, _INDEX_ONLY)
-    return few
+    return bool(matches <= FEW and others <= FEW)
+
+
+def _may_let_few_through(filters: Filters) -> bool:
+    return filters.attributes is not None or filters.collections is not None
 
 
 def _prune(session: Session, tower: int, frame: Frame, searches: Sequence[_Search]) -> list[_Search]:
     """Answer by cells; the searches that are left, because too many vectors would have to be compared."""
+    _allow(session, _INDEX_ONLY)
     views = [(search, frame.view(search.query.vector)) for search in searches]
     usable = [(search, view) for search, view in views if view.is_usable]
     filtered = searches[0].wanted.filters != Filters()
@@ -385,8 +392,6 @@ def _compare(session: Session, tower: int, search: _Search, *, few: bool) -> Non
     filters = search.wanted.filters
     if filters == Filters() or filters.attributes is not None or not _compare_carried(session, tower, search, few=few):
         _compare_from(session, tower, search, *_source(tower, filters, few=few), few=few)
-    if not few:
-        _run(session, _INDEX_ONLY)
 
 
 def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool) -> bool:
@@ -420,7 +425,7 @@ def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool
     """
     parameters = [*carried, *described, search.leave_out, vector, _least(search), best, *described]
     if not few:
-        _run(session, _ANY_SCAN)
+        _allow(session, _ANY_SCAN)
     rows = fetch(session, query, [vector, *parameters])
     if not all(passes for *_, passes in rows):
         return False
@@ -449,7 +454,7 @@ def _compare_from(
         ) AS v
     """
     if not few:
-        _run(session, _ANY_SCAN)
+        _allow(session, _ANY_SCAN)
     asked = [vector, *parameters, search.leave_out, vector, _least(search), search.count + SPARE]
     rows = fetch(session, query, asked)
     search.take(*_vectors((row[0], row[3]) for row in rows))
@@ -561,6 +566,13 @@ def _described(session: Session, searches: Sequence[_Search], wanted: Wanted) ->
         following = Place(*found[wanted.k - 1]) if len(found) > wanted.k else None
         answers.append(Found(neighbours, search.compared, following, search.way))
     return answers
+
+
+def _allow(session: Session, scans: str) -> None:
+    """Have what follows in the transaction planned with these scans; each change is a journey to the server."""
+    if session.info[_SCANS] != scans:
+        _run(session, scans)
+        session.info[_SCANS] = scans
 
 
 def _run(session: Session, statements: str) -> None:
