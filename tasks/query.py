@@ -210,6 +210,7 @@ def placed(
     after = [read_cursor(query.after) for query in wanted]
     vectors = np.empty((len(wanted), DIMENSIONS), np.float32)
     if glyphs:
+        runtime.towers.note(space.tower, space.fingerprint)
         vectors[list(glyphs)] = runtime.towers[space.tower](np.stack(list(glyphs.values())))
     keys = {at: (query.key, _several(query.collection)) for at, query in enumerate(wanted) if query.key is not None}
     ids = dict(zip(keys, digits.find_all(session, list(keys.values())), strict=True)) if keys else {}

@@ -392,6 +392,8 @@ def _compare(session: Session, tower: int, search: _Search, *, few: bool) -> Non
     filters = search.wanted.filters
     if filters == Filters() or filters.attributes is not None or not _compare_carried(session, tower, search, few=few):
         _compare_from(session, tower, search, *_source(tower, filters, few=few), few=few)
+    if not few:
+        _allow(session, _INDEX_ONLY)
 
 
 def _compare_carried(session: Session, tower: int, search: _Search, *, few: bool) -> bool:
