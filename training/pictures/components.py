@@ -4,14 +4,13 @@ It knows masks alone, not grey levels. Two pixels are connected when they touch,
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 
-from training.arrays import AnyArray, Bool, Int32
+from training.arrays import AnyArray, Bool, Int32, Uint8
 
 cv2.setNumThreads(1)  # there is a decoding process for each core
 
@@ -74,15 +73,14 @@ class Sheet(NamedTuple):
     box: Box
 
 
-@dataclass(frozen=True)
-class DigitMask:
+class DigitMask(NamedTuple):
     """(h, w) of the whole mask, True in the components that belong to the digit; how many they are, and their box.
 
     There may be none, and no box.
     """
 
     mask: Bool
-    count: int
+    parts: int
     box: Box | None
 
 
@@ -147,7 +145,7 @@ def locate(mask: Bool) -> Sheet | DigitMask:
     return DigitMask(components.mask_of(kept), len(kept), around([each.box for each in kept]) if kept else None)
 
 
-def bounds(mask: Bool) -> Box:
+def bounds(mask: Bool | Uint8) -> Box:
     """The box of what is set; an empty one of nothing."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     return Box(top, left, top + height, left + width)
@@ -174,7 +172,9 @@ def find_components(mask: Bool) -> Components:
         return Components(np.zeros(mask.shape, np.uint16), np.zeros((0, 5), np.int32))
     ltype = cv2.CV_16U if (box.height + 1) * (box.width + 1) < 4 * 2**16 else cv2.CV_32S
     _, part, stats, _ = cv2.connectedComponentsWithStats(pixels[box.slices], connectivity=8, ltype=ltype)
-    stats = stats[1:].astype(np.int32, copy=False) + np.array([box.left, box.top, 0, 0, 0], np.int32)
+    stats = cast(Int32, stats[1:])
+    stats[:, 0] += box.left
+    stats[:, 1] += box.top
     labels = np.zeros(mask.shape, part.dtype)
     labels[box.slices] = part
     return Components(labels, stats)

@@ -126,4 +126,4 @@ def outline_of(mask: Bool) -> AnyArray:
     outlines, _ = cv2.findContours(
         np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )
-    return np.concatenate(outlines)
+    return outlines[0] if len(outlines) == 1 else np.concatenate(outlines)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from training.arrays import AnyArray, Bool, Uint8
-from training.pictures.levels import FULL, LEVELS, Counts, counted, otsu, scaled, share_of_stroke
+from training.pictures.levels import FULL, LEVELS, Counts, counted, divided, scaled, share_of_stroke
 from training.pictures.normalise import FAINT
 
 DIM = np.uint8(32)  # grey levels of paper, below which a stroke's share of the light is not told
@@ -24,8 +24,7 @@ DARKER = 64  # of 255 that a stroke on a line is darker than the line
 
 def light_of(grey: Uint8) -> Bool:
     """(h, w) -> (h, w): the lighter pixels, by Otsu's threshold (1979)."""
-    _, light = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    return light.view(np.bool_)
+    return divided(grey)[1] > 0
 
 
 def strokes_are_dark(grey: Uint8) -> bool:
@@ -48,7 +47,7 @@ def local_ink(grey: Uint8, window: int, *, dark: bool, least: float) -> Uint8 | 
     if dark:
         taken, whole = cast(Uint8, cv2.divide(taken, np.maximum(around, DIM), scale=255)), 255
     counts = counted(taken)
-    threshold, _ = otsu(counts)
+    threshold, _ = divided(taken)
     if not counts.share_above(threshold):
         return None
     stroke = counts.percentile(FULL, above=threshold)
@@ -63,9 +62,9 @@ def darkest_ink(grey: Uint8, *, dark: bool) -> Uint8 | None:
     A pen is darker than shadows, half-tones and rules.
     """
     level = grey if dark else ~grey
-    counts = counted(level)
-    darker = counts.of_each[: otsu(counts)[0] + 1]
-    split, _ = otsu(Counts.of(np.pad(darker, (0, 256 - len(darker)))))
+    threshold, _ = divided(level)
+    split, _ = divided(level[level <= threshold][None])
+    darker = counted(level).of_each[: threshold + 1]
     lighter, darkest = darker[split + 1 :], np.pad(darker[: split + 1], (0, 255 - split))
     if not lighter.any():
         return None

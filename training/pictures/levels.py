@@ -4,6 +4,7 @@ Pictures are looked at as counts of their 256 levels, and made into others by ta
 microseconds, whatever is computed of them. It knows grey levels, not what is drawn.
 """
 
+from bisect import bisect_right
 from functools import lru_cache
 from math import ceil, floor
 from typing import NamedTuple, cast
@@ -11,7 +12,7 @@ from typing import NamedTuple, cast
 import cv2
 import numpy as np
 
-from training.arrays import Float32, Float64, Uint8
+from training.arrays import AnyArray, Float32, Float64, Uint8
 from training.errors import PictureError
 from training.pictures.components import Box, share_of_edges
 
@@ -23,6 +24,7 @@ ROOM = 32  # grey levels below those of the paper, for its noise
 SAMPLE = 64  # pixels of the side of what a plane is laid through
 FEW = 32  # the same where it is laid through several times
 LEVELS = np.arange(256, dtype=np.float64)
+POWERS = np.stack([LEVELS, LEVELS * LEVELS], axis=1)
 
 
 class Light(NamedTuple):
@@ -57,18 +59,21 @@ def from_middle(length: int) -> Float32:
 
 
 class Counts(NamedTuple):
-    """of_each: (256,), how often each level occurs. up_to: (256,), it and all below."""
+    """of_each: (256,), how often each level occurs. up_to: it and all below, of each level.
+
+    Single ones are looked up in a list, in a fraction of the time that an array takes.
+    """
 
     of_each: Float64
-    up_to: Float64
+    up_to: list[float]
 
     @classmethod
     def of(cls, of_each: Float64) -> "Counts":
-        return cls(of_each, of_each.cumsum())
+        return cls(of_each, of_each.cumsum().tolist())
 
     @property
     def total(self) -> float:
-        return float(self.up_to[-1])
+        return self.up_to[-1]
 
     def turned_around(self) -> "Counts":
         """Of the negative."""
@@ -76,13 +81,36 @@ class Counts(NamedTuple):
 
     def percentile(self, share: float, *, above: int = -1) -> float:
         """NumPy's percentile of the levels above one."""
-        least = float(self.up_to[above]) if above >= 0 else 0.0
+        least = self.up_to[above] if above >= 0 else 0.0
         place = least + share * (self.total - least - 1)
-        low, high = self.up_to.searchsorted([floor(place), ceil(place)], side="right").tolist()
-        return float(low + (high - low) * (place - floor(place)))
+        low, high = bisect_right(self.up_to, floor(place)), bisect_right(self.up_to, ceil(place))
+        return low + (high - low) * (place - floor(place))
 
     def share_above(self, level: int) -> float:
-        return 1 - float(self.up_to[level]) / self.total
+        return 1 - self.up_to[level] / self.total
+
+    def deviation(self, base: float, most: int) -> float:
+        """The median of how far the levels up to the `most` are from the base."""
+        half = self.up_to[most] / 2
+        above = min(max(floor(base) + 1, 0), most + 1)
+        below = above - 1  # those between the two were seen, the nearest ones first
+        while True:
+            is_above = below < 0 or (above <= most and above - base < base - below)
+            level = above if is_above else below
+            above, below = (above + 1, below) if is_above else (above, below - 1)
+            if self.up_to[above - 1] - (self.up_to[below] if below >= 0 else 0.0) >= half:
+                return abs(level - base)
+
+    def clearness(self, threshold: int) -> float:
+        """How well a threshold divides: the variance between the two classes as a share of all variance.
+
+        Near 1 for two plain greys.
+        """
+        below, total = self.up_to[threshold], self.total
+        mass, squares = (self.of_each @ POWERS).tolist()
+        off = float(self.of_each[: threshold + 1] @ LEVELS[: threshold + 1]) * total - below * mass
+        between = off * off / max(below * (total - below), 1)
+        return float(between / max(total * squares - mass * mass, 1e-6 * total * total))
 
 
 class Evened(NamedTuple):
@@ -125,15 +153,15 @@ class Evened(NamedTuple):
 def even_light(grey: Uint8) -> Evened:
     """(h, w) uint8 of either polarity -> the same under even light."""
     counts = counted(grey)
-    threshold, clearness = otsu(counts)
+    threshold, light = divided(grey)
+    clearness = counts.clearness(threshold)
     if clearness >= CLEAR:
-        return evened(grey, above(grey, threshold), counts, threshold, clearness)
-    even = levelled(grey, slope(grey), 128)
-    light = above(even, otsu(counted(even))[0])
-    found = evened(grey, light, counts, threshold, clearness)
+        return evened(grey, light, counts, threshold, clearness)
+    _, even = divided(levelled(grey, slope(grey), 128))
+    found = evened(grey, even, counts, threshold, clearness)
     if found.clearness >= CLEAR:
         return found
-    return max(evened(grey, above(grey, threshold), counts, threshold, clearness), found, key=distance)
+    return max(evened(grey, light, counts, threshold, clearness), found, key=distance)
 
 
 def evened(grey: Uint8, light: Uint8, counts: Counts, threshold: int, clearness: float) -> Evened:
@@ -154,7 +182,8 @@ def evened(grey: Uint8, light: Uint8, counts: Counts, threshold: int, clearness:
         return Evened(level, plane.level, counts, threshold, clearness, is_negative, None)
     level = levelled(level, plane, ROOM)
     counts = counted(level)
-    return Evened(level, ROOM, counts, *otsu(counts), is_negative, plane)
+    threshold, _ = divided(level)
+    return Evened(level, ROOM, counts, threshold, counts.clearness(threshold), is_negative, plane)
 
 
 def distance(found: Evened) -> float:
@@ -168,10 +197,7 @@ def share_of_stroke(level: Uint8, base: float, counts: Counts, threshold: int, s
 
     counts: how often each level occurs; those up to the threshold are paper.
     """
-    away = np.abs(LEVELS[: threshold + 1] - base)
-    order = away.argsort()
-    below = counts.of_each[order].cumsum()
-    noise = 1.5 * float(away[order[below.searchsorted(below[-1] / 2)]])  # a standard deviation, by the median
+    noise = 1.5 * counts.deviation(base, threshold)  # a standard deviation, by the median
     least = min(3 * noise, stroke / 4)
     factor = 255 / (stroke - least)
     return scaled(level, factor, -factor * (base + least))
@@ -183,25 +209,10 @@ def counted(grey: Uint8) -> Counts:
     return Counts.of(counts.reshape(-1).astype(np.float64))
 
 
-def otsu(counts: Counts) -> tuple[int, float]:
-    """Otsu's threshold (1979): the highest level of the darker pixels, and how well it separates them.
-
-    The second is the variance between the two classes as a share of all variance: near 1 for two plain greys.
-    """
-    below, total = counts.up_to, counts.total
-    weights = counts.of_each * LEVELS
-    sums = weights.cumsum()
-    mass = float(sums[-1])
-    off = sums * total - below * mass
-    between = off * off / np.maximum(below * (total - below), 1)
-    best = int(between.argmax())
-    spread = total * float(weights @ LEVELS) - mass * mass  # `total` squared times the variance
-    return best, float(between[best]) / max(spread, 1e-6 * total * total)
-
-
-def above(grey: Uint8, threshold: float) -> Uint8:
-    """255 where a picture is lighter than that, else 0."""
-    return cast(Uint8, cv2.threshold(grey, threshold, 255, cv2.THRESH_BINARY)[1])
+def divided(grey: Uint8) -> tuple[int, Uint8]:
+    """Otsu's threshold (1979), the highest level of the darker pixels; and (h, w), 255 in the lighter ones, else 0."""
+    threshold, light = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return int(threshold), cast(Uint8, light)
 
 
 def scaled(level: Uint8, factor: float, offset: float) -> Uint8:
@@ -213,22 +224,21 @@ def scaled(level: Uint8, factor: float, offset: float) -> Uint8:
 def plane_of(level: Uint8, paper: Uint8) -> Light:
     """The plane through the paper, which is where that is 255."""
     step = step_of(level.shape, SAMPLE)
-    few = sample(paper, step)
-    if not cv2.countNonZero(few):
-        return fit_plane(level, paper)
+    few = sample(paper, step) > 0
+    if not few.any():
+        few, step = paper > 0, 1
     return through(level.shape, fit_plane(sample(level, step), few), step)
 
 
 def slope(grey: Uint8) -> Light:
     """The plane through most of the pixels, which are paper lit from one side."""
     step = step_of(grey.shape, FEW)
-    few = sample(grey, step)
-    levels, most = few.astype(np.float32), np.full(few.shape, 255, np.uint8)
-    plane = fit_plane(few, most)
+    levels = sample(grey, step).astype(np.float32)
+    plane, most = fit_plane(levels, np.ones_like(levels)), int(0.7 * levels.size)  # ink is a minority
     for _ in range(2):
-        off = cv2.absdiff(levels, plane.over(few.shape))
-        far = np.partition(off, int(0.7 * off.size), axis=None)[int(0.7 * off.size)]  # ink is a minority
-        plane = fit_plane(few, (off <= far).view(np.uint8) * np.uint8(255))
+        under = np.array(plane, np.float32) @ powers(*levels.shape)[:3]
+        off = np.abs(levels - under.reshape(levels.shape))
+        plane = fit_plane(levels, off <= np.partition(off, most, axis=None)[most])
     return through(grey.shape, plane, step)
 
 
@@ -239,7 +249,7 @@ def step_of(shape: tuple[int, ...], side: int) -> int:
 
 def sample(grey: Uint8, step: int) -> Uint8:
     """Every few pixels of every few rows."""
-    return np.ascontiguousarray(grey[::step, ::step])
+    return grey[::step, ::step]
 
 
 def through(shape: tuple[int, ...], plane: Light, step: int) -> Light:
@@ -249,23 +259,30 @@ def through(shape: tuple[int, ...], plane: Light, step: int) -> Light:
     return Light(plane.level + down * off_down + across * off_across, down, across)
 
 
-def fit_plane(level: Uint8, where: Uint8) -> Light:
-    """The least-squares plane through the pixels set in `where`, 255 each; there must be one."""
-    places, levels = cv2.moments(where), cv2.moments(cv2.bitwise_and(level, where))
-    count, mass = places["m00"] / 255, levels["m00"]
-    x, y = places["m10"] / places["m00"], places["m01"] / places["m00"]
-    mean = mass / count
-    across, down = levels["m10"] - x * mass, levels["m01"] - y * mass
+def fit_plane(level: AnyArray, where: AnyArray) -> Light:
+    """The least-squares plane through the pixels of which `where` is 1, and not 0; there must be one."""
+    places = powers(*level.shape)
+    weights = where.astype(np.float32).ravel()
+    count, down, right, downs, rights, both = (places @ weights).tolist()
+    mass, mass_down, mass_right = (places[:3] @ (weights * level.ravel())).tolist()
+    y, x = down / count, right / count
+    along, across = mass_down - y * mass, mass_right - x * mass
     # A thousandth of a pixel squared: what lies in a line has no slope across it.
-    xx, yy, xy = places["mu20"] / 255 + 1e-3 * count, places["mu02"] / 255 + 1e-3 * count, places["mu11"] / 255
+    yy, xx, xy = downs - y * down + 1e-3 * count, rights - x * right + 1e-3 * count, both - x * down
     apart = xx * yy - xy * xy
-    right, down = (yy * across - xy * down) / apart, (xx * down - xy * across) / apart
-    height, width = level.shape
-    middle = mean + down * ((height - 1) / 2 - y) + right * ((width - 1) / 2 - x)
-    return Light(middle, down, right)
+    by_y, by_x = (xx * along - xy * across) / apart, (yy * across - xy * along) / apart
+    return Light(mass / count - by_y * y - by_x * x, by_y, by_x)
+
+
+@lru_cache(maxsize=64)
+def powers(height: int, width: int) -> Float32:
+    """(6, height * width): 1, how far each pixel is from the middle down and across, the squares and the product of
+    both. Not to be changed."""
+    down, across = (each.ravel() for each in np.meshgrid(from_middle(height), from_middle(width), indexing="ij"))
+    return np.stack([np.ones_like(down), down, across, down * down, across * across, down * across])
 
 
 def levelled(grey: Uint8, plane: Light, base: float) -> Uint8:
     """The picture as if its paper had the level `base` everywhere."""
-    under = plane._replace(level=plane.level - base)
+    under = Light(plane.level - base, plane.down, plane.across)
     return cast(Uint8, cv2.subtract(grey, under.over(grey.shape), dtype=cv2.CV_8U))

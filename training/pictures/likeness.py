@@ -59,30 +59,35 @@ def classes() -> Classes:
 
 
 class Folded(NamedTuple):
-    """The same classes for one glyph in a few steps. onto: (c * AXES + c, 196), the axes and the means. at: (c, AXES),
-    the means along the axes. weights: (c, AXES), what a square along an axis counts more than beside. squares: (c,), of
-    the means."""
+    """The same classes for one glyph in a few steps, what is divided by variances and dimensions divided before.
 
-    onto: Float32
-    at: Float32
-    weights: Float32
-    squares: Float32
+    along: (c * AXES, 197), how far from the mean along each axis, times the root of what its square counts less than
+    beside. apart: (c, 197), what the distance to a mean adds to the glyph's own square. In both the last number is what
+    a glyph of zeros has. rest: (c,), what that square counts.
+    """
+
+    along: Float32
+    apart: Float32
     rest: Float32
 
     @classmethod
     def of(cls, classes: Classes) -> Folded:
-        axes, means = classes.axes, classes.means
-        at = np.einsum("cad,cd->ca", axes, means)
-        weights = np.reciprocal(classes.variances) - np.reciprocal(classes.rest)[:, None]
-        onto = np.concatenate([axes.reshape(-1, axes.shape[-1]), means])
-        return cls(onto, at, weights, np.square(means).sum(axis=1), classes.rest)
+        size = classes.means.shape[1]
+        less = np.reciprocal(classes.rest)[:, None] - np.reciprocal(classes.variances)
+        axes = classes.axes * np.sqrt(np.maximum(less, 0) / size)[..., None]
+        at = np.einsum("cad,cd->ca", axes, classes.means)
+        rest = np.reciprocal(classes.rest * size)
+        squares = np.square(classes.means).sum(axis=1)
+        along = np.concatenate([axes, -at[..., None]], axis=-1).reshape(-1, size + 1)
+        apart = np.concatenate([-2 * classes.means, squares[:, None]], axis=1) * rest[:, None]
+        return cls(along, apart, rest)
 
     def unlikeness(self, levels: Float32) -> float:
         """(196,) -> of the nearest class."""
-        found = self.onto @ levels
-        along = found[: self.at.size].reshape(self.at.shape) - self.at
-        apart = float(levels @ levels) - 2 * found[self.at.size :] + self.squares
-        return float(((along * along * self.weights).sum(axis=1) + apart / self.rest).min()) / len(levels)
+        with_one = np.append(levels, np.float32(1))
+        along = (self.along @ with_one).reshape(len(self.rest), AXES)
+        found = self.apart @ with_one + self.rest * (levels @ levels) - np.einsum("ca,ca->c", along, along)
+        return float(found.min())
 
 
 @cache

@@ -4,13 +4,14 @@ Light on dark, cropped to its ink, scaled into 20x20 keeping its aspect, its cen
 of 28x28. It knows arrays alone: `read` turns bytes into them.
 """
 
+from functools import cache, lru_cache
 from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from training.arrays import SIDE, Bool, Uint8
+from training.arrays import SIDE, Bool, Float32, Uint8
 from training.errors import PictureError
 from training.pictures.components import Box, DigitMask, Sheet, bounds, locate
 from training.pictures.levels import Evened, even_light
@@ -23,6 +24,8 @@ LEAST_TOP = 128  # the lightest pixel of a glyph at least; MNIST's are all 254 o
 
 # (784, 3): pixels times this are the sums of row, column and 1, weighted by level; below 2**24, so exact in float32.
 MOMENTS = np.stack([*np.mgrid[:SIDE, :SIDE], np.ones((SIDE, SIDE))], -1).reshape(-1, 3).astype(np.float32)
+
+PLACES = np.stack([np.ones(BOX), np.arange(BOX)]).astype(np.float32)  # sums over these are exact as well
 
 WORK_SIDE = 256  # pixels; a larger picture is searched reduced
 DETAIL = 64  # pixels of ink that are enough to draw it in 20; less is cut out of the larger picture
@@ -111,18 +114,28 @@ def in_full(grey: Uint8, even: Evened, digit: DigitMask, factor: int) -> Uint8:
     part = grey[near.scaled(factor).slices]
     less = factor_of(part.shape)
     part = reduced(part, less)
-    mask = cv2.resize(digit.mask[near.slices].view(np.uint8), part.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    found = even.part(part, near, factor / less)
-    ink, drawn = found.ink(), mask.view(np.bool_)
-    return cut_out(ink, drawn, bounds(drawn), 1 + factor // less)
+    drawn = cv2.resize(digit.mask[near.slices].view(np.uint8), part.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    ink = even.part(part, near, factor / less).ink()
+    return cropped(ink, cast(Uint8, drawn), 1 + factor // less)
 
 
 def cut_out(ink: Uint8, mask: Bool, box: Box, reach: int | None = None) -> Uint8:
     """The ink of what a mask holds, and of the soft edge around it, cropped. box: where the mask is set."""
     reach = 1 + max(mask.shape) // 64 if reach is None else reach
     near = box.grown(reach, mask.shape).slices
-    kept = cv2.copyTo(ink[near], widened(mask[near], reach).view(np.uint8))
+    return cropped(ink[near], mask[near].view(np.uint8), reach)
+
+
+def cropped(ink: Uint8, drawn: Uint8, reach: int) -> Uint8:
+    """The ink within so many pixels of what is drawn, 1 there, else 0; cropped to what is not all but paper."""
+    kept = cv2.copyTo(ink, cv2.dilate(drawn, window(reach)))
     return cast(Uint8, kept[bounds(kept > EDGE).slices])
+
+
+@cache
+def window(reach: int) -> Uint8:
+    """What is so many pixels around one. Not to be changed."""
+    return np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
 
 
 def factor_of(shape: tuple[int, ...], side: int = WORK_SIDE) -> int:
@@ -134,16 +147,17 @@ def reduced(grey: Uint8, factor: int) -> Uint8:
     """The mean of every factor x factor pixels."""
     if factor == 1:
         return grey
-    height, width = grey.shape
-    if factor == 2 and not (height | width) & 1:  # by OpenCV in an eighth of the time
-        return cast(Uint8, cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+    if factor == 2:  # by OpenCV in an eighth of the time
+        height, width = grey.shape
+        if height % 2 or width % 2:
+            grey = cast(Uint8, cv2.copyMakeBorder(grey, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE))
+        return cast(Uint8, cv2.resize(grey, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA))
     return np.asarray(Image.fromarray(grey).reduce(factor))
 
 
 def widened(mask: Bool, reach: int) -> Bool:
     """The mask and what is so many pixels around it."""
-    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    return cv2.dilate(np.ascontiguousarray(mask).view(np.uint8), window).view(np.bool_)
+    return cv2.dilate(np.ascontiguousarray(mask).view(np.uint8), window(reach)).view(np.bool_)
 
 
 def thickened(ink: Uint8) -> Uint8:
@@ -152,15 +166,14 @@ def thickened(ink: Uint8) -> Uint8:
     if missing < 1.5:
         return ink
     by = round(missing / 2)
-    return cast(Uint8, cv2.dilate(with_margin(ink, by), np.ones((1 + 2 * by, 1 + 2 * by), np.uint8)))
+    return cast(Uint8, cv2.dilate(with_margin(ink, by), window(by)))
 
 
 def stroke_width(drawn: Bool) -> float:
     """Pixels: a line has two long edges."""
     around = with_margin(drawn.view(np.uint8), 1)
-    across, down = around[:, 1:] != around[:, :-1], around[1:] != around[:-1]
-    outline = int(np.count_nonzero(across)) + int(np.count_nonzero(down))
-    return 2 * int(np.count_nonzero(drawn)) / max(outline, 1)
+    outline = cv2.norm(around[:, 1:], around[:, :-1], cv2.NORM_L1) + cv2.norm(around[1:], around[:-1], cv2.NORM_L1)
+    return 2 * cv2.countNonZero(around) / max(outline, 1)
 
 
 def with_margin(ink: Uint8, by: int) -> Uint8:
@@ -169,21 +182,40 @@ def with_margin(ink: Uint8, by: int) -> Uint8:
 
 
 def fitted(ink: Uint8) -> Uint8:
-    """(h, w) -> the same ink with a longer side of 20 pixels."""
+    """(h, w) -> the same ink with a longer side of 20 pixels, as Pillow's bicubic resampling makes it."""
     height, width = ink.shape
     scale = BOX / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if size == (width, height):
         return ink
-    return np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC))
+    levels, across, down = ink.astype(np.float32), shares(width, size[0]).T, shares(height, size[1])
+    if height > 2 * width:  # what strokes overshoot is cut off after each step, so their order shows
+        return rounded(rounded(down @ levels).astype(np.float32) @ across)
+    return rounded(down @ rounded(levels @ across).astype(np.float32))
+
+
+@lru_cache(maxsize=1024)
+def shares(length: int, pixels: int) -> Float32:
+    """(pixels, length): how much each of a line's pixels has of each that the line had before. Not to be changed."""
+    wide = length / pixels
+    middles = (np.arange(pixels) + 0.5) * wide
+    away = np.abs(np.arange(length) + 0.5 - middles[:, None]) / max(wide, 1)
+    near, far = (1.5 * away - 2.5) * away * away + 1, ((2.5 - 0.5 * away) * away - 4) * away + 2  # Keys's, of -1/2
+    each = np.where(away < 1, near, np.where(away < 2, far, 0))
+    return cast(Float32, (each / each.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def rounded(levels: Float32) -> Uint8:
+    """Any levels -> uint8; what is below 0 or above 255 becomes that."""
+    return cast(Uint8, cv2.addWeighted(levels, 1, levels, 0, 0, dtype=cv2.CV_8U))
 
 
 def centred(ink: Uint8) -> Uint8:
     """(h, w) of at most 20 -> (28, 28) with its centre of mass nearest to the middle."""
     glyph = np.zeros((SIDE, SIDE), np.uint8)
     height, width = ink.shape
-    sums = cv2.moments(ink)
-    top = min(max(round(MIDDLE - sums["m01"] / sums["m00"]), 0), SIDE - height)
-    left = min(max(round(MIDDLE - sums["m10"] / sums["m00"]), 0), SIDE - width)
+    (total, across), (down, _) = (PLACES[:, :height] @ ink.astype(np.float32) @ PLACES[:, :width].T).tolist()
+    top = min(max(round(MIDDLE - down / total), 0), SIDE - height)
+    left = min(max(round(MIDDLE - across / total), 0), SIDE - width)
     glyph[top : top + height, left : left + width] = ink
     return glyph

@@ -137,7 +137,7 @@ def glyph_alone(grey: Uint8) -> Uint8 | None:
         found = find_ink(grey, SMALL_SIDE, SMALL_DETAIL)
     except PictureError:
         return None
-    if found.digit.count > 1 or max(found.digit.mask.shape) < COARSE or not is_alone(found):
+    if found.digit.parts > 1 or max(found.digit.mask.shape) < COARSE or not is_alone(found):
         return None
     glyph = glyph_of(found.ink)
     score = float(unlikeness(glyph[None])[0])
@@ -149,9 +149,8 @@ def is_alone(found: Found) -> bool:
     if touches(found.box, found.levels.shape):
         return False
     drawn = (found.levels > EDGE).view(np.uint8)
-    near = drawn[found.box.grown(2, drawn.shape).slices]
-    beside = cv2.countNonZero(drawn) - np.count_nonzero(near)
-    return bool(beside <= BESIDE * np.count_nonzero(near))
+    near = cv2.countNonZero(drawn[found.box.grown(2, drawn.shape).slices])
+    return cv2.countNonZero(drawn) - near <= BESIDE * near
 
 
 def doubts_about(found: Found, score: float) -> Doubts:
@@ -168,7 +167,7 @@ def doubts_about(found: Found, score: float) -> Doubts:
         odd = max(odd, SOFT)
     if is_given_up or (odd == SOFT and large and crosses(box, mask.shape)):
         odd = HARD
-    return Doubts(odd, is_given_up, is_thick, found.digit.count)
+    return Doubts(odd, is_given_up, is_thick, found.digit.parts)
 
 
 def crispness(found: Found) -> float:

@@ -6,6 +6,7 @@ It must not know who sent them.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import selectors
 import signal
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import NamedTuple, cast
 
@@ -25,10 +27,10 @@ from training.pictures.sandbox_process import ANSWER, GLYPH, GRACE, LENGTH, READ
 CHUNK_SECONDS = 60.0  # of the processor, that the pictures of one chunk may take together
 SILENCE = 60.0  # seconds without an answer, after which the process is given up: the system does not let it work
 PROGRAM = ("-P", "-m", "training.pictures.sandbox_process")
-SIZE = 2**16  # bytes that a pipe holds
-SMALL = 4096  # bytes of a picture that is read in a fraction of a millisecond
-MANY = 16  # small pictures, whose answers are read in bundles: to wake for each takes as long as to decode it
-BUNDLE = 0.004  # seconds in which answers gather; a pipe holds 80
+PIPE = 2**20  # bytes that a pipe holds where the system allows it: pictures for many milliseconds
+SIZE = 2**16  # bytes that it holds else
+MANY = 16  # pictures, which are sent and whose answers are read in bundles: to wake for each takes time of its own
+BUNDLE = 0.004  # seconds in which answers gather
 
 
 class SandboxError(OSError):
@@ -110,6 +112,8 @@ class Sandbox:
             )
             assert process.stdin is not None and process.stdout is not None
             os.set_blocking(process.stdin.fileno(), False)
+            with suppress(AttributeError, OSError):  # not every system has larger ones
+                fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, PIPE)
             if process.stdout.read(len(READY)) != READY:
                 self.end()
                 raise SandboxError(f"the process that decodes pictures does not start (status {process.returncode})")
@@ -123,7 +127,6 @@ class Sandbox:
         parts = [part for picture in pictures for part in (LENGTH.pack(len(picture)), picture)]
         request = b"".join([REQUEST.pack(normalise, seconds, len(pictures)), *parts])
         unsent, unread, missing = memoryview(request), bytearray(), len(pictures)
-        quick = len(request) < SMALL * missing
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdin, selectors.EVENT_WRITE)
             selector.register(process.stdout, selectors.EVENT_READ)
@@ -137,8 +140,6 @@ class Sandbox:
                         if not unsent:
                             selector.unregister(process.stdin)
                     else:
-                        if quick and missing >= MANY:
-                            time.sleep(BUNDLE)
                         some = os.read(key.fd, SIZE)
                         if not some:
                             raise BrokenPipeError
@@ -146,6 +147,8 @@ class Sandbox:
                 for answer in taken(unread):
                     missing -= 1
                     yield answer
+                if missing >= MANY:
+                    time.sleep(BUNDLE)
 
 
 def taken(unread: bytearray) -> Iterator[Answer]:
