@@ -18,7 +18,7 @@ from training.pictures.components import bounds, find_components
 from training.pictures.forms import is_bar, is_block, is_disc, is_foreign, oddness, thickness
 from training.pictures.inks import without_lines
 from training.pictures.likeness import unlikeness
-from training.pictures.normalise import SMALL_DETAIL, SMALL_SIDE, find_ink, glyph_of
+from training.pictures.normalise import SMALL_DETAIL, SMALL_SIDE, find_ink, fitted, glyph_of, reduced
 from training.pictures.read import read_picture
 from training.pictures.reading import set_like_mnist
 
@@ -69,6 +69,18 @@ def test_a_digit_with_nothing_beside_it_is_read_plainly(digits: Uint8) -> None:
         grey = np.asarray(Image.open(BytesIO(picture)))
         plainly = [glyph_of(find_ink(grey).ink), glyph_of(find_ink(grey, SMALL_SIDE, SMALL_DETAIL).ink)]
         assert any(np.array_equal(set_like_mnist(grey), glyph) for glyph in plainly), digit
+
+
+@pytest.mark.parametrize("size", [(84, 60), (84, 22), (84, 42), (40, 91), (12, 9), (255, 201)])
+def test_ink_and_pictures_are_made_small_as_pillow_does(size: tuple[int, int]) -> None:
+    random, (height, width) = np.random.default_rng(3), size
+    strokes = Image.fromarray(random.choice([0, 255], (height // 6, width // 6 + 1)).astype(np.uint8))
+    ink = np.asarray(strokes.resize((width, height), Image.Resampling.BICUBIC))
+    small = fitted(ink)
+    wanted = np.asarray(Image.fromarray(ink).resize(small.shape[::-1], Image.Resampling.BICUBIC))
+    assert max(small.shape) == 20
+    assert np.abs(small.astype(int) - wanted).max() <= 1
+    assert np.array_equal(reduced(ink, 2), np.asarray(Image.fromarray(ink).reduce(2)))
 
 
 def test_light_without_a_digit_is_refused() -> None:
