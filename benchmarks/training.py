@@ -4,7 +4,7 @@ Seconds run from before the first import to the trained tower; the evaluation is
 process's own, user and system, of all its threads. Every run is appended to a file of JSON lines as soon as it ends, so
 that an interrupted benchmark goes on where it was, and the table is made of all that is there.
 
-    python benchmarks/training.py --seeds 3 --recipes notebook-plain,quick,default,conv --backend tensorflow
+    python benchmarks/training.py --seeds 3 --recipes notebook-plain,quick,default,conv,best --backend tensorflow
     python benchmarks/training.py --backend jax --python /path/to/an/environment/with/jax/bin/python
 """
 

@@ -14,6 +14,7 @@ class Warp:
     stretch: float  # natural logarithm of the factor
     shear: float  # pixels a pixel
     shift: float  # pixels
+    stroke: float = 0.0  # pixels on every side of a stroke, thicker or thinner, at most 1
     elastic: float = 0.0  # pixels; standard deviation of a random displacement of each pixel
     smoothness: float = 4.0  # pixels; standard deviation of the Gaussian that blurs the displacement
     group: int = 25
@@ -82,4 +83,11 @@ DEFAULT = Recipe(
 
 CONV = replace(DEFAULT, name="conv", tower="conv", epochs=20)
 
-RECIPES = {recipe.name: recipe for recipe in (NOTEBOOK, QUICK, DEFAULT, CONV)}
+BEST = replace(
+    DEFAULT,
+    name="best",
+    epochs=100,
+    warp=Warp(rotation=8, stretch=0.2, shear=0.1, shift=1.2, stroke=0.6, elastic=0.5, fade=0.3, rest=0.4),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (NOTEBOOK, QUICK, DEFAULT, CONV, BEST)}

@@ -480,7 +480,7 @@ class Twinvec:
         on_finish: Callback | None = None,
         started_by: str | None = None,
     ) -> TrainingJob:
-        """Start a training on a worker, by a recipe: `notebook`, `quick`, `default` or `conv`.
+        """Start a training on a worker, by a recipe: `notebook`, `quick`, `default`, `conv` or `best`.
 
         on_finish: a Celery task of yours that is told of its end. started_by: who asks, to be kept with the tower.
         Raises TrainingRunning while another goes on, InvalidRequest.

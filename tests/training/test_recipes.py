@@ -41,7 +41,7 @@ def test_what_needs_no_network_loads_no_keras(module: str) -> None:
 
 def test_a_recipe_goes_by_its_name_and_says_what_it_does() -> None:
     assert list(RECIPES) == [recipe.name for recipe in RECIPES.values()]
-    assert {"notebook", "quick", "default", "conv"} <= RECIPES.keys()
+    assert {"notebook", "quick", "default", "conv", "best"} <= RECIPES.keys()
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -26,10 +26,11 @@ def warped(images: Uint8, warp: Warp, rng: np.random.Generator) -> Float32:
     starts = range(0, len(images), warp.group)
     corners_of, weights_of = draw_tables(len(starts), warp, rng)
     weights_of /= 255
+    thicker_of = rng.uniform(-warp.stroke, warp.stroke, len(starts)) if warp.stroke else np.zeros(len(starts))
     result = np.empty(images.shape, np.float32)
-    for start, corners, weights in zip(starts, corners_of, weights_of, strict=True):
+    for start, corners, weights, thicker in zip(starts, corners_of, weights_of, thicker_of, strict=True):
         group = slice(start, start + warp.group)
-        result[group] = _moved(images[group], corners, weights).T
+        result[group] = _moved(_thickened(images[group], thicker), corners, weights).T
     return result
 
 
@@ -42,6 +43,7 @@ def weakened(warp: Warp, share: float) -> Warp:
         stretch=left * warp.stretch,
         shear=left * warp.shear,
         shift=left * warp.shift,
+        stroke=left * warp.stroke,
         elastic=left * warp.elastic,
     )
 
@@ -84,9 +86,31 @@ def _bends(count: int, warp: Warp, rng: np.random.Generator) -> Float32:
     return bends
 
 
-def _moved(images: Uint8, corners: Int64, weights: Float32) -> Float32:
-    """(n, 784) uint8 by one table -> (784, n) float32: pixels as rows, so that a pixel of all images is one copy."""
-    pixels = images.T.astype(np.float32)
+def _thickened(images: Uint8, share: float) -> Float32:
+    """(n, 784) uint8 -> (784, n) float32: so much of the way to strokes with a pixel more on every side; below 0, to
+    those with a pixel less. Grey dilation, or erosion, by a pixel and its four neighbours.
+
+    Pixels become rows, so that a pixel of all images is one copy.
+    """
+    levels = np.ascontiguousarray(images.T)
+    pixels = levels.astype(np.float32)
+    if not share:
+        return pixels
+    extreme = np.maximum if share > 0 else np.minimum
+    around = levels.reshape(SIDE, SIDE, -1)
+    brushed = around.copy()
+    for one, other in (np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1]):
+        extreme(brushed[one], around[other], out=brushed[one])
+        extreme(brushed[other], around[one], out=brushed[other])
+    change = brushed.reshape(levels.shape).astype(np.float32)
+    change -= pixels
+    change *= np.float32(abs(share))
+    pixels += change
+    return pixels
+
+
+def _moved(pixels: Float32, corners: Int64, weights: Float32) -> Float32:
+    """(784, n) float32 by one table -> (784, n) float32."""
     moved = np.take(pixels, corners, axis=0)
     moved *= weights[0][:, None]
     for step, weight in zip((1, SIDE, SIDE + 1), weights[1:], strict=True):
