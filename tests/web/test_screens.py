@@ -14,6 +14,7 @@ from PIL import Image
 
 from cli.demo import strokes
 from tests.web.conftest import Visitor, serving, stored
+from training import recipes
 from training.errors import PictureReason
 from twinvec_client import JobStatus, NoAnswer, NoTower
 from twinvec_client.contract.messages import ListTowers, PauseWork, Promote, ResumeWork, RollBack
@@ -23,8 +24,13 @@ from web import remedies
 from web.forms import MOST_PICTURES
 from web.rates import Rates
 from web.rendering import duration, glyph, percent, png, short
+from web.screens import towers
 
 STATIC = Path(remedies.__file__).parent / "static"
+
+
+def test_every_recipe_can_be_chosen() -> None:
+    assert set(towers.RECIPES) == set(recipes.RECIPES)
 
 
 def test_a_drawing_is_answered_with_what_the_tower_saw_and_its_neighbours(visitor: Visitor, memory: Memory) -> None:
