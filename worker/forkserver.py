@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 
 AVAILABLE = sys.platform == "linux"
 FORK_SERVER, POOL = "twinvec-forks", "twinvec-pool"  # names of processes, as `top` and `ps -o comm` show them
-_LOADED_WITHIN = 120.0  # seconds; to fork takes a hundredth of one
+_LOADED_WITHIN = 120.0  # seconds, before it answers for the first time
+_FORKED_WITHIN = 10.0  # seconds; it takes a hundredth of one
 _SIZE = struct.Struct("<q")
 _NAME, _ADOPT = 15, 36  # PR_SET_NAME and PR_SET_CHILD_SUBREAPER of prctl(2)
-_FREE = 1000  # the least number that a descriptor is moved to while others take their places
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)  # it ends with the process that it serves
 
 
@@ -66,10 +66,12 @@ class ForkServer:
             with _adopting():
                 socket.send_fds(self._socket, [_SIZE.pack(len(message))], list(descriptors.values()))
                 self._socket.sendall(message)
-                return int(_SIZE.unpack(_receive(self._socket, _SIZE.size))[0])
+                pid = int(_SIZE.unpack(_receive(self._socket, _SIZE.size))[0])
         except (OSError, EOFError):
             self._socket.close()
             raise
+        self._socket.settimeout(_FORKED_WITHIN)
+        return pid
 
     def close(self) -> None:
         """Let the server end. Its forks go on."""
@@ -79,7 +81,8 @@ class ForkServer:
 def serve_pool(begin: Callable[[], None], title: str) -> None:
     """Have Celery's pool start its processes by a fork server, where there can be one.
 
-    To be called once all code is loaded, and before there is a thread, a connection or anything that is held.
+    To be called once all code is loaded, and before there is a thread, a connection or anything that is held; the
+    threads of OpenBLAS, which has them anew after a fork, do no harm.
     begin: called in each pool process, first of all. title: of those processes, in lists.
     """
     if not AVAILABLE:
@@ -193,7 +196,8 @@ def _run(start: Start, descriptors: dict[int, int], begin: Callable[[], None]) -
 
 def _place(descriptors: dict[int, int]) -> None:
     """Give descriptors their numbers."""
-    apart = {number: fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _FREE) for number, each in descriptors.items()}
+    free = 1 + max([*descriptors, *descriptors.values()], default=2)
+    apart = {number: fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, free) for number, each in descriptors.items()}
     for each in descriptors.values():
         os.close(each)
     for number, each in apart.items():

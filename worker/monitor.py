@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from worker import watchdog
 from worker.endpoint import Endpoint, Why
 from worker.figures import Installation
+from worker.forkserver import FORK_SERVER
 from worker.heartbeat import PREFIX, Signs
 from worker.metrics import MAIN, MARK, announce_main, build, gauge, info
 from worker.metrics_folder import MetricsFolder
@@ -136,7 +137,10 @@ class Monitor(Collector):
     def collect(self) -> Iterator[Metric]:
         yield info("twinvec_worker", "What this worker is", {"name": self._name, "lanes": ",".join(self._lanes)})
         yield build()
-        yield resident_memory(main=_resident([psutil.Process()]), pool=_resident(_children()))
+        children = _children()
+        forks = [child for child in children if _is_fork_server(child)]
+        pool = [child for child in children if child not in forks]
+        yield resident_memory(main=_resident([psutil.Process()]), pool=_resident(pool), forks=_resident(forks))
         signs = self._signs()
         working = sum(1 for each in signs.values() if each.busy)
         yield gauge("twinvec_pool_processes", "Processes of this worker's pool", len(signs))
@@ -171,7 +175,7 @@ def resident_memory(**processes: int) -> Metric:
     """Bytes, of the main process and of the pool's."""
     memory = GaugeMetricFamily(
         "twinvec_resident_memory_bytes",
-        "Resident memory of this worker's processes: main, pool",
+        "Resident memory of this worker's processes: main, pool, and forks, of which the pool's are made",
         labels=["process"],
     )
     for name, taken in processes.items():
@@ -181,6 +185,13 @@ def resident_memory(**processes: int) -> Metric:
 
 def _children() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
+
+
+def _is_fork_server(process: psutil.Process) -> bool:
+    try:
+        return process.name() == FORK_SERVER
+    except psutil.Error:  # it ended just now
+        return False
 
 
 def _resident(processes: Iterable[psutil.Process]) -> int:

@@ -1,7 +1,7 @@
 """A message as it stands on its lane: a Celery task message, as kombu writes it for Redis.
 
-Celery makes the same in twenty times the time, most of it for what a message of ours never has: exchanges, chains,
-countdowns, retries. It must not know how it gets there.
+Celery makes the same, with much that a message of ours never has: exchanges, chains, countdowns, retries. It must not
+know how it gets there.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from tests.makers import eventually
 from worker import forkserver
 
 SERVED = """
-import json, os, signal, sys, threading
+import json, os, resource, signal, sys, threading
 from billiard import get_context
 from worker import forkserver
 
@@ -45,6 +45,7 @@ def run(secret):
     return seen | {"status": process.exitcode, "known": process.pid}
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     forkserver.serve_pool(begin, "pool of a test")
     waiting = threading.Event()
     threading.Thread(target=waiting.wait, daemon=True).start()
