@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,6 +86,15 @@ class Reals(bytes):
         return cls(struct.pack(">iiIii", 1, 0, _FLOAT4, len(numbers), 1) + laid.tobytes())
 
 
+class Texts(bytes):
+    """Texts as a parameter of the type `text[]`, in PostgreSQL's binary format: psycopg looks at each character."""
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Texts:
+        head = struct.pack(">iiIii", 1, 0, _TEXT, len(texts), 1)
+        return cls(head + b"".join([part for text in texts for part in _field(text.encode())]))
+
+
 class RealsDumper(psycopg.adapt.Dumper):
     """Hands `Reals` to the server as they are."""
 
@@ -96,7 +105,13 @@ class RealsDumper(psycopg.adapt.Dumper):
         return bytes(obj)
 
 
-_FLOAT4 = 700  # the OID of `real`
+class TextsDumper(RealsDumper):
+    """Hands `Texts` to the server as they are."""
+
+    oid = 1009  # of `text[]`
+
+
+_FLOAT4, _TEXT = 700, 25  # the OIDs of `real` and `text`
 
 
 @contextmanager
@@ -244,42 +259,42 @@ class NewDigits(NamedTuple):
 def copy_digits(session: Session, digits: NewDigits, *, seq: int | None = None) -> None:
     """Append digits. seq: the number of the chunk that brings them."""
     columns = "id, pixels, sha256, job, seq, label, doubtful, collection, key, attributes"
-    unlabelled = np.fromiter((label is None for label in digits.labels), np.bool_, len(digits.keys))
-    heads = [b""] * len(digits.keys)
-    for lacking, made in product((False, True), repeat=2):  # of one form, and so of one size
-        rows = np.flatnonzero((unlabelled == lacking) & (digits.made == made))
-        if not len(rows):
-            continue
-        doubtful: Any = False if digits.doubtful is None else digits.doubtful[rows]
-        fields = (
-            (">i8", digits.ids[rows]),
-            _raw(digits.pixels[rows]),
-            _raw(digits.digests[rows]),
-            _raw(digits.jobs if digits.jobs.ndim == 1 else digits.jobs[rows]),
+    keys = [key.encode() for key in digits.keys]
+    forms: defaultdict[Any, list[int]] = defaultdict(list)  # rows of one form are of one size, but for their attributes
+    each = zip(keys, digits.labels, digits.made.tolist(), digits.attributes, digits.collections, strict=True)
+    for row, (key, label, made, attributes, name) in enumerate(each):
+        forms[len(key), label is None, made, attributes is None, name].append(row)
+    parts: list[Any] = []
+    for (size, unlabelled, made, bare, name), rows in forms.items():
+        places = slice(None) if len(rows) == len(keys) else rows
+        doubtful: Any = False if digits.doubtful is None else digits.doubtful[places]
+        fields = [
+            (">i8", digits.ids[places]),
+            _raw(digits.pixels[places]),
+            _raw(digits.digests[places]),
+            _raw(digits.jobs if digits.jobs.ndim == 1 else digits.jobs[places]),
             (">i4", seq),
-            (">i4", None if lacking else np.fromiter((digits.labels[row] for row in rows.tolist()), np.int32)),
+            (">i4", None if unlabelled else [digits.labels[row] for row in rows]),
             ("?", doubtful if made else None),
-        )
-        laid, size = _laid_out(len(rows), fields, more=3)
-        for at, row in enumerate(rows.tolist()):
-            heads[row] = laid[at * size : (at + 1) * size]
-    named = {name: _sized(name.encode()) for name in set(digits.collections)}
-    parts: list[bytes] = []
-    for head, name, key, attributes in zip(heads, digits.collections, digits.keys, digits.attributes, strict=True):
-        written = key.encode()
-        described = _NULL if attributes is None else _sized(_JSONB + json.dumps(attributes).encode())
-        parts += (head, named[name], _length(len(written)), written, described)
+            _raw(np.frombuffer(name.encode(), np.uint8)),
+            _raw(np.frombuffer(b"".join([keys[row] for row in rows]), np.uint8).reshape(-1, size)),
+        ]
+        if bare:
+            parts.append(_laid_out(len(rows), [*fields, ("", None)]).view(np.uint8))
+            continue
+        for row, laid in zip(rows, _laid_out(len(rows), fields, more=1), strict=True):
+            described = _JSONB + json.dumps(digits.attributes[row]).encode()
+            parts += (laid.tobytes(), *_field(described))
     with _into(session, f"digits ({columns})") as copy:
         copy.write(b"".join((_HEADER, *parts, _TRAILER)))
 
 
 _length = struct.Struct(">i").pack
-_NULL = _length(-1)
 _JSONB = b"\1"  # the version of jsonb's binary format
 
 
-def _sized(value: bytes) -> bytes:
-    return _length(len(value)) + value
+def _field(value: bytes) -> tuple[bytes, bytes]:
+    return _length(len(value)), value
 
 
 def _raw(value: np.ndarray[Any, Any]) -> tuple[Any, np.ndarray[Any, Any]]:
@@ -287,8 +302,8 @@ def _raw(value: np.ndarray[Any, Any]) -> tuple[Any, np.ndarray[Any, Any]]:
     return ("u1", value.shape[-1:]), value
 
 
-def _laid_out(count: int, fields: Sequence[tuple[Any, Any]], *, more: int = 0) -> tuple[bytes, int]:
-    """The beginnings of `count` rows, one after the other, and the size of each.
+def _laid_out(count: int, fields: Sequence[tuple[Any, Any]], *, more: int = 0) -> np.ndarray[Any, Any]:
+    """The beginnings of `count` rows.
 
     fields: each a NumPy type, and the value of all rows or one for each; None is NULL. more: how many fields follow.
     """
@@ -303,7 +318,7 @@ def _laid_out(count: int, fields: Sequence[tuple[Any, Any]], *, more: int = 0) -
         rows[f"length {at}"] = -1 if value is None else rows.dtype[f"value {at}"].itemsize
         if value is not None:
             rows[f"value {at}"] = value
-    return rows.tobytes(), rows.dtype.itemsize
+    return rows
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from db.bulk import Reals, RealsDumper
+from db.bulk import Reals, RealsDumper, Texts, TextsDumper
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -167,6 +167,7 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
     def limited(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:
         connection = LimitedConnection.connect(*arguments, **options)
         connection.adapters.register_dumper(Reals, RealsDumper)
+        connection.adapters.register_dumper(Texts, TextsDumper)
         if not pooled:
             connection.another = partial(LimitedConnection.connect, *arguments, **options, autocommit=True)
         return connection

@@ -158,7 +158,7 @@ def keep(
 def submission_of(chunk: Intake, job: uuid.UUID, runtime: Runtime, *, seconds: float = CHUNK_SECONDS) -> Submission:
     """What is to be stored of a chunk: its pictures, read. Raises BadMessage."""
     start = time.perf_counter()
-    items, failures = read(chunk, seconds)
+    items, failures = read(chunk, seconds, runtime.settings.pictures_at_once())
     decoded = time.perf_counter()
     return Submission(
         job=job,
@@ -201,7 +201,7 @@ def check(chunk: Intake, most: int) -> uuid.UUID:
     return uuid.UUID(chunk.job)
 
 
-def read(chunk: Intake, seconds: float = CHUNK_SECONDS) -> tuple[Pictures, list[FailedItem]]:
+def read(chunk: Intake, seconds: float = CHUNK_SECONDS, at_once: int = 1) -> tuple[Pictures, list[FailedItem]]:
     """A chunk's pictures as glyphs, in order, and those that cannot be read. A bad one costs only itself."""
     count = len(chunk.keys)
     labels, attributes = chunk.labels or [None] * count, attributes_of(chunk)
@@ -213,7 +213,7 @@ def read(chunk: Intake, seconds: float = CHUNK_SECONDS) -> tuple[Pictures, list[
     items: list[Item] = []
     failures: list[FailedItem] = []
     places = iter(range(len(sent)))
-    outcomes = read_pictures(chunk.encoded, normalise=chunk.normalise, seconds=seconds)
+    outcomes = read_pictures(chunk.encoded, normalise=chunk.normalise, seconds=seconds, at_once=at_once)
     encoded, refused = iter(zip(chunk.encoded, outcomes, strict=True)), iter(chunk.refused)
     for key, item_type, label, extra in zip(chunk.keys, chunk.item_types, labels, attributes, strict=True):
         if item_type == GLYPH:

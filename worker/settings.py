@@ -316,6 +316,10 @@ class Settings(BaseSettings):
         """Processes of one intake worker: those that are set, else one for every two cores, up to 4."""
         return self.intake_processes or min(max(_cores() // 2, 1), 4)
 
+    def pictures_at_once(self) -> int:
+        """Child processes in which each of those decodes the pictures of a chunk, so that all cores do, up to 16."""
+        return min(max(_cores() // self.decoders(), 1), 4)
+
     def allowed_urls(self) -> list[str]:
         """How URLs begin that may be read."""
         return [each.strip() for each in (self.input_urls or "").split(",") if each.strip()]

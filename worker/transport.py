@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError, ResponseError
 
 from twinvec_client.contract.broker import KEY_PREFIX, LANES
+from twinvec_client.contract.messages import Intake
 from worker import audience, installation, metrics, silence
 from worker.admission import NotAdmitted, admit
 from worker.settings import Settings
@@ -37,22 +38,39 @@ MOMENT = 0.1  # seconds for which a short lane counts as short
 
 class QoS(over_redis.QoS):
     """Which messages this process works on. The broker keeps a copy of each until it is acknowledged, to give it back
-    to the lane if the process dies: not of those that would be dropped there."""
+    to the lane if the process dies: not of those that would be dropped there, nor of chunks, which are large and which
+    their senders send again until they have a receipt."""
 
     _delivered: Any
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        if message.delivery_info["routing_key"] in DROPPED_WHERE_REPEATED:
-            virtual.QoS.append(self, message, delivery_tag)
-        else:
+        if _has_copy(message):
             super().append(message, delivery_tag)
+        else:
+            virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         held = self._delivered.get(delivery_tag)
-        if held is not None and held.delivery_info["routing_key"] in DROPPED_WHERE_REPEATED:
-            virtual.QoS.ack(self, delivery_tag)
-        else:
+        if held is None or _has_copy(held):
             super().ack(delivery_tag)
+        else:
+            virtual.QoS.ack(self, delivery_tag)
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        held = self._delivered.get(tag)
+        if held is None or _has_copy(held):
+            super().restore_by_tag(tag, client=client, leftmost=leftmost)
+        elif (lane := held.delivery_info["routing_key"]) not in DROPPED_WHERE_REPEATED:
+            channel: Any = self.channel
+            with channel.conn_or_acquire(client) as broker:
+                channel._do_restore_message(held._raw, held.delivery_info["exchange"], lane, broker, leftmost=leftmost)
+
+
+def _has_copy(message: Any) -> bool:
+    """Whether the broker keeps a copy of a message that a worker has taken."""
+    if message.delivery_info["routing_key"] in DROPPED_WHERE_REPEATED:
+        return False
+    return bool(message.headers.get("task") != Intake.task)
 
 
 class Withheld:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,17 +24,12 @@ Labels = Mapping[str, int] | Callable[[str], int | None] | Sequence[int | None] 
 
 Attributes = Mapping[str, dict[str, Any]] | Callable[[str], dict[str, Any] | None] | None
 
-_SIZES = {GLYPH: PACKED_BYTES, REFUSED: 0}  # bytes on the wire, about, of those that are not sent as they are
+# Bytes on the wire, about, of those that are not sent as they are; every glyph as large as most, so that cuts depend on
+# no packing.
+_SIZES = {GLYPH: PACKED_BYTES, REFUSED: 0}
 
 
-class _Item(NamedTuple):
-    """A picture as it travels."""
-
-    key: str
-    type: int
-    content: bytes | Refusal
-    label: int | None = None
-    attributes: str | None = None
+_Item = tuple[str, int, bytes | Refusal, int | None, str | None]  # as it travels: key, type, content, label, attributes
 
 
 @dataclass(slots=True)
@@ -50,16 +45,25 @@ class _Open:
     attributes: list[str | None] = field(default_factory=list)
     size: int = 0  # about how many bytes
 
-    def append(self, item: _Item, size: int) -> None:
-        self.keys.append(item.key)
-        self.item_types.append(item.type)
-        if isinstance(item.content, tuple):
-            self.refused.append(item.content)
+    def take(self, item: _Item, most: int) -> bool:
+        """Append an item; False where it has no room beside those that are here, `most` or large ones."""
+        key, item_type, content, label, attributes = item
+        size = _SIZES[item_type] if item_type in _SIZES else len(content)
+        size += self.size + len(key) + (len(attributes) if attributes else 0)
+        if self.keys and (len(self.keys) == most or size > MAX_CHUNK_BYTES):
+            return False
+        self.size = size
+        self.keys.append(key)
+        self.item_types.append(item_type)
+        if item_type == GLYPH:
+            self.glyphs.append(content)  # type: ignore[arg-type]  # bytes
+        elif isinstance(content, tuple):
+            self.refused.append(content)
         else:
-            (self.glyphs if item.type == GLYPH else self.encoded).append(item.content)
-        self.labels.append(item.label)
-        self.attributes.append(item.attributes)
-        self.size += size
+            self.encoded.append(content)
+        self.labels.append(label)
+        self.attributes.append(attributes)
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +126,10 @@ def chunks(pictures: Any, options: JobOptions, *, most: int = MAX_CHUNK_ITEMS) -
 
     for key, picture in _items(pictures):
         item = _prepare(key, picture, place=total, label_of=label_of, attributes_of=attributes_of)
-        size = _size(item)
-        if len(chunk.keys) == most or (chunk.keys and chunk.size + size > MAX_CHUNK_BYTES):
+        if not chunk.take(item, most):
             yield close(last=False)
             chunk, seq = _Open(), seq + 1
-        chunk.append(item, size)
+            chunk.take(item, most)
         total += 1
     yield close(last=True)
 
@@ -167,11 +170,6 @@ def _with_label(picture: Any, label: Any) -> Digit:
     return picture if picture.label is not None else replace(picture, label=label)
 
 
-def _size(item: _Item) -> int:
-    """About how many bytes it is on the wire; a glyph as large as most, so that cuts depend on no packing."""
-    return _SIZES.get(item.type, len(item.content)) + len(item.key) + len(item.attributes or "")
-
-
 def _items(pictures: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(pictures, Mapping):
         yield from pictures.items()
@@ -184,17 +182,17 @@ def _items(pictures: Any) -> Iterable[tuple[str, Any]]:
             "give a mapping of key to picture, (key, picture) pairs, or paths"
         )
     for item in pictures:
-        if isinstance(item, str | os.PathLike):
-            yield os.fspath(item).encode(errors="backslashreplace").decode(), item
-        elif isinstance(item, tuple) and len(item) == 2:  # a pair
+        if isinstance(item, tuple) and len(item) == 2:  # a pair
             yield item
+        elif isinstance(item, str | os.PathLike):
+            yield os.fspath(item).encode(errors="backslashreplace").decode(), item
         else:
             raise InvalidRequest(f"an item is a {type(item).__name__}: expected a (key, picture) pair or a path")
 
 
-def _lookup(given: Any) -> Callable[[str], Any]:
+def _lookup(given: Any) -> Callable[[str], Any] | None:
     if given is None:
-        return lambda key: None
+        return None
     if isinstance(given, Mapping):
         return given.get
     if callable(given):
@@ -205,14 +203,20 @@ def _lookup(given: Any) -> Callable[[str], Any]:
 def _prepare(key: Any, picture: Any, *, place: int, label_of: Any, attributes_of: Any) -> _Item:
     """One item as it travels. What cannot be a key is listed under the item's place in the stream."""
     if refusal := key_refusal(key):
-        return _Item(f"#{place}", REFUSED, refusal)
+        return f"#{place}", REFUSED, refusal, None, None
     key = str.__str__(key)  # of NumPy's, or an enumeration's
-    label = extra = None
+    label = extra = attributes = None
     if isinstance(picture, Digit):
         picture, label, extra = picture.picture, picture.label, picture.attributes
-    label, refusal = read_label(label if label is not None else label_of(key))
-    if refusal is None:
-        attributes, refusal = write_attributes(extra if extra is not None else attributes_of(key))
-        if refusal is None:
-            return _Item(key, *encode(picture), label, attributes)
-    return _Item(key, REFUSED, refusal)
+    if label is None and label_of is not None:
+        label = label_of(key)
+    if extra is None and attributes_of is not None:
+        extra = attributes_of(key)
+    if label is not None:
+        label, refusal = read_label(label)
+    if extra is not None and refusal is None:
+        attributes, refusal = write_attributes(extra)
+    if refusal is not None:
+        return key, REFUSED, refusal, None, None
+    item_type, content = encode(picture)
+    return key, item_type, content, label, attributes

@@ -28,6 +28,7 @@ _TURNS = {  # by the orientation of EXIF
     8: Image.Transpose.ROTATE_90,
 }
 
+_BYTE = np.dtype(np.uint8)
 _LEAST_INLINE = 64  # characters; no picture is shorter
 # A picture's first bytes in base64: PNG, JPEG, GIF, WebP, TIFF of either order, BMP. Names of files have a dot.
 _BASE64 = re.compile(r"\s*(?:iVBORw0KG|[/_]9j[/_]|R0lGOD|UklGR|SUkqA|TU0AK|Qk)[A-Za-z0-9+/_\s-]*=*\s*")
@@ -72,7 +73,7 @@ def _is_inline(text: str) -> bool:
 
 
 def _array(array: np.ndarray[Any, Any]) -> tuple[int, bytes | Refusal]:
-    if array.shape == (SIDE, SIDE) and array.dtype == np.uint8:
+    if array.shape == (SIDE, SIDE) and array.dtype == _BYTE:
         return GLYPH, array.tobytes()
     shape, dtype = array.shape, array.dtype
     flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))

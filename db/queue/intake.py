@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import locks
-from db.bulk import NewDigits, as_array, copy_digits, fetch, fetch_each
+from db.bulk import NewDigits, Texts, as_array, copy_digits, fetch, fetch_each
 from db.digits import PIXELS
 from db.queue.abandon import TAKES, reopen
 from db.queue.failures import KEPT_BYTES, FailedItem, LedgerReason, fail, record, waiting_for
@@ -230,7 +230,7 @@ def _store(session: Session, chunk: Submission) -> _Stored:
         session,
         [
             locks.changing_keys(chunk.collection),
-            (_STORED, (chunk.collection, list(chunk.items.keys))),
+            (_STORED, (chunk.collection, Texts.of(chunk.items.keys))),
             (_DRAWN, (len(chunk.items),)),
             (_OVERTAKEN, (chunk.job, chunk.seq)),
         ],
@@ -270,7 +270,7 @@ class _StoredDigit(NamedTuple):
 
 _STORED = """
     SELECT id, key, sha256, job, seq, label, attributes FROM digits
-    WHERE collection = %s AND key = ANY(%s::text[]) ORDER BY id FOR UPDATE
+    WHERE collection = %s AND key = ANY(%b::text[]) ORDER BY id FOR UPDATE
 """
 _DRAWN = "SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s)"
 _OVERTAKEN = "SELECT EXISTS (SELECT FROM batches WHERE job = %s AND seq > %s AND unchanged_digits IS NOT NULL)"
@@ -306,10 +306,10 @@ def digests_of(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _plan(chunk: Submission, digests: np.ndarray[Any, Any], stored: dict[str, Any], later: set[int]) -> _Plan:
     """later: ids of the stored digits that came with a later chunk of this job."""
     plan, items = _Plan(), chunk.items
-    last = {key: place for place, key in enumerate(items.keys)}
-    if len(last) == len(items) and not stored:  # as a rule
+    if not stored and len(set(items.keys)) == len(items):  # as a rule
         plan.new = list(range(len(items)))
         return plan
+    last = {key: place for place, key in enumerate(items.keys)}
     for place, key in enumerate(items.keys):
         if place != last[key]:
             if not np.array_equal(items.pixels[place], items.pixels[last[key]]):

@@ -17,7 +17,8 @@ from tests.abuse.pictures import tiff_of_one_tile
 from tests.makers import eventually, glyph, peak
 from training.errors import PictureError
 from training.pictures.read import read_picture
-from training.pictures.sandbox import Sandbox
+from training.pictures.sandbox import MANY, Sandbox, read_pictures
+from training.pictures.sandbox import sandbox as one_of_several
 from training.pictures.sandbox_process import MEMORY
 
 CRASHES = b"\x89PNG crashes the decoder"
@@ -161,6 +162,18 @@ def test_a_process_that_keeps_much_of_a_picture_is_replaced(breaking: Sandbox) -
 
 def test_the_pictures_of_a_chunk_share_their_time(sandbox: Sandbox) -> None:
     assert reasons(sandbox, png(1), png(2), seconds=0.01) == ["too_costly"] * 2
+
+
+def test_several_processes_read_the_pictures_of_a_chunk(sandbox: Sandbox) -> None:
+    pictures = [b"no picture" if number % 7 == 3 else png(number) for number in range(3 * MANY + 1)]
+    expected = sandbox.read(pictures, normalise=False)
+    found = read_pictures(pictures, normalise=False, at_once=3)
+    assert [outcome if isinstance(outcome, bytes) else outcome.reason for outcome in found] == [
+        outcome if isinstance(outcome, bytes) else outcome.reason for outcome in expected
+    ]
+    assert len({one_of_several(number).running().pid for number in range(3)}) == 3
+    late = read_pictures(pictures, normalise=False, seconds=0.01, at_once=3)
+    assert "too_costly" in {outcome.reason for outcome in late if isinstance(outcome, PictureError)}
 
 
 def test_the_process_ends_with_the_one_that_asks() -> None:
