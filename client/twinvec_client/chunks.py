@@ -28,7 +28,6 @@ Attributes = Mapping[str, dict[str, Any]] | Callable[[str], dict[str, Any] | Non
 # no packing.
 _SIZES = {GLYPH: PACKED_BYTES, REFUSED: 0}
 
-
 _Item = tuple[str, int, bytes | Refusal, int | None, str | None]  # as it travels: key, type, content, label, attributes
 
 

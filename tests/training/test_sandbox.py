@@ -1,6 +1,8 @@
 """A picture that crashes, holds up or fills the process that decodes it is refused, and costs nothing else: that
 process is a child."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +19,7 @@ from tests.abuse.pictures import tiff_of_one_tile
 from tests.makers import eventually, glyph, peak
 from training.errors import PictureError
 from training.pictures.read import read_picture
-from training.pictures.sandbox import MANY, Sandbox, read_pictures
+from training.pictures.sandbox import MANY, Answer, Sandbox, read_pictures, taken
 from training.pictures.sandbox import sandbox as one_of_several
 from training.pictures.sandbox_process import MEMORY
 
@@ -197,3 +199,31 @@ def test_what_was_interrupted_is_not_taken_for_the_answer_to_what_comes_next(
         with pytest.raises(KeyboardInterrupt):
             sandbox.read([png(2), png(3)], normalise=False)
     assert reasons(sandbox, png(4), png(5)) == ["read", "read"]
+
+
+def test_an_interruption_ends_all_that_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [png(number) for number in range(2 * MANY)]
+    read_pictures(pictures, normalise=False, at_once=2)
+    processes = [psutil.Process(one_of_several(number).running().pid) for number in range(2)]
+    told = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if not told.is_set():
+            told.set()
+            raise KeyboardInterrupt
+
+    def interrupted(unread: bytearray) -> Iterator[Answer]:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert told.wait(10)
+        return taken(unread)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("training.pictures.sandbox.taken", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                read_pictures(pictures, normalise=False, at_once=2)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not any(process.is_running() for process in processes)
+    assert all(isinstance(outcome, bytes) for outcome in read_pictures(pictures, normalise=False, at_once=2))

@@ -13,7 +13,7 @@ from training.pictures.levels import MIN_CONTRAST
 from training.pictures.normalise import BOX, LEAST_TOP, MIDDLE, MOMENTS, OFF_MIDDLE
 from training.pictures.reading import set_like_mnist
 
-BLOCK = 512  # glyphs that are looked at together: a call of NumPy for each step costs as much as a hundred of them
+BLOCK = 512  # glyphs that are looked at together: of fewer, what each call of NumPy costs is felt
 
 _MOMENTS = np.ascontiguousarray(MOMENTS.T)
 

@@ -56,7 +56,13 @@ def read_pictures(
         outcomes[child::count] = sandbox(child).read(part, normalise=normalise, seconds=seconds / count)
 
     with ThreadPoolExecutor(count) as threads:
-        list(threads.map(read, range(count)))
+        try:
+            list(threads.map(read, range(count)))
+        except BaseException:  # the others' work is in vain; a process that is to end waits for none of it
+            for child in range(count):
+                sandbox(child).close()
+            sandbox.cache_clear()
+            raise
     return outcomes
 
 
@@ -82,6 +88,7 @@ class Sandbox:
         self._silence, self._program = silence, program
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def read(self, pictures: Sequence[bytes], *, normalise: bool, seconds: float = CHUNK_SECONDS) -> list[Outcome]:
         """As `read_pictures`.
@@ -110,6 +117,13 @@ class Sandbox:
                     raise
         return outcomes
 
+    def close(self) -> None:
+        """End what another thread reads here: it gets a SandboxError, and so does whoever reads here later."""
+        self._closed = True
+        if (process := self._process) is not None:
+            process.kill()
+            process.wait()
+
     def end(self) -> None:
         """Kill the process, if there is one."""
         if self._process is not None:
@@ -132,6 +146,9 @@ class Sandbox:
             if process.stdout.read(len(READY)) != READY:
                 self.end()
                 raise SandboxError(f"the process that decodes pictures does not start (status {process.returncode})")
+        if self._closed:
+            self.end()
+            raise SandboxError("the reading of these pictures was given up")
         return self._process
 
     def _ask(
