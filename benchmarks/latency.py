@@ -68,11 +68,13 @@ def singles(run: dict[str, list[float]]) -> str:
 
 def small_jobs(runs: dict[str, dict[str, Any]]) -> str:
     """Many jobs of 1 to 10 pictures at once."""
-    rows = []
+    rows, empty = [], next(run["empty"] for run in runs.values() if run["empty"] is not None)
     for name, run in runs.items():
         rates = [f"{run[what] / run['seconds']:,.0f}" for what in ("jobs", "pictures")]
-        rows.append([f"{run['jobs']} jobs, {name}", f"{run['seconds']:.2f}", *rates])
-    return table(["jobs of 1 to 10 pictures, 4 threads", "seconds", "jobs/s", "pictures/s"], rows)
+        rows.append([f"{run['jobs']} jobs, {name}", f"{run['seconds']:.2f}", *rates, f"{run['seconds'] / empty:.2f}"])
+    count = next(run["jobs"] for run in runs.values())
+    rows.append([f"{count} empty Celery tasks", f"{empty:.2f}", f"{count / empty:,.0f}", "", "1.00"])
+    return table(["jobs of 1 to 10 pictures, 4 threads", "seconds", "jobs/s", "pictures/s", "of empty tasks"], rows)
 
 
 def one_beside(run: dict[str, Any], bulk: int) -> str:

@@ -88,10 +88,15 @@ def fill(engine: Engine, tower: int, embed: Embedder, count: int) -> tuple[np.nd
             seconds += time.perf_counter() - began
         ids.append(own)
         vectors.append(some)
+    vacuum(engine)
+    return np.concatenate(ids), np.concatenate(vectors), seconds
+
+
+def vacuum(engine: Engine) -> None:
+    """Do what autovacuum does within a minute or two after many digits were stored."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("VACUUM ANALYZE digits, embeddings"))
-    return np.concatenate(ids), np.concatenate(vectors), seconds
 
 
 def passing(name: str, count: int) -> np.ndarray[Any, Any]:

@@ -1,4 +1,7 @@
-"""Many jobs of 1 to 10 pictures from 4 threads, until the last is done: Twinvec's, or a Celery task for each."""
+"""Many jobs of 1 to 10 pictures from 4 threads, until the last is done: Twinvec's, or a Celery task for each.
+
+And, after Twinvec's and over the same broker, as many empty tasks of a Celery worker, one by one in each thread.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,7 +10,7 @@ from contextlib import ExitStack
 from itertools import islice
 
 from benchmarks.digits import stream
-from benchmarks.peer import await_all, worker
+from benchmarks.peer import LONGEST, await_all, worker
 from benchmarks.processes import tell, told
 from training.arrays import Uint8
 from twinvec_client import Twinvec
@@ -37,11 +40,15 @@ with ExitStack() as stack, ThreadPoolExecutor(THREADS) as pool:
         def send(part: Part) -> None:
             await_all([peer.send_many(list(pictures), pictures.values()) for pictures in part])
 
-    def send_all(part: Part) -> None:
-        list(pool.map(send, [part[start::THREADS] for start in range(THREADS)]))
+    def timed(send: Callable[[Part], object]) -> float:
+        """Seconds of all but the first few."""
+        for part in (jobs[:WARM], jobs[WARM:]):
+            start = time.perf_counter()
+            list(pool.map(send, [part[first::THREADS] for first in range(THREADS)]))
+        return time.perf_counter() - start
 
-    send_all(jobs[:WARM])
-    start = time.perf_counter()
-    send_all(jobs[WARM:])
-    seconds = time.perf_counter() - start
-tell(seconds=seconds, jobs=task["jobs"], pictures=sum(map(len, jobs[WARM:])))
+    seconds, empty = timed(send), None
+    if not task["peer"]:
+        beside = stack.enter_context(worker(place, PROCESSES))
+        empty = timed(lambda part: [beside.send_nothing().get(timeout=LONGEST) for _ in part])
+tell(seconds=seconds, jobs=task["jobs"], pictures=sum(map(len, jobs[WARM:])), empty=empty)
