@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,12 +15,11 @@ from sqlalchemy.orm import Session
 from db.errors import first_line
 from db.queue.intake import Submission
 from db.queue.leases import Lease
-from db.queue.whole import NotPlain, store_whole
-from tasks import joining
+from db.queue.whole import Maintained, NotPlain, store_whole
+from tasks import gating, joining
 from tasks.announce import announce_job
 from tasks.answering import Reply, refusal
 from tasks.embed import embed_claimed
-from tasks.gating import of_live
 from tasks.intake import LanePaused, check, keep, submission_of
 from twinvec_client.contract.messages import BadMessage, Express
 from worker import callbacks, metrics
@@ -96,7 +94,9 @@ def take_whole(jobs: Sequence[Express], runtime: Runtime) -> list[Reply] | None:
     for chunk in chunks:
         if chunk.callback is not None:
             announce_job(runtime, chunk.job)
-    return [{"digest": chunk.digest, "status": asdict(status)} for chunk, status in zip(chunks, statuses, strict=True)]
+    return [
+        {"digest": chunk.digest, "status": dict(vars(status))} for chunk, status in zip(chunks, statuses, strict=True)
+    ]
 
 
 def whole_chunk(job: Express, runtime: Runtime) -> Submission:
@@ -107,18 +107,18 @@ def whole_chunk(job: Express, runtime: Runtime) -> Submission:
 
 
 def embed_whole(
-    runtime: Runtime, session: Session, towers: Mapping[int, str], pixels: Any, made: Any
+    runtime: Runtime, session: Session, towers: Sequence[Maintained], pixels: Any, made: Any
 ) -> tuple[dict[int, Any], Any] | None:
     """As `whole.Embed`. None where a tower has to be loaded first: that is done aside meanwhile."""
-    if not all([runtime.towers.prepare(tower) for tower in towers]):
+    if not all([runtime.towers.prepare(tower.id) for tower in towers]):
         return None
-    for tower, fingerprint in towers.items():
-        runtime.towers.note(tower, fingerprint)
-    vectors = {tower: runtime.towers[tower](pixels) for tower in towers}
+    vectors = {tower.id: runtime.towers.known_as(tower.id, tower.fingerprint)(pixels) for tower in towers}
     doubtful = np.zeros(len(pixels), np.bool_)
-    if made.any() and (live := of_live(session)) is not None and live[0] in vectors:
-        tower, gate = live
-        doubtful[made] = gate.doubts(pixels[made], vectors[tower][made])
+    for tower in towers:
+        if tower.is_live and tower.gate is not None and made.any():
+            gate = gating.GATES.known(session, tower.id, bytes.fromhex(tower.gate))
+            if gate is not None:
+                doubtful[made] = gate.doubts(pixels[made], vectors[tower.id][made])
     return vectors, doubtful
 
 

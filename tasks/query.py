@@ -108,12 +108,11 @@ def look_up(request: Nearest, runtime: Runtime) -> dict[str, Any]:
     )
 
     def find(session: Session) -> list[_Answered]:
-        search.begin(session, wanted.filters)
         answered: dict[int, _Answered] = {}
-        for space, places in by_space(session, request.queries):
+        for space, places in by_space(session, request.queries, wanted.filters):
             queries = [request.queries[at] for at in places]
             own = {row: glyphs[at] for row, at in enumerate(places) if at in glyphs}
-            gate = gating.GATES.of(session, space.tower) if own and request.normalise else None
+            gate = gating.GATES.known(session, space.tower, space.gate) if own and request.normalise else None
             vectors = placed(session, space, queries, own, runtime)
             doubts = gating.doubts(gate, own, [query.vector for query in vectors])
             found = search.nearest(session, space.tower, space.frame, vectors, wanted, connections=CONNECTIONS)
@@ -153,13 +152,13 @@ class _Answered(NamedTuple):
     glyph: bytes | None
 
 
-def by_space(session: Session, queries: Sequence[Query]) -> list[tuple[Space, list[int]]]:
-    """The spaces that the queries are answered in, and the places of those of each: that of the tower which made a
-    vector or the answer that is continued, and the live tower's for all others.
+def by_space(session: Session, queries: Sequence[Query], filters: Filters) -> list[tuple[Space, list[int]]]:
+    """Begin a search; the spaces that the queries are answered in, and the places of those of each: that of the tower
+    which made a vector or the answer that is continued, and the live tower's for all others.
 
     Raises NoTower, TowerNotLive, InvalidRequest.
     """
-    live = towers.searched(session)
+    live = towers.space_of(session, search.begin_with(session, towers.SEARCHED, filters))
     spaces, places = {live.fingerprint: live}, dict[str, list[int]]()
     for at, query in enumerate(queries):
         after = tower_of(query.after)
@@ -210,8 +209,8 @@ def placed(
     after = [read_cursor(query.after) for query in wanted]
     vectors = np.empty((len(wanted), DIMENSIONS), np.float32)
     if glyphs:
-        runtime.towers.note(space.tower, space.fingerprint)
-        vectors[list(glyphs)] = runtime.towers[space.tower](np.stack(list(glyphs.values())))
+        embed = runtime.towers.known_as(space.tower, space.fingerprint)
+        vectors[list(glyphs)] = embed(np.stack(list(glyphs.values())))
     keys = {at: (query.key, _several(query.collection)) for at, query in enumerate(wanted) if query.key is not None}
     ids = dict(zip(keys, digits.find_all(session, list(keys.values())), strict=True)) if keys else {}
     if ids:

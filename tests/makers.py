@@ -76,8 +76,8 @@ class PickedPixels:
     def __getitem__(self, tower: int) -> Callable[[Array], Array]:
         return lambda pixels: picked(tower, pixels)
 
-    def note(self, tower: int, fingerprint: str) -> None:
-        """Nothing to remember."""
+    def known_as(self, tower: int, fingerprint: str) -> Callable[[Array], Array]:
+        return self[tower]
 
     def warm_up(self) -> None:
         """Nothing to load."""

@@ -27,17 +27,18 @@ class Answers(RedisBackend):
             return super()._store_result(  # type: ignore[misc]  # which the stubs do not know
                 task_id, result, state, traceback, request, **options
             )
-        self.set(*self._written(task_id, result, request))
+        self.store_together([(task_id, result)], request)
         return result
 
-    def store_together(self, answers: Iterable[tuple[str, Any]]) -> None:
-        """Store several answers, each with its message's id."""
-        written = [self._written(id, answer) for id, answer in answers]
+    def store_together(self, answers: Iterable[tuple[str, Any]], request: Any = None) -> None:
+        """Store several answers, each with its message's id. Whoever hears of one finds it stored: the broker does one
+        after the other, which needs no transaction."""
+        written = [self._written(id, answer, request) for id, answer in answers]
 
         def send() -> None:
-            with self.client.pipeline() as pipe:
+            with self.client.pipeline(transaction=False) as pipe:
                 for key, value in written:
-                    pipe.setex(key, self.expires, value).publish(key, value)
+                    pipe.set(key, value, ex=self.expires).publish(key, value)
                 pipe.execute()
 
         self.ensure(send, ())

@@ -39,8 +39,8 @@ class Towers(Protocol):
     def __getitem__(self, id: int, /) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
         """The tower of this id: (n, 784) uint8 -> (n, 128) float32."""
 
-    def note(self, id: int, fingerprint: str, /) -> None:
-        """Note the fingerprint of a tower, as the ledger has just said it: it is not looked up again at once."""
+    def known_as(self, id: int, fingerprint: str, /) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+        """The same, where the ledger says its fingerprint in the transaction that it is computed for."""
 
     def warm_up(self) -> None:
         """Load every tower that is embedded under now."""

@@ -64,7 +64,11 @@ class TowerCache:
 
     def __getitem__(self, id: int) -> Embed:
         """Raises TowerError: TowerCorrupt, TowerGone, or that its file is not a tower's."""
-        return self._loaded(id, self._fingerprint(id))
+        return self.known_as(id, self._fingerprint(id))
+
+    def known_as(self, id: int, fingerprint: str, /) -> Embed:
+        """The same, where the ledger says the fingerprint in the transaction that this is for. Raises TowerError."""
+        return self._loaded(id, fingerprint)
 
     def _fingerprint(self, id: int) -> str:
         now = self._clock()
@@ -73,10 +77,6 @@ class TowerCache:
             found = self._transact(ledger.fingerprint_of, id)
             self._known[id] = found, now
         return found
-
-    def note(self, id: int, fingerprint: str) -> None:
-        """Note what an id means, as the ledger has just said."""
-        self._known[id] = fingerprint, self._clock()
 
     def warm_up(self) -> None:
         """Load every tower that is embedded under now, and the backend where it is needed, tower or none: that it does

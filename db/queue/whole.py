@@ -8,9 +8,9 @@ any chunk is, and embedded as any batch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import accumulate, chain, repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -21,52 +21,79 @@ from db.queue.intake import Submission, parameters_of
 from db.queue.jobs import JobStatus
 from db.states import JobKind, JobState
 from db.vectors import embeddings
-from db.vectors.filters import NO_LABEL, Described, collection_hash
-from db.vectors.frame import Frame
-from db.vectors.frames import FRAMES
+from db.vectors.filters import collection_hash
+from db.vectors.frames import FRAMES, digest_of
 from db.vectors.towers import MAINTAINED
 
 Array = np.ndarray[Any, Any]
-# The session, the fingerprint of each tower by its id, (n, 784) uint8, (n,) bool: what was made of something else ->
-# (n, 128) float32 by tower, and (n,) bool: which of those look like no digit. None where a tower is not at hand.
-Embed = Callable[[Session, Mapping[int, str], Array, Array], tuple[dict[int, Array], Array] | None]
 
-_TOWERS = f"""
-    SELECT id, fingerprint, {FRAMES.digest},
-           EXISTS (SELECT FROM lane_pauses WHERE lane IN ('intake', 'embed') AND resumed_at IS NULL)
-    FROM towers WHERE {MAINTAINED} ORDER BY id
-"""
-_OPEN_JOBS = """
-    INSERT INTO jobs (id, kind, collection, total, chunks, receiving, parameters, callback)
-    SELECT id, 'embed', collection, total, 1, false, parameters, callback
-    FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::jsonb[], %s::jsonb[])
-        AS new (id, collection, total, parameters, callback)
-    ON CONFLICT DO NOTHING RETURNING id, created_at
-"""
-_IDS = """
-    SELECT EXISTS (SELECT FROM digits WHERE key = ANY(%s::text[]) AND collection = ANY(%s::text[])),
-           (SELECT array_agg(nextval('digits_id_seq')) FROM generate_series(1, %s))
-"""
-_STORE_DIGITS = """
-    INSERT INTO digits (id, key, collection, pixels, sha256, job, seq, label, attributes, doubtful)
-    SELECT id, key, collection, pixels, sha256(pixels), job, 0, label, attributes, doubtful
-    FROM unnest(
-        %s::bigint[], %s::text[], %s::text[], %b::bytea[], %s::uuid[], %s::integer[], %s::jsonb[], %s::boolean[]
-    ) AS new (id, key, collection, pixels, job, label, attributes, doubtful)
-"""
-_CLOSE_BATCHES = """
-    INSERT INTO batches (
-        job, seq, digits, digest, items, embedded, state, attempt, worker, published_at, finished_at, seconds
+
+class Maintained(NamedTuple):
+    """A tower under which new digits get vectors. frame, gate: digests of its own, in hex; None where it has none."""
+
+    id: int
+    fingerprint: str
+    is_live: bool
+    frame: str | None
+    gate: str | None
+
+
+# The session, the towers, (n, 784) uint8, (n,) bool: what was made of something else -> (n, 128) float32 by tower, and
+# (n,) bool: which of those look like no digit. None where a tower is not at hand.
+Embed = Callable[[Session, Sequence[Maintained], Array, Array], tuple[dict[int, Array], Array] | None]
+
+_OPEN_JOBS = f"""
+    WITH now_standing AS MATERIALIZED (
+        SELECT coalesce(jsonb_agg(jsonb_build_array(
+            id, fingerprint, status = 'live', encode({FRAMES.digest}, 'hex'), encode({digest_of("gate")}, 'hex')
+        ) ORDER BY id), '[]') AS towers FROM towers WHERE {MAINTAINED}
+    ), opened AS (
+        INSERT INTO jobs (id, kind, collection, total, chunks, receiving, parameters, callback)
+        SELECT id, 'embed', collection, total, 1, false, parameters, callback
+        FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::jsonb[], %s::jsonb[])
+            AS new (id, collection, total, parameters, callback)
+        WHERE (SELECT towers FROM now_standing) = %s::jsonb
+            AND NOT EXISTS (SELECT FROM lane_pauses WHERE lane IN ('intake', 'embed') AND resumed_at IS NULL)
+        ON CONFLICT DO NOTHING RETURNING id, created_at
     )
-    SELECT job, 0, digits::bigint[], digest, items, items, 'done', 1, %s, now(), clock_timestamp(), seconds
-    FROM unnest(%s::uuid[], %s::text[], %b::bytea[], %s::integer[], %s::jsonb[])
-        AS new (job, digits, digest, items, seconds)
-    RETURNING job, extract(epoch FROM finished_at - created_at)::float8
+    SELECT towers, ARRAY(SELECT id FROM opened ORDER BY id), ARRAY(SELECT created_at FROM opened ORDER BY id)
+    FROM now_standing
+"""
+# What follows, only where this transaction has opened all jobs, and no key is stored.
+_STORE = """
+    WITH given AS MATERIALIZED (
+        SELECT nextval('digits_id_seq') AS id, n, key, collection, job, label, attributes, doubtful
+        FROM unnest(%s::text[], %s::text[], %s::uuid[], %s::integer[], %s::jsonb[], %s::boolean[])
+            WITH ORDINALITY AS new (key, collection, job, label, attributes, doubtful, n)
+        WHERE NOT EXISTS (SELECT FROM digits WHERE key = ANY(%s::text[]) AND collection = ANY(%s::text[]))
+            AND (SELECT count(*) FROM jobs WHERE id = ANY(%s::uuid[]) AND xmin = pg_current_xact_id()::xid) = %s
+    ), stored AS (
+        INSERT INTO digits (id, key, collection, pixels, sha256, job, seq, label, attributes, doubtful)
+        SELECT id, key, collection, pixels, sha256(pixels), job, 0, label, attributes, doubtful
+        FROM (SELECT *, substring(%b::bytea FROM (784 * (n - 1) + 1)::integer FOR 784) AS pixels FROM given) AS drawn
+    ), {vectors}, closed AS (
+        INSERT INTO batches (
+            job, seq, digits, digest, items, embedded, state, attempt, worker, published_at, finished_at, seconds
+        )
+        SELECT job, 0, ids, digest, items, items, 'done', 1, %s, now(), clock_timestamp(), seconds
+        FROM unnest(%s::uuid[], %b::bytea[], %s::jsonb[]) AS new (job, digest, seconds)
+        JOIN (SELECT job, array_agg(id ORDER BY n) AS ids, count(*)::integer AS items FROM given GROUP BY job) AS of
+            USING (job)
+        RETURNING job, extract(epoch FROM finished_at - created_at)::float8 AS took
+    )
+    SELECT job, took FROM closed
 """
 
 
 class NotPlain(Exception):
     """Nothing was stored: each of the jobs is accepted as any other is."""
+
+
+class _Seen:
+    """The towers as this process last found them: vectors are computed under these before the ledger is asked, which
+    stores them only if they still are."""
+
+    towers: Sequence[Maintained] = []
 
 
 def store_whole(session: Session, chunks: Sequence[Submission], embed: Embed, *, worker: str) -> list[JobStatus]:
@@ -79,90 +106,95 @@ def store_whole(session: Session, chunks: Sequence[Submission], embed: Embed, *,
     keys = [key for chunk in chunks for key in chunk.items.keys]
     if len({(chunk.collection, key) for chunk in chunks for key in chunk.items.keys}) < len(keys):
         raise NotPlain
-    opened, towers, ids = _begin(session, chunks, keys)
     pixels = np.concatenate([chunk.items.pixels for chunk in chunks])
     made = np.concatenate([chunk.items.made for chunk in chunks])
-    computed = embed(session, {id: fingerprint for id, fingerprint, *_ in towers}, pixels, made)
-    if computed is None:
+    seen, _Seen.towers = _Seen.towers, []  # forgotten where anything fails under them
+    while True:
+        computed = embed(session, seen, pixels, made) if seen else ({}, made)
+        if computed is None:
+            raise NotPlain
+        vectors, doubtful = computed
+        towers, opened, took = _store(session, chunks, keys, (pixels, made, doubtful), seen, vectors, worker)
+        if towers == seen:
+            break
+        seen = towers  # which stay as they are, for they are held now
+    _Seen.towers = seen
+    if not towers or len(opened) < len(chunks) or len(took) < len(chunks):
         raise NotPlain
-    vectors, doubtful = computed
-    frames = {id: FRAMES.known(session, id, digest) for id, _, digest, _ in towers}
-    rows, batches = _digits(chunks, ids, keys, pixels, made, doubtful), _batches(chunks, ids, worker)
-    *_, took = fetch_each(session, [rows, *_vectors(chunks, ids, vectors, frames), batches])
-    return _statuses(chunks, opened, doubtful, dict(took))
+    return _statuses(chunks, opened, doubtful, took)
 
 
-def _begin(
-    session: Session, chunks: Sequence[Submission], keys: Sequence[str]
-) -> tuple[dict[Any, Any], list[tuple[Any, ...]], list[int]]:
-    """Lock, in the order of all who do, and open the jobs: when each was opened, by its id, the towers that are
-    maintained, as `_TOWERS` has them, and ids for the digits, ascending. Raises NotPlain."""
+def _store(
+    session: Session,
+    chunks: Sequence[Submission],
+    keys: Sequence[str],
+    drawn: tuple[Array, Array, Array],
+    seen: Sequence[Maintained],
+    vectors: dict[int, Array],
+    worker: str,
+) -> tuple[list[Maintained], dict[Any, Any], dict[Any, float]]:
+    """Store all in one journey, if these towers are maintained: the towers that are, when each job was opened, and how
+    long it took, by its id. Nothing is stored unless all jobs are among both.
+
+    drawn: (n, 784) uint8, (n,) bool, those that were made of something else, and (n,) bool, those that look like no
+    digit. Raises BadVectors.
+    """
+    pixels, made, doubtful = drawn
     new = sorted(chunks, key=lambda chunk: chunk.job)  # always in this order: two that bring the same wait, no more
     collections = sorted({chunk.collection for chunk in chunks})
+    ids = as_array(chunk.job for chunk in new)
     jobs = (
-        [chunk.job for chunk in new],
+        ids,
         [chunk.collection for chunk in new],
-        [chunk.total for chunk in new],
+        as_array(chunk.total for chunk in new),
         [json.dumps(parameters_of(chunk)) for chunk in new],
         [None if chunk.callback is None else json.dumps(chunk.callback) for chunk in new],
+        json.dumps(seen),
+    )
+    counts = [len(chunk.items) for chunk in chunks]
+    each = list(chain.from_iterable(map(repeat, chunks, counts)))
+    rows: tuple[Any, ...] = (
+        keys,
+        [chunk.collection for chunk in each],
+        as_array(chunk.job for chunk in each),
+        as_array(label for chunk in chunks for label in chunk.items.labels),
+        [
+            None if attributes is None else json.dumps(attributes)
+            for chunk in chunks
+            for attributes in chunk.items.attributes
+        ],
+        as_array(doubts if of else None for of, doubts in zip(made.tolist(), doubtful.tolist(), strict=True)),
+        keys,
+        collections,
+        ids,
+        len(new),
+        pixels.tobytes(),
+    )
+    hashes = np.repeat(np.array([collection_hash(chunk.collection) for chunk in chunks], np.int32), counts)
+    statements, placed = [], list[Any]()
+    for tower in seen:
+        embeddings.check(tower.id, np.arange(len(keys)), vectors[tower.id])
+        frame = None if tower.frame is None else FRAMES.known(session, tower.id, bytes.fromhex(tower.frame))
+        statement, parameters = embeddings.appending(tower.id, frame, hashes, vectors[tower.id])
+        statements.append(f"of_{tower.id} AS ({statement})")
+        placed += parameters
+    batches: tuple[Any, ...] = (
+        worker,
+        as_array(chunk.job for chunk in chunks),
+        [chunk.digest for chunk in chunks],
+        [json.dumps({"wait": 0.0, **chunk.seconds}) for chunk in chunks],
     )
     asked = [
         locks.HOLD_TOWERS,  # before any row, as `finish` does
-        (_TOWERS, ()),
         (_OPEN_JOBS, jobs),
         *map(locks.changing_keys, collections),
-        (_IDS, (keys, collections, len(keys))),
         locks.HOLD_DIGITS,
     ]
-    _, towers, opened, *_, ((stored, drawn),), _ = fetch_each(session, asked)
-    if not towers or towers[0][-1] or len(opened) < len(new) or stored:
-        raise NotPlain
-    return dict(opened), towers, sorted(drawn)
-
-
-def _digits(
-    chunks: Sequence[Submission], ids: Sequence[int], keys: Sequence[str], pixels: Array, made: Array, doubtful: Array
-) -> tuple[str, Sequence[Any]]:
-    """The statement that stores the digits, with its parameters."""
-    held, size = pixels.tobytes(), pixels.shape[1]
-    columns = (
-        as_array(ids),
-        keys,
-        [chunk.collection for chunk in chunks for _ in chunk.items.keys],
-        [held[at : at + size] for at in range(0, len(held), size)],
-        [chunk.job for chunk in chunks for _ in chunk.items.keys],
-        [label for chunk in chunks for label in chunk.items.labels],
-        [None if each is None else json.dumps(each) for chunk in chunks for each in chunk.items.attributes],
-        [doubts if of else None for of, doubts in zip(made.tolist(), doubtful.tolist(), strict=True)],
-    )
-    return _STORE_DIGITS, columns
-
-
-def _vectors(
-    chunks: Sequence[Submission], ids: Sequence[int], vectors: dict[int, Array], frames: dict[int, Frame | None]
-) -> list[tuple[str, Sequence[Any]]]:
-    """The statements that store the vectors, with their parameters. Raises BadVectors."""
-    digits, count = np.asarray(ids, np.int64), len(ids)
-    labels = (NO_LABEL if label is None else label for chunk in chunks for label in chunk.items.labels)
-    hashes = [collection_hash(chunk.collection) for chunk in chunks]
-    each = np.repeat(np.array(hashes, np.int32), [len(chunk.items) for chunk in chunks])
-    stored = Described(digits, np.fromiter(labels, np.int32, count), each)
-    for tower, rows in vectors.items():
-        embeddings.check(tower, digits, rows)
-    return [embeddings.appending(tower, frames[tower], stored, rows) for tower, rows in vectors.items()]
-
-
-def _batches(chunks: Sequence[Submission], ids: Sequence[int], worker: str) -> tuple[str, Sequence[Any]]:
-    """The statement that writes a batch of each job, with its parameters."""
-    counts = [len(chunk.items) for chunk in chunks]
-    columns = (
-        [chunk.job for chunk in chunks],
-        [as_array(ids[end - count : end]) for end, count in zip(accumulate(counts), counts, strict=True)],
-        [chunk.digest for chunk in chunks],
-        counts,
-        [json.dumps({"wait": 0.0, **chunk.seconds}) for chunk in chunks],
-    )
-    return _CLOSE_BATCHES, (worker, *columns)
+    if statements:
+        asked.append((_STORE.format(vectors=", ".join(statements)), (*rows, *placed, *batches)))
+    _, ((towers, opened, times),), *_, last = fetch_each(session, asked)
+    took = dict(last) if statements else {}
+    return [Maintained(*tower) for tower in towers], dict(zip(opened, times, strict=True)), took
 
 
 def _statuses(

@@ -65,22 +65,25 @@ def append(
 
 _APPEND = f"""
     INSERT INTO embeddings (tower, digit, vector, cell, small, label, collection_hash)
-    SELECT %s, digit, vectors[{DIMENSIONS} * (n - 1) + 1 : {DIMENSIONS} * n]::vector,
-           cell, CASE WHEN size > 0 THEN smalls[size * (n - 1) + 1 : size * n]::vector END, label, hash
-    FROM (SELECT %b::real[] AS vectors, %b::real[] AS smalls, %s::integer AS size) AS given,
-         unnest(%s::bigint[], %s::smallint[], %s::integer[], %s::integer[])
-             WITH ORDINALITY AS new (digit, cell, label, hash, n)
+    SELECT %s, id, vectors[{DIMENSIONS} * (n - 1) + 1 : {DIMENSIONS} * n]::vector, cell,
+           CASE WHEN size > 0 THEN smalls[size * (n - 1) + 1 : size * n]::vector END, coalesce(label, {NO_LABEL}), hash
+    FROM (SELECT %b::real[] AS vectors, %b::real[] AS smalls, %s::integer AS size) AS sent,
+         unnest(%s::smallint[], %s::integer[]) WITH ORDINALITY AS new (cell, hash, n) JOIN given USING (n)
 """
 
 
 def appending(
-    tower: int, frame: Frame | None, stored: Described, vectors: np.ndarray[Any, Any]
+    tower: int, frame: Frame | None, hashes: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]
 ) -> tuple[str, Sequence[Any]]:
-    """The statement that stores vectors of a few digits, which have none, with its parameters; as `append` does."""
+    """The statement that stores vectors of a few digits, which have none, with its parameters; as `append` does.
+
+    The digits' `id` and `label` are in the rows of `given`, which are numbered by `n`, from 1. hashes: (n,) int32, of
+    their collections.
+    """
     cells, small = np.full(len(vectors), UNPLACED, np.int16), np.empty((len(vectors), 0), np.float32)
     if frame is not None:
         cells, small = frame.place(vectors)
-    columns = (as_array(column.tolist()) for column in (stored.digits, cells, stored.labels, stored.collections))
+    columns = (as_array(column.tolist()) for column in (cells, hashes))
     return _APPEND, (tower, Reals.of(vectors.ravel()), Reals.of(small.ravel()), small.shape[1], *columns)
 
 

@@ -18,13 +18,18 @@ T = TypeVar("T")
 KEPT = 8  # of a kind; a tower has one, and few towers are in use
 
 
+def digest_of(column: str) -> str:
+    """What a thing in a column begins with, in SQL."""
+    return f"substring({column} FROM 1 FOR {DIGEST_BYTES})"
+
+
 class Remembered(Generic[T]):
     """The things in a column of `towers`, made of their bytes by `read`, which begin with a digest of the rest."""
 
     def __init__(self, column: str, read: Callable[[bytes], T]) -> None:
         self._column, self._read = column, read
         self._known: dict[bytes, T] = {}
-        self.digest = f"substring({column} FROM 1 FOR {DIGEST_BYTES})"  # a column to be selected from `towers`
+        self.digest = digest_of(column)  # a column to be selected from `towers`
 
     def of(self, session: Session, tower: int) -> T | None:
         """A tower's; None where it has none."""

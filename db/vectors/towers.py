@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from db.tables import Digit, Tower
 from db.vectors import embeddings
 from db.vectors.backfill import given_up
 from db.vectors.frame import Frame
-from db.vectors.frames import FRAMES
+from db.vectors.frames import FRAMES, digest_of
 
 _STANDING = (TowerStatus.LIVE, TowerStatus.PREVIOUS)
 _NONE_IS_LIVE = "no tower is live yet: train one with `twinvec train`"
@@ -28,6 +29,13 @@ def is_maintained() -> ColumnElement[bool]:
 
 
 MAINTAINED = "(towers.status IN ('live', 'candidate') OR towers.status = 'previous' AND towers.maintained)"  # the same
+
+# What `space_of` reads of those that stand.
+SEARCHED = f"""
+    SELECT status, verdict IS NOT NULL, id, fingerprint, {FRAMES.digest}, threshold, metrics -> 'calibration',
+           {digest_of("gate")}
+    FROM towers WHERE status IN ('live', 'candidate')
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +72,8 @@ class Space:
     """A tower as a search needs it.
 
     frame: None where it has none. threshold: the distance that splits pairs best into same and different. calibration:
-    what else its distances mean, as a training measured it; None where it was trained before that. candidate: the id of
-    the tower that may go live next.
+    what else its distances mean, as a training measured it; None where it was trained before that. gate: the digest of
+    its gate; None where it has none. candidate: the id of the tower that may go live next.
     """
 
     tower: int
@@ -73,15 +81,19 @@ class Space:
     frame: Frame | None
     threshold: float
     calibration: dict[str, Any] | None
+    gate: bytes | None
     candidate: int | None = None
 
 
 def searched(session: Session, named: str | None = None) -> Space:
     """The space that queries are answered in: the live tower's, or that of the tower with a fingerprint, while it
     stands: the previous one, or the candidate once nothing is missing under it. Raises NoTower, TowerNotLive."""
-    columns = f"status, verdict IS NOT NULL, id, fingerprint, {FRAMES.digest}, threshold, metrics -> 'calibration'"
-    query = f"SELECT {columns} FROM towers WHERE status IN ('live', 'candidate') OR fingerprint = %s"
-    rows = {row[3]: row for row in fetch(session, query, (named,), prepare=True)}
+    return space_of(session, fetch(session, f"{SEARCHED} OR fingerprint = %s", (named,), prepare=True), named)
+
+
+def space_of(session: Session, found: Sequence[tuple[Any, ...]], named: str | None = None) -> Space:
+    """As `searched`, of rows of `SEARCHED`."""
+    rows = {row[3]: row for row in found}
     live = next((row[3] for row in rows.values() if row[0] == TowerStatus.LIVE), None)
     if live is None:
         raise NoTower(_NONE_IS_LIVE)
@@ -89,13 +101,14 @@ def searched(session: Session, named: str | None = None) -> Space:
     status, judged, *of_space = rows.get(meant, (None, False))
     if status not in _STANDING and not (status == TowerStatus.CANDIDATE and judged):
         raise TowerNotLive(meant, live, status)
-    tower, fingerprint, digest, threshold, calibration = of_space
+    tower, fingerprint, digest, threshold, calibration, gate = of_space
     return Space(
         tower=tower,
         fingerprint=fingerprint,
         frame=FRAMES.known(session, tower, digest),
         threshold=threshold,
         calibration=calibration,
+        gate=gate,
         candidate=next((row[2] for row in rows.values() if row[0] == TowerStatus.CANDIDATE), None),
     )
 

@@ -15,7 +15,7 @@ from db.queue import jobs, steering
 from db.queue.failures import FailedItem
 from db.queue.intake import Item, Submission
 from db.queue.jobs import JobStatus
-from db.queue.whole import NotPlain, store_whole
+from db.queue.whole import Maintained, NotPlain, store_whole
 from db.states import TowerStatus
 from db.tables import Batch, Digit, Embedding, Job, Tower
 from tests.makers import Ledger, chunk, counts, item, picked, register, send, stored, together, vector, vectors
@@ -23,9 +23,9 @@ from tests.makers import Ledger, chunk, counts, item, picked, register, send, st
 Array = np.ndarray[Any, Any]
 
 
-def embed(session: Session, towers: Sequence[int], pixels: Array, made: Array) -> tuple[dict[int, Array], Array]:
+def embed(session: Session, towers: Sequence[Maintained], pixels: Array, made: Array) -> tuple[dict[int, Array], Array]:
     """Under stand-ins; what was made of a picture, and is darker than another, looks like no digit."""
-    return {tower: picked(tower, pixels) for tower in towers}, made & (pixels.sum(axis=1) > DARK)
+    return {tower.id: picked(tower.id, pixels) for tower in towers}, made & (pixels.sum(axis=1) > DARK)
 
 
 DARK = np.frombuffer(item("", 1).pixels, np.uint8).sum() - 1
@@ -129,8 +129,8 @@ def test_without_a_tower_or_one_at_hand_nothing_is_stored(ledger: Ledger) -> Non
 
 
 def test_vectors_that_are_not_finite_are_not_stored(ledger: Ledger) -> None:
-    def broken(session: Session, towers: Sequence[int], pixels: Array, made: Array) -> Any:
-        return {tower: picked(tower, pixels) * np.float32(np.nan) for tower in towers}, made
+    def broken(session: Session, towers: Sequence[Maintained], pixels: Array, made: Array) -> Any:
+        return {tower.id: picked(tower.id, pixels) * np.float32(np.nan) for tower in towers}, made
 
     register(ledger)
     with pytest.raises(BadVectors):

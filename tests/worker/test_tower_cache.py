@@ -76,10 +76,8 @@ def test_what_the_ledger_has_just_said_is_not_asked_again(ledger: Ledger) -> Non
     first, found = towers[tower], ledger(fingerprint_of, tower)
     now += 10
     asked.clear()
-    towers.note(tower, found)
-    assert towers[tower] is first
+    assert towers.known_as(tower, found) is first
     assert asked == []
-    now += 10
     assert towers[tower] is first
     assert asked == [fingerprint_of]
 
