@@ -17,11 +17,16 @@ from uuid import UUID
 
 import numpy as np
 import psycopg
-from psycopg import Copy
+from psycopg import ClientCursor, generators
+from psycopg.abc import PQGen
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.waiting import Wait
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db.tables import DIMENSIONS
+
+Query = tuple[str, Sequence[Any]]  # with `%s` for each of its parameters
 
 
 class Places(NamedTuple):
@@ -45,18 +50,27 @@ def fetch(
     prepare: at once, not after a few repetitions.
     """
     with cursor(session, query, binary=True) as found:
-        return list(found.execute(query, parameters, prepare=prepare).fetchall())
+        if found.connection.info.transaction_status == TransactionStatus.IDLE:  # it begins with this query
+            with found.connection.pipeline():
+                found.execute(query, parameters, prepare=prepare)
+        else:
+            found.execute(query, parameters, prepare=prepare)
+        return list(found.fetchall())
 
 
-def fetch_each(session: Session, queries: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple[Any, ...]]]:
+def fetch_each(session: Session, queries: Sequence[Query], *, ends: bool = False) -> list[list[tuple[Any, ...]]]:
     """The rows of each of several queries, as `fetch`, run one after the other, each on what it then finds committed.
 
     They are sent together: one journey to the server, however far that is. Where one fails, none after it is run.
+
+    ends: whether the transaction is committed with them: nothing of it may follow.
     """
     with cursor(session, "; ".join(query for query, _ in queries), binary=True) as driver:
         connection = driver.connection
         with connection.pipeline():
             asked = [connection.cursor(binary=True).execute(query, parameters) for query, parameters in queries]
+            if ends:
+                connection.cursor().execute("COMMIT", prepare=False)  # psycopg's `commit` waits for it at once
         # At the block's end all answers are here. One without rows has no description.
         return [list(each.fetchall()) if each.description else [] for each in asked]
 
@@ -132,6 +146,8 @@ def cursor(session: Session, statement: str, *, binary: bool = False) -> Iterato
         ) from error
 
 
+_PART = 2**20  # bytes of rows that libpq is handed at a time
+
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 
 _TRAILER = b"\xff\xff"
@@ -174,8 +190,13 @@ def copy_embeddings(
     digits: np.ndarray[Any, Any],
     vectors: np.ndarray[Any, Any],
     places: Places | None = None,
+    *,
+    ends: bool = False,
 ) -> None:
-    """Append vectors (n, 128) float32 of the digits with ids (n,) under a tower. Without places, they have no cell."""
+    """Append vectors (n, 128) float32 of the digits with ids (n,) under a tower. Without places, they have no cell.
+
+    ends: whether the transaction is committed with them.
+    """
     small = 0 if places is None else places.small.shape[1]
     rows = np.zeros(len(digits), _embedding(small))
     rows["fields"] = 7
@@ -189,8 +210,7 @@ def copy_embeddings(
     rows["small_length"] = -1
     if places is not None and small:
         rows["small_length"], rows["small_dimensions"], rows["small"] = 4 + 4 * small, small, places.small
-    with _into(session, _COLUMNS) as copy:
-        copy.write(_HEADER + rows.tobytes() + _TRAILER)
+    _copy(session, _COLUMNS, _HEADER + rows.tobytes() + _TRAILER, ends=ends)
 
 
 def copied(session: Session, query: str) -> Iterator[bytes]:
@@ -257,8 +277,11 @@ class NewDigits(NamedTuple):
     doubtful: np.ndarray[Any, Any] | None = None
 
 
-def copy_digits(session: Session, digits: NewDigits, *, seq: int | None = None) -> None:
-    """Append digits. seq: the number of the chunk that brings them."""
+def copy_digits(
+    session: Session, digits: NewDigits, *, seq: int | None = None, then: Sequence[Query] = (), ends: bool = False
+) -> None:
+    """Append digits. seq: the number of the chunk that brings them. then, ends: statements that are run next, and
+    whether the transaction is committed with them."""
     columns = "id, pixels, sha256, job, seq, label, doubtful, collection, key, attributes"
     keys = [key.encode() for key in digits.keys]
     forms: defaultdict[Any, list[int]] = defaultdict(list)  # rows of one form are of one size, but for their attributes
@@ -286,8 +309,7 @@ def copy_digits(session: Session, digits: NewDigits, *, seq: int | None = None) 
         for row, laid in zip(rows, _laid_out(len(rows), fields, more=1), strict=True):
             described = _JSONB + json.dumps(digits.attributes[row]).encode()
             parts += (laid.tobytes(), *_field(described))
-    with _into(session, f"digits ({columns})") as copy:
-        copy.write(b"".join((_HEADER, *parts, _TRAILER)))
+    _copy(session, f"digits ({columns})", b"".join((_HEADER, *parts, _TRAILER)), then=then, ends=ends)
 
 
 _length = struct.Struct(">i").pack
@@ -322,9 +344,37 @@ def _laid_out(count: int, fields: Sequence[tuple[Any, Any]], *, more: int = 0) -
     return rows
 
 
-@contextmanager
-def _into(session: Session, columns: str) -> Iterator[Copy]:
-    """psycopg's copy on the session's connection."""
+def _copy(session: Session, columns: str, rows: bytes, *, then: Sequence[Query] = (), ends: bool = False) -> None:
+    """Append rows in the binary format; then run other statements, and commit where the transaction `ends` with them.
+
+    All are one message of PostgreSQL's simple protocol, which goes on after the rows have come: psycopg's own `copy`
+    waits for an answer to each. A statement that fails ends the transaction, as anywhere.
+    """
     statement = f"COPY {columns} FROM STDIN (FORMAT BINARY)"
-    with cursor(session, statement) as driver, driver.copy(statement) as copy:
-        yield copy
+    with cursor(session, statement) as driver:
+        connection = driver.connection
+        begins = connection.info.transaction_status == TransactionStatus.IDLE
+        written = [ClientCursor(connection).mogrify(query, parameters) for query, parameters in then]
+        whole = "; ".join([*(["BEGIN"] if begins else []), statement, *written, *(["COMMIT"] if ends else [])])
+        with connection.lock:
+            connection.wait(_copying(connection.pgconn, whole.encode(), rows))
+
+
+def _copying(server: Any, statement: bytes, rows: bytes) -> PQGen[None]:
+    """Run statements of which one is a COPY into a table. server: libpq's connection."""
+    server.send_query(statement)
+    _check((yield from generators.execute(server)))
+    for at in range(0, len(rows), _PART):
+        yield from generators.copy_to(server, rows[at : at + _PART])
+    while server.put_copy_end(None) == 0:
+        yield Wait.W
+    while server.flush() != 0:
+        yield Wait.W
+    _check((yield from generators.fetch_many(server)))
+
+
+def _check(results: Sequence[Any]) -> None:
+    """Raises the error that is among them."""
+    for result in results:
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(result)

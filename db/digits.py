@@ -11,7 +11,7 @@ from sqlalchemy import func, select, true, update
 from sqlalchemy.orm import Session
 
 from db import locks
-from db.bulk import fetch, within
+from db.bulk import fetch, fetch_each, within
 from db.errors import UnknownKey
 from db.tables import Digit
 from db.vectors import embeddings
@@ -29,15 +29,15 @@ class Glyphs(NamedTuple):
     made: np.ndarray[Any, Any]
 
 
-def pixels_of(session: Session, ids: Sequence[int]) -> Glyphs:
-    """Of those of the ids that still exist."""
+def pixels_of(session: Session, ids: Sequence[int], *, ends: bool = False) -> Glyphs:
+    """Of those of the ids that still exist. ends: whether the transaction is committed with it."""
     condition, parameters = within("id", sorted(ids))
     query = f"""
         SELECT coalesce(string_agg(int8send(id), ''), ''), coalesce(string_agg(pixels, ''), ''),
                coalesce(string_agg(boolsend(doubtful IS NOT NULL), ''), '')
         FROM digits WHERE {condition}
     """  # as bytes: a row object for each digit costs as much as to read it
-    ((sent, pixels, made),) = fetch(session, query, parameters)
+    (((sent, pixels, made),),) = fetch_each(session, [(query, parameters)], ends=ends)
     found = np.frombuffer(sent, ">i8").astype(np.int64)
     glyphs = Glyphs(found, np.frombuffer(pixels, np.uint8).reshape(-1, PIXELS), np.frombuffer(made, np.bool_))
     if np.all(found[1:] > found[:-1]):

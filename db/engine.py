@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import select
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import psycopg
 from psycopg.abc import RV, PQGen
 from psycopg.errors import _WaitTimeout
+from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -33,6 +35,7 @@ STATEMENT_CANCELLED = "57014"
 STATEMENT_LIMIT = 15.0  # seconds; `transact_long` allows more
 _POOLER = "pooler"  # the parameter of a URL that says that a pooler stands before the database
 PING_LIMIT = 3.0  # seconds for a pooled connection to prove that it is alive
+FRESH = 1.0  # seconds after its last use for which it need not: a transaction whose connection is lost is run again
 ASKED_AFTER = 3.0  # seconds without an answer, after which the server is asked whether it works on one
 ARRIVES_WITHIN = 1.0  # seconds for an answer that the server says it has given
 _LONG_LIMIT = 600.0
@@ -78,6 +81,7 @@ class LimitedConnection(psycopg.Connection[Any]):
 
     limit: float | None = PING_LIMIT
     only_begun = False  # whether nothing has been asked since `begin`
+    returned_at = -math.inf  # when it was last given back to the pool, by `time.monotonic()`
     another: Callable[[], psycopg.Connection[Any]] | None = None  # opens one to the same server; None: its sessions are
     # not its clients' own
 
@@ -117,11 +121,24 @@ class LimitedConnection(psycopg.Connection[Any]):
         return bool(poll.poll(1000 * within))
 
     def begin(self) -> bool:
-        """Begin a transaction, for the first statement to find begun; true, as a test of the connection is."""
+        """Begin a transaction, for the first statement to find begun; true, as a test of the connection is.
+
+        Where it was in use just now, that is left to the first statement, which may travel together with it.
+        """
+        if time.monotonic() - self.returned_at < FRESH:
+            return True
         with self.lock:
             self.wait(self._start_query())
         self.only_begun = True
         return True
+
+    def _start_query(self) -> PQGen[None]:
+        """As psycopg's, which in a pipeline waits until the transaction has begun."""
+        idle = self.pgconn.transaction_status == TransactionStatus.IDLE
+        if self._pipeline is not None and idle and not self.autocommit:
+            yield from self._exec_command(self._get_tx_start_command())
+        else:
+            yield from super()._start_query()
 
     def set_autocommit(self, value: bool) -> None:
         if self.only_begun:
@@ -130,8 +147,9 @@ class LimitedConnection(psycopg.Connection[Any]):
 
 
 def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
-    """An engine for one process. The pool tests a connection before lending it: a restarted server causes no error.
-    The test is the BEGIN that a transaction needs anyway, so that it takes no time of its own.
+    """An engine for one process. The pool tests a connection before lending it, but one that was in use just now: a
+    restarted server causes no error. The test is the BEGIN that a transaction needs anyway, so that it takes no time of
+    its own.
 
     statement_limit: seconds that a statement may take, and that an answer is waited for. Options that the URL sets
     itself are left as it sets them.
@@ -156,6 +174,7 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
         pool_pre_ping=True,
         hide_parameters=True,  # of a statement that fails: callers' keys, in logs
         pool_size=4,
+        pool_use_lifo=True,  # the one that was used last has been tested by that
         pool_recycle=RECYCLE,
         connect_args={name: value for name, value in own.items() if name == "options" or name not in given},
     )
@@ -188,6 +207,7 @@ def connect(url: str, *, statement_limit: float = STATEMENT_LIMIT) -> Engine:
     def take_back(connection: LimitedConnection | None, *_: Any) -> None:
         if connection is not None:
             connection.limit = PING_LIMIT
+            connection.returned_at = time.monotonic()
 
     return engine
 

@@ -98,7 +98,7 @@ class Following:
 
 def glyphs_of(leases: Sequence[Lease], runtime: Runtime) -> Glyphs:
     """The pixels of batches."""
-    return runtime.transact(pixels_of, sorted({id for lease in leases for id in lease.digits}))
+    return runtime.transact(pixels_of, sorted({id for lease in leases for id in lease.digits}), ends=True)
 
 
 def embed(batch: int, runtime: Runtime) -> set[int]:
@@ -237,7 +237,9 @@ def store(work: Work, runtime: Runtime, lenient: frozenset[int] = frozenset()) -
     Raises LeaseLost if there is one, and it is lost.
     """
     try:
-        return runtime.transact(finish, work.leases, work.digits, work.vectors, work.seconds, lenient=lenient)
+        return runtime.transact(
+            finish, work.leases, work.digits, work.vectors, work.seconds, lenient=lenient, ends=True
+        )
     except TowersChanged as change:
         more = compute(tuple(change.missing), work.pixels, runtime)
         return store(replace(work, vectors=work.vectors | more), runtime, lenient)

@@ -184,7 +184,7 @@ def accept_and_claim(
     Raises LanePaused where it is to be claimed at once, and the lane `intake` is paused.
     """
     if claiming is None:
-        return accept(session, submission), None
+        return accept(session, submission, ends=True), None
     if (pause := pauses.of_lane(session, "intake")) is not None:
         raise LanePaused(pause.sentence())
     accepted = accept(session, submission)

@@ -56,21 +56,16 @@ def receipts(**payload: Any) -> dict[str, Any]:
 
 def receipts_of(request: Receipts, runtime: Runtime) -> dict[str, Any]:
     """Which chunks are accepted, and how large the backlog is and may be."""
-    return runtime.transact(
-        lambda session: {
-            "accepted": intake.receipts(session, UUID(request.job), after=request.after),
-            "first": intake.begun_with(session, UUID(request.job)),
-            "backlog": intake.backlog(session),
-            "backlog_limit": runtime.settings.backlog,
-            "job_limit": runtime.settings.job_pictures,
-            "paused": _paused_intake(session),
-        }
-    )
-
-
-def _paused_intake(session: Session) -> dict[str, Any] | None:
-    paused = pauses.of_lane(session, "intake")
-    return None if paused is None else asdict(paused)
+    found = runtime.transact(intake.received, UUID(request.job), after=request.after)
+    paused = runtime.transact(pauses.of_lane, "intake") if found.is_paused else None
+    return {
+        "accepted": found.chunks,
+        "first": found.first,
+        "backlog": found.backlog,
+        "backlog_limit": runtime.settings.backlog,
+        "job_limit": runtime.settings.job_pictures,
+        "paused": None if paused is None else asdict(paused),
+    }
 
 
 @app.task(name=FailuresOf.task, ignore_result=False)

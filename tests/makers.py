@@ -187,7 +187,7 @@ def chunk(
 def send(ledger: Ledger, *items: Item, **chunk_fields: Any) -> int | None:
     """Submit a chunk; its batch."""
     submission = chunk(*items, **chunk_fields)
-    batch: int | None = ledger(accept, submission).batch
+    batch: int | None = ledger(accept, submission, ends=True).batch
     return batch
 
 
@@ -233,7 +233,7 @@ def computed(ledger: Ledger, lease: Lease) -> tuple[Array, dict[int, Array]]:
 def finish(ledger: Ledger, lease: Lease) -> int:
     """Compute and store a batch's vectors; how many."""
     ids, vectors = computed(ledger, lease)
-    return int(ledger(finishing.finish, [lease], ids, vectors, {"tower": 0.5}))
+    return int(ledger(finishing.finish, [lease], ids, vectors, {"tower": 0.5}, ends=True))
 
 
 def embed(ledger: Ledger, batch: int | None) -> int:

@@ -83,13 +83,13 @@ class Runtime:
 
     def claim(self, batch: int, *kinds: JobKind) -> Lease | None:
         """Claim a batch, of a job of these kinds where any are named; None where it cannot be claimed."""
-        claimed = self.transact(self.claim_within, batch, *kinds)
+        claimed = self.transact(self.claim_within, batch, *kinds, ends=True)
         if claimed is not None:
             metrics.count_claimed(claimed)
         return claimed
 
-    def claim_within(self, session: Session, batch: int, *kinds: JobKind) -> Lease | None:
-        """As `claim`, in a transaction that has begun, and not counted."""
+    def claim_within(self, session: Session, batch: int, *kinds: JobKind, ends: bool = False) -> Lease | None:
+        """As `claim`, in a transaction that has begun, and not counted. ends: whether that is committed with it."""
         return leases.claim(
             session,
             batch,
@@ -97,6 +97,7 @@ class Runtime:
             worker=self.name,
             lease=self.settings.lease,
             max_attempts=self.settings.max_attempts,
+            ends=ends,
         )
 
     def claim_together(self, batch: int) -> list[Lease]:
@@ -117,10 +118,10 @@ class Runtime:
     def _claim_in_turn(self, session: Session, batch: int | None) -> Lease | None:
         waiting = turns.oldest(session, JobKind.EMBED)
         while (due := self.turns.next(waiting)) is not None:
-            if claimed := self.claim_within(session, due.batch, *EMBEDDED):
+            if claimed := self.claim_within(session, due.batch, *EMBEDDED, ends=True):
                 return claimed
             waiting.remove(due)  # another worker was faster, or there is no tower
-        return None if batch is None else self.claim_within(session, batch, *EMBEDDED)
+        return None if batch is None else self.claim_within(session, batch, *EMBEDDED, ends=True)
 
     def _with_small(self, first: Lease | None) -> list[Lease]:
         """A claimed batch; where it is small, with others."""

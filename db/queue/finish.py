@@ -36,12 +36,14 @@ def finish(
     seconds: dict[str, float],
     *,
     lenient: frozenset[int] = frozenset(),
+    ends: bool = False,
 ) -> int:
     """Store the vectors of batches and close them, all or nothing; how many digits have a vector now.
 
     leases: of one batch, or of several that were claimed together. digits: (n,) their ids, ascending, in the order of
     the vectors' rows. All that is asked is asked at once: a database far away is waited for but a few times. seconds:
-    spent by stage. lenient: towers under which those that are not finite are left out.
+    spent by stage. lenient: towers under which those that are not finite are left out. ends: whether the transaction
+    may be committed with the last statement, since nothing of it follows.
     Raises LeaseLost where a lease was lost, TowersChanged where vectors of
     another tower are needed as well, BadVectors where some are not finite, ValueError where their shape is wrong.
     """
@@ -63,13 +65,13 @@ def finish(
     stored = read_described(groups)
     alive = np.isin(digits, stored.digits)
     embedded = {tower: {row[0] for row in rows} for tower, rows in zip(vectors, there, strict=True)}
-    for tower, digest in needed.items():
+    _count_gone(session, leases, set(stored.digits.tolist()))
+    for left, (tower, digest) in zip(reversed(range(len(needed))), needed.items(), strict=True):
         frame, rows, own = FRAMES.known(session, tower, digest), vectors[tower][alive], stored
         if tower in lenient:
             finite = np.isfinite(rows).all(axis=1)
             rows, own = rows[finite], Described(*(column[finite] for column in stored))
-        embeddings.append(session, tower, frame, own, rows, embedded[tower])
-    _count_gone(session, leases, set(stored.digits.tolist()))
+        embeddings.append(session, tower, frame, own, rows, embedded[tower], ends=ends and not left)
     return len(stored.digits)
 
 

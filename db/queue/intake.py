@@ -8,22 +8,20 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import delete, exists, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db import locks
-from db.bulk import NewDigits, Texts, as_array, copy_digits, fetch, fetch_each
+from db.bulk import NewDigits, Query, Texts, as_array, copy_digits, fetch, fetch_each
 from db.digits import PIXELS
 from db.queue.abandon import TAKES, reopen
 from db.queue.failures import KEPT_BYTES, FailedItem, LedgerReason, fail, record, waiting_for
 from db.queue.pauses import NOT_HELD
 from db.queue.retention import clear
-from db.states import OPEN, BatchState, JobKind, TowerStatus
+from db.states import BatchState, TowerStatus
 from db.tables import Batch, Digit, Job, Tower
 from db.vectors import embeddings
 from db.vectors.embeddings import embedded_among
@@ -95,7 +93,7 @@ class Accepted(NamedTuple):
     held: bool = False
 
 
-def accept(session: Session, chunk: Submission) -> Accepted:
+def accept(session: Session, chunk: Submission, *, ends: bool = False) -> Accepted:
     """Store a chunk, once.
 
     A chunk that was accepted before changes nothing. Neither does one that was cut from other pictures, sent under the
@@ -105,102 +103,119 @@ def accept(session: Session, chunk: Submission) -> Accepted:
     that the job's stream repeats with other pixels the last ones are kept, in whatever order its chunks come, and the
     others are failures. A job that was abandoned goes on with a chunk that is new. No other transaction stores in the
     collection until this one ends.
+
+    ends: whether the transaction may be committed with the last statement, since nothing of it follows.
     """
-    job = _open_job(session, chunk)
-    if _is_other(session, job, chunk):
-        return Accepted()
-    count = len(chunk.items) + len(chunk.failures)
-    batch = session.execute(
-        insert(Batch)
-        .values(
-            job=job.id,
-            seq=chunk.seq,
-            digits=[],
-            digest=chunk.digest,
-            items=count,
-            state=BatchState.CANCELLED if job.cancelled_at else BatchState.DONE,
-            dropped=count if job.cancelled_at else 0,
-            finished_at=func.now(),
-        )
-        .on_conflict_do_nothing(index_elements=["job", "seq"])
-        .returning(Batch.id)
-    ).scalar()
-    if batch is not None and chunk.total is not None:
+    digests = digests_of(chunk.items.pixels)  # before anything is locked
+    opened = _open(session, chunk)
+    if opened.batch is not None and chunk.total is not None:
         # One that is overtaken comes later; whether it has come is not asked then, but when it has not come for long.
-        here = select(func.count(Batch.seq)).where(Batch.job == job.id).scalar_subquery()
+        here = select(func.count(Batch.seq)).where(Batch.job == chunk.job).scalar_subquery()
         last = {"total": chunk.total, "chunks": chunk.seq + 1, "receiving": here <= chunk.seq if chunk.seq else False}
-        session.execute(update(Job).where(Job.id == job.id).values(last))
-    if batch is None or job.cancelled_at:
+        session.execute(update(Job).where(Job.id == chunk.job).values(last))
+    if opened.batch is None or opened.cancelled:
         return Accepted()
-    stored = _store(session, chunk)
+    stored = _store(session, chunk, opened, digests)
     due, failures = stored.due, chunk.failures + stored.duplicates
-    record(session, job.id, failures, kept_bytes=chunk.kept_bytes)
-    queued = "state = 'queued', finished_at = NULL, published_at = now()," if due else ""
-    statement = f"""
-        UPDATE batches SET {queued} digits = %s::bigint[], unchanged = %s, unchanged_digits = %s::bigint[], failed = %s,
-            seconds = %s::jsonb
-        WHERE id = %s RETURNING (SELECT NOT ({NOT_HELD}) FROM jobs WHERE jobs.id = batches.job)
-    """
-    kept = None if stored.kept is None else as_array(stored.kept)
-    values = (as_array(due), stored.unchanged, kept, len(failures), json.dumps(chunk.seconds), batch)
-    ((held,),) = fetch(session, statement, values)
-    return Accepted(batch if due else None, stored.unchanged, [failure.reason for failure in failures], held)
+    record(session, chunk.job, failures, kept_bytes=chunk.kept_bytes)
+    closing = _closing(opened.batch, stored, len(failures), chunk.seconds)
+    if stored.new is None:
+        fetch_each(session, [closing], ends=ends)
+    else:
+        copy_digits(session, stored.new, seq=chunk.seq, then=[closing], ends=ends)
+    reasons = [failure.reason for failure in failures]
+    return Accepted(opened.batch if due else None, stored.unchanged, reasons, opened.held)
 
 
-class _Job(NamedTuple):
-    """What a chunk has to agree with."""
+class _Opened(NamedTuple):
+    """What a chunk finds. batch: its own, as it was inserted; None where it changes nothing. cancelled: whether its job
+    is. held: whether a pause would hold the batch back. stored: digits that are stored under its keys, which are locked
+    from now on. ids: as many as it has items. overtaken: whether a later chunk of its job has found digits stored as it
+    brought them."""
 
-    id: uuid.UUID
-    collection: str | None
-    chunks: int | None
-    parameters: dict[str, Any]
-    cancelled_at: datetime | None
+    batch: int | None
+    cancelled: bool = False
+    held: bool = False
+    stored: Sequence[_StoredDigit] = ()
+    ids: Sequence[int] = ()
+    overtaken: bool = False
 
 
-def _open_job(session: Session, chunk: Submission) -> _Job:
+def _open(session: Session, chunk: Submission) -> _Opened:
+    """Open the job and the batch, lock the keys and look them up: all at once, since whoever stores in the collection
+    waits from then on, and a database may be far away."""
     last = chunk.total is not None
-    opening = """
-        INSERT INTO jobs (id, kind, collection, parameters, callback, receiving)
-        VALUES (%s, 'embed', %s, %s::jsonb, %s::jsonb, %s) ON CONFLICT DO NOTHING RETURNING id
-    """
+    first = None if chunk.first is None else chunk.first.hex()
     callback = None if chunk.callback is None else json.dumps(chunk.callback)
-    opened = (chunk.job, chunk.collection, json.dumps(parameters_of(chunk)), callback, chunk.seq > 0 or not last)
-    # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
-    # share: of two that held it shared and wanted to write, each would wait for the other.
-    query = f"""
-        SELECT id, collection, chunks, parameters, cancelled_at FROM jobs
-        WHERE id = %s AND pruned_at IS NULL AND {TAKES} FOR {"NO KEY UPDATE" if last else "SHARE"}
-    """
+    count = len(chunk.items) + len(chunk.failures)
+    job = (chunk.job, chunk.collection, json.dumps(parameters_of(chunk)), callback, chunk.seq > 0 or not last)
+    takes = (chunk.job, chunk.seq, chunk.seq)
+    agrees = (chunk.collection, chunk.seq, first, last, chunk.seq)
+    asked: list[Query] = [
+        (_OPEN_JOB, job),
+        # Shared: chunks go in side by side, and a cancel waits for them. The last one, which changes the row, does not
+        # share: of two that held it shared and wanted to write, each would wait for the other.
+        (f"{_JOB} FOR {'NO KEY UPDATE' if last else 'SHARE'}", takes),
+        (_OPEN_BATCH, (chunk.seq, chunk.digest, count, count, *takes, *agrees)),
+    ]
+    if len(chunk.items):
+        asked += [
+            locks.changing_keys(chunk.collection),
+            (_STORED, (chunk.collection, Texts.of(chunk.items.keys))),
+            (_DRAWN, (len(chunk.items),)),
+            (_OVERTAKEN, (chunk.job, chunk.seq)),
+        ]
     while True:
-        _, found = fetch_each(session, [(opening, opened), (query, (chunk.job, chunk.seq, chunk.seq))])
+        _, found, batches, *keys = fetch_each(session, asked)
         if found:
-            return _Job(*found[0])
+            break
         # An ended job of this id was pruned between the two, or is just being: this chunk opens a new one.
         # Or it was abandoned.
         clear(session, chunk.job)
         reopen(session, chunk.job)
+    if not batches:
+        return _Opened(None)
+    ((batch, held),), ((cancelled,),) = batches, found
+    if not keys:
+        return _Opened(batch, cancelled, held)
+    _, stored, ((ids,),), ((overtaken,),) = keys
+    return _Opened(batch, cancelled, held, [_StoredDigit(*row) for row in stored], ids, overtaken)
+
+
+_OPEN_JOB = """
+    INSERT INTO jobs (id, kind, collection, parameters, callback, receiving)
+    VALUES (%s, 'embed', %s, %s::jsonb, %s::jsonb, %s) ON CONFLICT DO NOTHING
+"""
+_TAKING = f"FROM jobs WHERE id = %s AND pruned_at IS NULL AND {TAKES}"
+_JOB = f"SELECT cancelled_at IS NOT NULL {_TAKING}"
+# Unless it is not of the pictures that the job was begun with. In a cancelled job it is noted, and nothing is stored.
+_OPEN_BATCH = f"""
+    INSERT INTO batches (job, seq, digits, digest, items, state, dropped, finished_at)
+    SELECT id, %s, '{{}}', %s, %s, CASE WHEN cancelled_at IS NULL THEN 'done' ELSE 'cancelled' END,
+        CASE WHEN cancelled_at IS NULL THEN 0 ELSE %s END, now()
+    {_TAKING} AND collection = %s AND coalesce(chunks > %s, true) AND coalesce(parameters ->> 'first' = %s, true)
+        AND NOT (%s AND EXISTS (SELECT FROM batches AS later WHERE later.job = jobs.id AND later.seq > %s))
+    ON CONFLICT (job, seq) DO NOTHING
+    RETURNING id, (SELECT NOT ({NOT_HELD}) FROM jobs WHERE jobs.id = batches.job)
+"""
+
+
+def _closing(batch: int, stored: _Stored, failed: int, seconds: dict[str, float]) -> Query:
+    """The statement that notes in a batch what became of its chunk."""
+    queued = "state = 'queued', finished_at = NULL, published_at = now()," if stored.due else ""
+    statement = f"""
+        UPDATE batches SET {queued} digits = %s::bigint[], unchanged = %s, unchanged_digits = %s::bigint[], failed = %s,
+            seconds = %s::jsonb
+        WHERE id = %s
+    """
+    kept = None if stored.kept is None else as_array(stored.kept)
+    return statement, (as_array(stored.due), stored.unchanged, kept, failed, json.dumps(seconds), batch)
 
 
 def parameters_of(chunk: Submission) -> dict[str, Any]:
     """What a job is opened with: its first chunk's digest, and its priority where that is not 1."""
     first = {} if chunk.first is None else {"first": chunk.first.hex()}
     return first if chunk.priority == 1 else {**first, "priority": chunk.priority}
-
-
-def _is_other(session: Session, job: _Job, chunk: Submission) -> bool:
-    """Whether a chunk is not of the pictures that a job was begun with."""
-    if job.collection != chunk.collection or (job.chunks is not None and chunk.seq >= job.chunks):
-        return True
-    begun = _begun_with(job.parameters)
-    if None not in (begun, chunk.first) and begun != chunk.first:
-        return True
-    beyond = exists(select(Batch.id).where(Batch.job == job.id, Batch.seq > chunk.seq))
-    return chunk.total is not None and bool(session.execute(select(beyond)).scalar_one())
-
-
-def _begun_with(parameters: dict[str, Any]) -> bytes | None:
-    first = parameters.get("first")
-    return None if first is None else bytes.fromhex(first)
 
 
 class _Stored(NamedTuple):
@@ -210,6 +225,7 @@ class _Stored(NamedTuple):
     unchanged: int  # how many items
     duplicates: list[FailedItem]
     kept: list[int] | None  # ids that were stored with these pixels
+    new: NewDigits | None  # rows that are still to be appended
 
 
 @dataclass(slots=True)
@@ -223,21 +239,10 @@ class _Plan:
     duplicates: list[FailedItem] = field(default_factory=list)
 
 
-def _store(session: Session, chunk: Submission) -> _Stored:
-    if not len(chunk.items):
-        return _Stored([], 0, [], None)
-    keys, drawn, overtook = fetch_each(
-        session,
-        [
-            locks.changing_keys(chunk.collection),
-            (_STORED, (chunk.collection, Texts.of(chunk.items.keys))),
-            (_DRAWN, (len(chunk.items),)),
-            (_OVERTAKEN, (chunk.job, chunk.seq)),
-        ],
-    )[1:]
-    stored = {row[1]: _StoredDigit(*row) for row in keys}
-    later = _sent_later(session, chunk, list(stored.values()), overtaken=overtook[0][0])
-    digests = digests_of(chunk.items.pixels)
+def _store(session: Session, chunk: Submission, opened: _Opened, digests: np.ndarray[Any, Any]) -> _Stored:
+    """Replace and change what is stored, and say what is to be appended."""
+    stored = {digit.key: digit for digit in opened.stored}
+    later = _sent_later(session, chunk, opened.stored, overtaken=opened.overtaken)
     plan = _plan(chunk, digests, stored, later)
     embedded = _embedded(session, plan.kept) if plan.kept else set()
     if plan.replaced:
@@ -250,10 +255,10 @@ def _store(session: Session, chunk: Submission) -> _Stored:
         session.execute(update(Digit), [{name: change[name] for name in columns} for change in plan.changed])
         if labels:
             embeddings.relabel(session, labels)
-    ids: list[int] = drawn[0][0][: len(plan.new)]
-    _append(session, chunk, ids, plan.new, digests)
+    ids = list(opened.ids[: len(plan.new)])
     due = ids + [id for id in plan.kept if id not in embedded]
-    return _Stored(due, len(chunk.items) - len(plan.duplicates) - len(due), plan.duplicates, plan.kept or None)
+    unchanged = len(chunk.items) - len(plan.duplicates) - len(due)
+    return _Stored(due, unchanged, plan.duplicates, plan.kept or None, _new(chunk, ids, plan.new, digests))
 
 
 class _StoredDigit(NamedTuple):
@@ -298,6 +303,8 @@ def _sent_later(session: Session, chunk: Submission, stored: Sequence[_StoredDig
 
 def digests_of(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """(n, 784) uint8 -> the SHA-256 of each, (n, 32) uint8."""
+    if not len(pixels):
+        return np.empty((0, 32), np.uint8)
     size, held = pixels.shape[1], np.ascontiguousarray(pixels).data.cast("B")
     found = [hashlib.sha256(held[at : at + size]).digest() for at in range(0, len(held), size)]
     return np.frombuffer(b"".join(found), np.uint8).reshape(len(pixels), -1)
@@ -348,16 +355,14 @@ def _change(items: Pictures, place: int, row: Any) -> dict[str, Any] | None:
     return {"id": row.id, "label": label, "attributes": attributes, "relabelled": label != row.label}
 
 
-def _append(
-    session: Session, chunk: Submission, ids: Sequence[int], new: Sequence[int], digests: np.ndarray[Any, Any]
-) -> None:
-    """Store those at these places of a chunk, under as many ids."""
+def _new(chunk: Submission, ids: Sequence[int], new: Sequence[int], digests: np.ndarray[Any, Any]) -> NewDigits | None:
+    """The rows of those at these places of a chunk, under as many ids; None where there are none."""
     if not new:
-        return
+        return None
     items = chunk.items
     all_new = len(new) == len(items)
     places = slice(None) if all_new else list(new)
-    digits = NewDigits(
+    return NewDigits(
         np.array(ids, np.int64),
         items.keys if all_new else [items.keys[place] for place in new],
         [chunk.collection] * len(new),
@@ -368,7 +373,6 @@ def _append(
         items.attributes if all_new else [items.attributes[place] for place in new],
         items.made[places],  # asked about once they have their vectors
     )
-    copy_digits(session, digits, seq=chunk.seq)
 
 
 def _supersede(session: Session, chunk: Submission, rows: Sequence[Any]) -> None:
@@ -414,31 +418,44 @@ def accepted_as(session: Session, job: uuid.UUID, seq: int) -> bytes | None:
     return session.execute(query).scalar()
 
 
-def begun_with(session: Session, job: uuid.UUID) -> bytes | None:
-    """The digest of the first chunk of what a job was begun with; None where that is not known."""
-    query = select(Job.parameters).where(Job.id == job, Job.kind == JobKind.EMBED, Job.pruned_at.is_(None))
-    return _begun_with(session.execute(query).scalar() or {})
-
-
 def items_before(session: Session, job: uuid.UUID, seq: int) -> int:
     """How many pictures a job's accepted chunks of a lower number have."""
     query = select(func.coalesce(func.sum(Batch.items), 0)).join(Job).where(Batch.job == job, Batch.seq < seq)
     return int(session.execute(query.where(Job.pruned_at.is_(None))).scalar_one())
 
 
-def receipts(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000) -> list[tuple[int, bytes]]:
-    """(seq, digest) of a job's accepted chunks after `after`."""
-    query = (
-        select(Batch.seq, Batch.digest).join(Job).where(Batch.job == job, Batch.seq > after, Job.pruned_at.is_(None))
-    )
-    return [(row.seq, row.digest) for row in session.execute(query.order_by(Batch.seq).limit(limit))]
+class Received(NamedTuple):
+    """What was accepted of a job. chunks: (seq, digest) of each, after the one that was named. first: the digest of the
+    first chunk of what it was begun with; None where that is not known. backlog: as `backlog` gives it. is_paused:
+    whether the lane `intake` is."""
+
+    chunks: list[tuple[int, bytes]]
+    first: bytes | None
+    backlog: int
+    is_paused: bool
+
+
+def received(session: Session, job: uuid.UUID, *, after: int, limit: int = 1000) -> Received:
+    """What was accepted of a job, after a chunk: asked at once, and the transaction ends with it."""
+    asked = [(_RECEIPTS, (job, after, limit)), (_BEGUN_WITH, (job,)), (_BACKLOG, ()), (_PAUSED, ())]
+    chunks, begun, ((waiting,),), ((is_paused,),) = fetch_each(session, asked, ends=True)
+    first = begun[0][0] if begun else None
+    return Received([(seq, digest) for seq, digest in chunks], first and bytes.fromhex(first), waiting, is_paused)
 
 
 def backlog(session: Session) -> int:
     """How many digits callers have sent that are not embedded yet."""
-    query = (
-        select(func.coalesce(func.sum(Batch.size), 0))
-        .join(Job, Job.id == Batch.job)
-        .where(Batch.state.in_(OPEN), Job.kind == JobKind.EMBED)
-    )
-    return int(session.execute(query).scalar_one())
+    ((waiting,),) = fetch(session, _BACKLOG)
+    return int(waiting)
+
+
+_RECEIPTS = """
+    SELECT seq, digest FROM batches JOIN jobs ON jobs.id = batches.job
+    WHERE batches.job = %s AND seq > %s AND pruned_at IS NULL ORDER BY seq LIMIT %s
+"""
+_BEGUN_WITH = "SELECT parameters ->> 'first' FROM jobs WHERE id = %s AND kind = 'embed' AND pruned_at IS NULL"
+_BACKLOG = """
+    SELECT coalesce(sum(size), 0)::bigint FROM batches JOIN jobs ON jobs.id = batches.job
+    WHERE state IN ('queued', 'leased') AND kind = 'embed'
+"""
+_PAUSED = "SELECT EXISTS (SELECT FROM lane_pauses WHERE lane = 'intake' AND resumed_at IS NULL)"

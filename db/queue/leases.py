@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Interval, cast, func, select, update
 from sqlalchemy.orm import Session
 
-from db.bulk import fetch
+from db.bulk import fetch_each
 from db.queue.pauses import NOT_HELD, is_held
 from db.states import BatchState, JobKind
 from db.tables import Batch, Job
@@ -49,17 +49,20 @@ def claim(
     worker: str,
     lease: float,
     max_attempts: int,
+    ends: bool = False,
 ) -> Lease | None:
     """Take a batch for `lease` seconds; None where it is done, leased, cancelled, paused, or has no tower to be
     embedded under.
 
-    kinds: of jobs; a batch of another kind is never claimed, whatever a message says.
+    kinds: of jobs; a batch of another kind is never claimed, whatever a message says. ends: whether the transaction is
+    committed with it.
 
     None is normal: a batch may be published more than once.
     """
     token = uuid.uuid4()
     values = (token, worker, lease, batch, [str(kind) for kind in kinds], max_attempts)
-    for id, digits, tries, waited, job, kind, parameters, calls_back, towers in fetch(session, _CLAIM, values):
+    (claimed,) = fetch_each(session, [(_CLAIM, values)], ends=ends)
+    for id, digits, tries, waited, job, kind, parameters, calls_back, towers in claimed:
         return Lease(
             batch=id,
             token=token,

@@ -47,20 +47,23 @@ def append(
     stored: Described,
     vectors: np.ndarray[Any, Any],
     there: Collection[int],
+    *,
+    ends: bool = False,
 ) -> None:
-    """As `write`, where the tower's frame and which digits have a vector already were looked up."""
+    """As `write`, where the tower's frame and which digits have a vector already were looked up. ends: whether the
+    transaction is committed with the vectors, if any are new."""
     if there:
         new = np.fromiter((id not in there for id in stored.digits.tolist()), np.bool_, len(vectors))
         stored, vectors = Described(*(each[new] for each in stored)), vectors[new]
     if not len(vectors):
         return
     if frame is None:
-        copy_embeddings(session, tower, stored.digits, vectors)
+        copy_embeddings(session, tower, stored.digits, vectors, ends=ends)
         return
     cells, small = frame.place(vectors)
     order = np.argsort(cells, kind="stable")  # neighbours in the index are written one after the other
     places = Places(cells[order], small[order], stored.labels[order], stored.collections[order])
-    copy_embeddings(session, tower, stored.digits[order], vectors[order], places)
+    copy_embeddings(session, tower, stored.digits[order], vectors[order], places, ends=ends)
 
 
 _APPEND = f"""

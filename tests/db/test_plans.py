@@ -27,7 +27,7 @@ READ = "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE relname IN (
 ASKED: dict[str, Callable[[Ledger, int, Any], object]] = {
     "the status of a job": lambda ledger, _, job: ledger(jobs.status, job),
     "its doubtful digits": lambda ledger, _, job: ledger(digits.doubtful_of, job, after="", limit=100),
-    "what was accepted of it": lambda ledger, _, job: ledger(intake.receipts, job, after=-1),
+    "what was accepted of it": lambda ledger, _, job: ledger(intake.received, job, after=-1),
     "how large the backlog is": lambda ledger, *_: ledger(intake.backlog),
     "whose turn it is": lambda ledger, *_: ledger(turns.oldest, JobKind.EMBED),
     "a claim": lambda ledger, batch, _: claim(ledger, batch),

@@ -26,5 +26,5 @@ def test_receipts_name_each_accepted_chunk_once(ledger: Ledger, tower: int) -> N
         die_on(ledger, first)
         rescue(ledger)
     assert states(ledger, job)[0] == "split"
-    assert [seq for seq, _ in ledger(intake.receipts, job, after=-1)] == [0, 1, 2, 3]
-    assert [seq for seq, _ in ledger(intake.receipts, job, after=1)] == [2, 3]
+    assert [seq for seq, _ in ledger(intake.received, job, after=-1).chunks] == [0, 1, 2, 3]
+    assert [seq for seq, _ in ledger(intake.received, job, after=1).chunks] == [2, 3]

@@ -317,7 +317,7 @@ def test_a_job_with_many_batches_is_unknown_from_the_first_that_goes(ledger: Led
     for refusal, call, id in (UnknownJob, cancel_job, job), (UnknownBatch, dead.requeue, batch):
         with pytest.raises(refusal):
             ledger(call, id)
-    assert ledger(intake.receipts, job, after=-1) == []
+    assert ledger(intake.received, job, after=-1).chunks == []
     assert ledger(intake.accepted_as, job, 0) is None
     assert ledger(intake.items_before, job, 9) == 0
     prune(ledger, rows=3)

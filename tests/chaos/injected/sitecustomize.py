@@ -116,7 +116,17 @@ def in_leases(module: ModuleType) -> None:
 
 
 def in_finish(module: ModuleType) -> None:
+    wrap(module, "finish", committing_last)
     wrap(module, "finish", exits(after="inside-finish"))  # all is written, nothing is committed
+
+
+def committing_last(finish: Callable[..., Any]) -> Callable[..., Any]:
+    """It commits on its own way back otherwise."""
+
+    def finishing(*args: Any, ends: bool = False, **kwargs: Any) -> Any:
+        return finish(*args, **kwargs)
+
+    return finishing
 
 
 def in_embed(module: ModuleType) -> None:
