@@ -6,9 +6,11 @@ It must not know what has changed: who reads a notice asks the ledger, and asks 
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import redis
@@ -26,9 +28,10 @@ PAUSE = 10.0  # seconds without notices after the broker did not take one, so th
 
 
 def notify(jobs: Iterable[uuid.UUID]) -> None:
-    """Announce that something has become of these jobs, once each; after the commit. It never raises."""
+    """Announce that something has become of these jobs, once each; after the commit. It never raises, and the broker
+    is waited for in a thread, where it may be far away."""
     if jobs := set(jobs):
-        _notifier().notify(jobs)
+        _thread(os.getpid()).submit(_notifier().notify, jobs)
 
 
 def notify_later(jobs: Iterable[uuid.UUID]) -> None:
@@ -40,7 +43,8 @@ def notify_now() -> None:
     """Announce what was left for later."""
     jobs = set(_later)
     _later.clear()
-    notify(jobs)
+    if jobs:
+        _notifier().notify(jobs)
 
 
 _later: set[uuid.UUID] = set()
@@ -64,6 +68,12 @@ class Notifier:
         except (redis.RedisError, OSError) as error:
             self._silent_until = time.monotonic() + PAUSE
             log.warning("could not announce that jobs have got on, and do not try for %g s: %s", PAUSE, error)
+
+
+@cache
+def _thread(process: int) -> ThreadPoolExecutor:
+    """That sends them; of this process, not of the one that it was forked from."""
+    return ThreadPoolExecutor(1, "notices")
 
 
 @cache

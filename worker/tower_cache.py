@@ -74,7 +74,7 @@ class TowerCache:
         now = self._clock()
         found, looked_up = self._known.get(id, ("", -math.inf))
         if now - looked_up > TRUSTED:
-            found = self._transact(ledger.fingerprint_of, id)
+            found = self._transact(ledger.fingerprint_of, id, ends=True)
             self._known[id] = found, now
         return found
 

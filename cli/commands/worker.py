@@ -20,6 +20,7 @@ from worker.turnstile import pass_through
 
 SOMEONE_WAITS = {"query", "control", "express"}  # lanes whose answers a caller waits for
 BEHIND = 2  # so much nicer takes pictures in no faster than they are embedded: else intake ends first, and cores idle
+AHEAD = 2  # messages for each process that takes in pictures: the next one comes from afar while one is stored
 TASKS = 20  # after which a process that trains is replaced: TensorFlow keeps some 20 MB of each training for good
 
 
@@ -67,6 +68,7 @@ def worker(
             queues=wanted,
             pool="prefork",
             concurrency=count,
+            prefetch_multiplier=AHEAD if wanted == ["intake"] else 1,
             loglevel=logging.INFO,
             quiet=settings.log_format == "json",  # no banner
             max_tasks_per_child=TASKS if wanted == ["train"] else None,

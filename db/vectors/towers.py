@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, undefer
 
-from db.bulk import fetch
+from db.bulk import fetch, fetch_each
 from db.errors import NoTower, TowerNotLive
 from db.states import EMBEDDED_UNDER, TowerStatus
 from db.tables import Digit, Tower
@@ -134,9 +134,10 @@ def status_of(session: Session, id: int) -> TowerStatus:
     return session.execute(select(Tower.status).where(Tower.id == id)).scalar_one()
 
 
-def fingerprint_of(session: Session, id: int) -> str:
-    """What a tower's weights are told by."""
-    return session.execute(select(Tower.fingerprint).where(Tower.id == id)).scalar_one()
+def fingerprint_of(session: Session, id: int, *, ends: bool = False) -> str:
+    """What a tower's weights are told by. ends: whether the transaction is committed with the question."""
+    ((found,),) = fetch_each(session, [("SELECT fingerprint FROM towers WHERE id = %s", (id,))], ends=ends)
+    return str(found[0])
 
 
 def all_of_them(session: Session) -> list[TowerStanding]:

@@ -68,9 +68,9 @@ def test_a_tower_is_loaded_ahead_once(ledger: Ledger) -> None:
 def test_what_the_ledger_has_just_said_is_not_asked_again(ledger: Ledger) -> None:
     tower, asked, now = registered(ledger, 0), list[Any](), 0.0
 
-    def transact(work: Any, *args: Any) -> Any:
+    def transact(work: Any, *args: Any, **kwargs: Any) -> Any:
         asked.append(work)
-        return ledger(work, *args)
+        return ledger(work, *args, **kwargs)
 
     towers = TowerCache(transact, clock=lambda: now)
     first, found = towers[tower], ledger(fingerprint_of, tower)
