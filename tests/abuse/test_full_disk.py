@@ -29,7 +29,7 @@ DIGITS = 1_000
 ANSWERED = 10.0  # seconds within which an honest caller is answered once there is room
 ROOM = 256 * 2**20  # bytes, of which a new database takes a quarter
 
-pytestmark = pytest.mark.usefixtures("costly")
+pytestmark = [pytest.mark.usefixtures("costly"), pytest.mark.proof]
 
 
 @dataclass

@@ -24,7 +24,7 @@ SETTINGS = {
     **kept(keep=KEEP, abandoned=2 * EVERY),
 }
 
-pytestmark = pytest.mark.usefixtures("costly")
+pytestmark = [pytest.mark.usefixtures("costly"), pytest.mark.proof]
 
 
 @pytest.fixture(scope="module")
