@@ -41,7 +41,7 @@ STAGES: Sequence[tuple[str, str, tuple[str, ...], str]] = (
     ("message: received", "message_receive", ("message_receive_limit",), "BRPOP of as many bytes"),
     ("embedder: claim", "claim", ("claim_limit",), "a transaction that does nothing"),
     ("embedder: read pixels", "read_pixels", ("read_pixels_limit",), "the rows received, not looked at"),
-    ("embedder: tower", "tower", ("tower_limit",), "its matrix products in NumPy"),
+    ("embedder: tower", "tower", ("tower_limit",), "all of its matrix products in NumPy"),
     ("embedder: finish", "finish", ("copy_embeddings_limit",), "COPY of the rows in one go, and commit"),
     ("- fence, towers, digits still there, vectors there already", "finish_asked", (), ""),
     ("- COPY of vectors", "finish_copy", ("copy_embeddings_limit",), "COPY of the rows in one go, and commit"),

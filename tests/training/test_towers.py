@@ -83,6 +83,18 @@ def test_numpy_computes_what_keras_does(recipe: str, count: int, glyphs: Uint8) 
     np.testing.assert_allclose(found, embedder(glyphs[:count]), atol=1e-5)
 
 
+def test_numpy_computes_what_keras_does_wherever_a_glyph_has_its_ink(glyphs: Uint8) -> None:
+    file, embedder = stored("default")
+    tower = dense.read(file)
+    assert tower is not None
+    mixed = glyphs[:900].reshape(-1, 784).copy()
+    mixed[::3, ~dense.WITHIN] = 0
+    mixed[1::3, dense.WITHIN] = 0
+    np.testing.assert_allclose(tower(mixed), embedder(mixed.reshape(-1, 28, 28)), atol=1e-5)
+    one_pixel = np.eye(784, dtype=np.uint8) * 255  # each of them matters
+    np.testing.assert_allclose(tower(one_pixel), embedder(one_pixel.reshape(-1, 28, 28)), atol=1e-5)
+
+
 @cache
 def stored(recipe: str) -> tuple[bytes, Embedder]:
     """The file of a tower of a recipe, and the same tower as Keras computes it."""

@@ -17,11 +17,24 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from training.arrays import DIMENSIONS, PIXELS, AnyArray, Float32, Uint8
+from training.arrays import DIMENSIONS, PIXELS, SIDE, AnyArray, Bool, Float32, Uint8
 from training.errors import TowerError
 from training.model.archive import check_plain
 
 BLOCK = 512  # rows at a time: what lies between two layers then stays in a core's cache
+
+
+def _within() -> Bool:
+    """(784,): whether a pixel lies where glyphs have their ink: 524 pixels; of MNIST's training images 86 % have none
+    beyond. A rounded rectangle, of all such the one about which MNIST leaves the least to multiply, within a percent."""
+    rows, columns = np.abs(np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2)
+    within: Bool = ((rows / 13.0) ** 3 + (columns / 11.5) ** 3 <= 1).ravel()
+    return within
+
+
+WITHIN = _within()
+_INNER, _OUTER = np.flatnonzero(WITHIN), np.flatnonzero(~WITHIN)
+_BEYOND = np.where(WITHIN, 0, 255).astype(np.uint8).view(np.uint64)  # eight pixels at a time
 
 
 class Layer(NamedTuple):
@@ -33,18 +46,22 @@ class Layer(NamedTuple):
 
 
 class DenseTower:
-    """(n, 28, 28) or (n, 784) uint8 -> (n, 128) float32, row by row."""
+    """(n, 28, 28) or (n, 784) uint8 -> (n, 128) float32, row by row.
+
+    What a layer's kernel makes of pixels that are 0 is 0: most glyphs are multiplied by the rows `WITHIN` of the first
+    kernel alone, a third less, and the others by the rest of it as well, with the same sum for either.
+    """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.fingerprint = fingerprint([weights for layer in layers for weights in (layer.kernel, layer.bias)])
-        first, *others = layers
-        # Scaled once, instead of all pixels each time.
-        self._layers = [first._replace(kernel=np.divide(first.kernel, 255, dtype=np.float32)), *others]
+        first, *self._others = layers
+        kernel = np.divide(first.kernel, 255, dtype=np.float32)  # once, instead of all pixels each time
+        self._first, self._beyond = first._replace(kernel=kernel[_INNER]), kernel[_OUTER]
 
     def __call__(self, images: AnyArray) -> Float32:
         """Raises TowerError for arrays that are not glyphs."""
         check_glyphs(images)
-        pixels = images.reshape(-1, PIXELS)
+        pixels = np.ascontiguousarray(images).reshape(-1, PIXELS)
         vectors = np.empty((len(pixels), DIMENSIONS), np.float32)
         blocks = [slice(start, start + BLOCK) for start in range(0, len(pixels), BLOCK)]
 
@@ -57,13 +74,22 @@ class DenseTower:
 
     def _compute(self, pixels: Uint8) -> Float32:
         """(n, 784) uint8 -> (n, 128) float32."""
-        rows: Float32 = pixels.astype(np.float32)
-        for kernel, bias, rectified in self._layers:
-            rows = rows @ kernel
-            rows += bias
-            if rectified:
-                np.maximum(rows, 0, out=rows)
+        rows: Float32 = pixels.take(_INNER, axis=1).astype(np.float32) @ self._first.kernel
+        beyond = np.flatnonzero((pixels.view(np.uint64) & _BEYOND).any(axis=1))
+        if len(beyond):
+            rows[beyond] += pixels[beyond].take(_OUTER, axis=1).astype(np.float32) @ self._beyond
+        _finish(rows, self._first)
+        for layer in self._others:
+            rows = rows @ layer.kernel
+            _finish(rows, layer)
         return rows
+
+
+def _finish(rows: Float32, layer: Layer) -> None:
+    """Make products the layer's activations, in place."""
+    rows += layer.bias
+    if layer.rectified:
+        np.maximum(rows, 0, out=rows)
 
 
 def read(file: bytes) -> DenseTower | None:
