@@ -81,6 +81,20 @@ def test_a_previous_tower_gets_vectors_as_well_where_it_is_kept_ready(ledger: Le
     assert [set(vectors(ledger, tower)) for tower in (live, previous)] == [{"a"}, {"a"} if kept else set()]
 
 
+def test_towers_that_came_or_went_since_the_last_job_are_those_that_count(ledger: Ledger) -> None:
+    first = register(ledger)
+    store(ledger, chunk(item("a", 1)))
+    second = register(ledger, "second")
+    store(ledger, chunk(item("b", 2)))
+    for tower, status in ((first, TowerStatus.RETIRED), (second, TowerStatus.LIVE)):
+        changed = update(Tower).where(Tower.id == tower).values(status=status)
+        ledger(lambda session, changed=changed: session.execute(changed))
+    found = store(ledger, chunk(item("c", 3), made("dark", 1)))
+    assert [status.doubtful for status in found] == [1]
+    assert [set(vectors(ledger, tower)) for tower in (first, second)] == [{"a", "b"}, {"b", "c", "dark"}]
+    np.testing.assert_array_equal(vectors(ledger, second)["c"], vector(second, 3))
+
+
 def test_a_job_that_comes_again_is_the_one_that_was_stored(ledger: Ledger) -> None:
     register(ledger)
     job = chunk(item("a", 1))
