@@ -16,7 +16,8 @@ from twinvec_client.outage import RETRY_AFTER, TRANSIENT, Outage
 from twinvec_client.results import JobStatus
 
 SUBSCRIBING = 0.02  # seconds to wait for the subscription; where it takes longer, one status more is asked for
-FRESH = 5.0  # seconds that an end which is known already is told without being asked for
+FRESH = 60.0  # seconds that an end which is known already is told without being asked for: who sends thousands of small
+# jobs waits for them one after the other at last
 _LONGEST_PAUSE = 1.0  # seconds between two statuses while workers announce nothing
 _LONGEST_GAP = 0.5  # seconds between two statuses however much they announce
 
@@ -24,7 +25,7 @@ _LONGEST_GAP = 0.5  # seconds between two statuses however much they announce
 class Ended:
     """How a job ended, as the answer to its pictures said: it is not asked for once more.
 
-    For a few seconds and once alone: later, what was stored may have been deleted or restored from a backup.
+    For a minute and once alone: later, what was stored may have been deleted or restored from a backup.
     """
 
     def __init__(self, status: JobStatus) -> None:
