@@ -25,8 +25,8 @@ BLOCK = 512  # rows at a time: what lies between two layers then stays in a core
 
 
 def _within() -> Bool:
-    """(784,): whether a pixel lies where glyphs have their ink: 524 pixels; of MNIST's training images 86 % have none
-    beyond. A rounded rectangle, of all such the one about which MNIST leaves the least to multiply, within a percent."""
+    """(784,): whether a pixel lies where glyphs have their ink: 524 of them; 86 % of MNIST's training images have none
+    beyond. A rounded rectangle, the one about which MNIST leaves the least to multiply, within a percent."""
     rows, columns = np.abs(np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2)
     within: Bool = ((rows / 13.0) ** 3 + (columns / 11.5) ** 3 <= 1).ravel()
     return within
