@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
-import celery.exceptions
 import kombu.exceptions
 import redis
 import redis.exceptions
@@ -36,6 +35,7 @@ from twinvec_client.contract.messages import Message
 from twinvec_client.envelope import envelope
 from twinvec_client.errors import BrokerUnavailable, InvalidRequest, NoAnswer, revive
 from twinvec_client.notices import Follower, Notices
+from twinvec_client.wire import Wire
 
 T = TypeVar("T")
 
@@ -129,7 +129,7 @@ class Connection:
         id = str(uuid.uuid4())
         answer = None
         for share in (1 / 3, 2 / 3) if message.repeatable else (1,):
-            answer = self._try(message, id, seconds * share, lane, on_interval)
+            answer = self._try(message, id, seconds * share, lane, on_interval, again=share == 2 / 3)
             if answer is not None:
                 break
         if answer is None:
@@ -147,7 +147,7 @@ class Connection:
     def send(self, message: Message) -> str:
         """Send a message that is not answered; its id. Raises BrokerUnavailable."""
         id = str(uuid.uuid4())
-        self._use(lambda line: line.post(message, id, message.lane, self.installation, answered=False))
+        self._use(lambda line: line.post(message, id, self.installation))
         return id
 
     def failure_of(self, id: str) -> str | None:
@@ -159,28 +159,30 @@ class Connection:
             return None
         return next(iter(str(found["result"]).strip().splitlines()), None)
 
-    def _try(self, message: Message, id: str, seconds: float, lane: str, on_interval: Callable[[], None] | None) -> Any:
-        """What a message was answered with; None where nothing came in time. Raises BrokerUnavailable."""
+    def _try(
+        self,
+        message: Message,
+        id: str,
+        seconds: float,
+        lane: str,
+        on_interval: Callable[[], None] | None,
+        *,
+        again: bool,
+    ) -> Any:
+        """What a message was answered with; None where nothing came in time. again: whether it was sent before.
+
+        Raises BrokerUnavailable.
+        """
 
         def ask(line: _Line) -> Any:
-            # Before it is sent, also in a task of the caller's, where Celery would subscribe after it.
-            line.listen(id)
-            line.post(message, id, lane, self.installation, subscribed=True)
-            result: Any = line.app.AsyncResult(id)
-            try:
-                # In a task of the caller's this waits for a worker of ours, never for one of the caller's own.
-                return result.get(
-                    timeout=seconds,
-                    interval=0.005,
-                    propagate=False,
-                    disable_sync_subtasks=False,
-                    on_interval=on_interval,
-                )
-            except celery.exceptions.TimeoutError:
+            nonlocal again
+            text = line.written(message, id, lane, self.installation, subscribed=True)
+            look, again = again, True
+            answer = line.wire.ask(id, line.key(lane), text, seconds=seconds, again=look, on_interval=on_interval)
+            if answer is None:
                 self._line = None  # it may have fallen silent
                 return None
-            finally:
-                _discard(result)
+            return answer["result"]
 
         return self._use(ask)
 
@@ -271,7 +273,7 @@ class _Line:
         self.app, self._keys = _application(url, keys), keys
         self.used_at = time.monotonic()
         self._process = os.getpid()
-        self._backends: dict[threading.Thread, Any] = {}  # Celery has one for each thread
+        self._wires: dict[threading.Thread, Wire] = {}  # and Celery's result backends with them, one for each thread
         self._lock = threading.Lock()
         self._users = 0
         self._retired = False
@@ -282,9 +284,10 @@ class _Line:
             if self._retired and not self._users:
                 return False
             self._users += 1
-            ended = [thread for thread in self._backends if not thread.is_alive()]
-            left = [self._backends.pop(thread) for thread in ended]
-            self._backends[threading.current_thread()] = self.app.backend
+            ended = [thread for thread in self._wires if not thread.is_alive()]
+            left = [self._wires.pop(thread) for thread in ended]
+            if threading.current_thread() not in self._wires:
+                self._wires[threading.current_thread()] = Wire(self.app.backend)
         _close_all(left)
         return True
 
@@ -309,11 +312,15 @@ class _Line:
         """Whether it is another process's, or was idle so long that a network may have forgotten it."""
         return self._process != os.getpid() or time.monotonic() - self.used_at > IDLE_LIMIT
 
-    def listen(self, id: str) -> None:
-        """Subscribe to the answer to a message."""
-        self._backend.result_consumer.consume_from(id)
+    @property
+    def wire(self) -> Wire:
+        """This thread's."""
+        return self._wires[threading.current_thread()]
 
-    def post(
+    def key(self, lane: str) -> str:
+        return self._keys + lane
+
+    def written(
         self,
         message: Message,
         id: str,
@@ -322,20 +329,18 @@ class _Line:
         *,
         answered: bool = True,
         subscribed: bool = False,
-    ) -> None:
-        """Put a message on its lane."""
+    ) -> str:
+        """A message as it stands on its lane."""
         said = {INSTALLATION: installation, SUBSCRIBED: subscribed or None}
         headers = {name: value for name, value in said.items() if value is not None}
-        client: redis.Redis = self._backend.client
-        client.lpush(self._keys + lane, envelope(message, id, lane, answered=answered, said=headers))
+        return envelope(message, id, lane, answered=answered, said=headers)
 
-    @property
-    def _backend(self) -> Any:
-        """Celery's result backend; for each thread another."""
-        return self.app.backend
+    def post(self, message: Message, id: str, installation: str | None) -> None:
+        """Put a message that is not answered on its lane."""
+        self.wire.post(self.key(message.lane), self.written(message, id, message.lane, installation, answered=False))
 
     def _close(self) -> None:
-        _close_all(self._backends.values())
+        _close_all(self._wires.values())
 
 
 def _subscriber(url: str, keys: str) -> redis.Redis:
@@ -345,11 +350,10 @@ def _subscriber(url: str, keys: str) -> redis.Redis:
     return client
 
 
-def _close_all(backends: Iterable[Any]) -> None:
-    for backend in backends:
+def _close_all(wires: Iterable[Wire]) -> None:
+    for wire in wires:
         with suppress(Exception):
-            backend.result_consumer.stop()
-            backend.client.connection_pool.disconnect()
+            wire.close()
 
 
 def _was_silent(error: BaseException) -> bool:
@@ -399,10 +403,3 @@ def _application(url: str, keys: str) -> ExplicitApplication:
     if "path" not in backend.connparams:
         backend.connparams["socket_keepalive_options"] = keepalive()
     return app
-
-
-def _discard(result: Any) -> None:
-    """Forget an answer that came or never will; left to the garbage collector, it complains on a lost connection."""
-    with suppress(Exception):
-        result.backend.remove_pending_result(result)
-    result.backend = None
