@@ -81,10 +81,13 @@ class Wire:
         return next((each for each in found if isinstance(each, bytes)), None)
 
     def _run(self, subscriptions: list[Any], commands: list[Any]) -> list[Any]:
-        """Send all of them together; what the commands were replied, and an answer that came meanwhile."""
+        """Send all of them together; what the commands were replied, and then an answer that came meanwhile.
+
+        All is read, so that nothing of it is taken for what a later message was replied.
+        """
         connection = self._opened()
         connection.send_packed_command(connection.pack_commands([*subscriptions, *commands]))
-        confirmed, found = 0, list[Any]()
+        confirmed, found, answers = 0, list[Any](), list[bytes]()
         while confirmed < len(subscriptions) or len(found) < len(commands):
             reply = self._read()
             if not isinstance(reply, list):
@@ -92,8 +95,8 @@ class Wire:
             elif reply[0] in (b"subscribe", b"unsubscribe"):
                 confirmed += 1
             elif (answer := self._answer(reply)) is not None:
-                return [answer]  # what is left is read before the next message is sent
-        return found
+                answers.append(answer)
+        return found + answers
 
     def _answer(self, reply: Any) -> bytes | None:
         """The answer that is waited for, where this is one."""
